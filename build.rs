@@ -1,0 +1,36 @@
+//! Compiles `proto/` with protox (no `protoc` needed) and keeps the encoded descriptor set for reflection.
+
+use std::{env, error::Error, fs, path::PathBuf};
+
+/// Messages that carry a secret: their `Debug` is written by hand, in `src/grpc/pb.rs`.
+const SECRET_MESSAGES: [&str; 2] = [
+    ".grantex.vault.v1.StoreCredentialRequest",
+    ".grantex.vault.v1.ExchangeCredentialResponse",
+];
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "cargo speaks to a build script by environment"
+)]
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-changed=proto");
+    println!("cargo:rerun-if-changed=src/store/migrations");
+
+    let mut compiler = protox::Compiler::new(["proto"])?;
+    compiler
+        .include_imports(true)
+        .include_source_info(true)
+        .open_files(["grantex/vault/v1/vault.proto"])?;
+
+    // Encoded by the compiler itself: decoding it into prost types would drop the `google.api.http` options.
+    let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
+    fs::write(
+        out.join("descriptor_set.bin"),
+        compiler.encode_file_descriptor_set(),
+    )?;
+
+    tonic_prost_build::configure()
+        .skip_debug(SECRET_MESSAGES)
+        .compile_fds(compiler.file_descriptor_set())?;
+    Ok(())
+}

@@ -1,0 +1,269 @@
+//! Master keys in AWS KMS. The only file that knows its SDK.
+
+use std::{
+    sync::{PoisonError, RwLock},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use aws_config::{BehaviorVersion, Region, retry::RetryConfig, timeout::TimeoutConfig};
+use aws_sdk_kms::{
+    Client,
+    error::{ProvideErrorMetadata, SdkError},
+    primitives::Blob,
+    types::DataKeySpec,
+};
+use zeroize::Zeroizing;
+
+use super::{
+    context::KmsContext,
+    data_key::{DataKey, FreshDataKey},
+    format,
+    kms::{Cause, Kms, KmsFault},
+};
+use crate::model::sealed::{MasterKeyId, WrappedKey};
+
+/// Tries of one call, the first included.
+const MAX_ATTEMPTS: u32 = 3;
+
+/// A master key of AWS KMS, by key id, ARN or alias.
+pub struct AwsKms {
+    client: Client,
+    /// What the operator configured: sent with every generating and wrapping call.
+    key: String,
+    /// The ARNs that the configured key resolved to. An alias that is pointed elsewhere while we run
+    /// adds one, so that what was stored since is still ours.
+    resolved: RwLock<Vec<MasterKeyId>>,
+}
+
+impl AwsKms {
+    /// Uses the usual chain of aws-config for credentials, region and endpoint (`AWS_ENDPOINT_URL`).
+    /// An ARN's own region goes before the environment's. No call is made yet.
+    ///
+    /// Returns `None` when no region is known.
+    pub async fn connect(key: &str, timeout: Duration) -> Option<Self> {
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(timeout / 3)
+            // A lost packet must leave time for a second try.
+            .operation_attempt_timeout(timeout / 2)
+            .operation_timeout(timeout)
+            .build();
+        let mut loader = aws_config::defaults(BehaviorVersion::latest())
+            .timeout_config(timeouts)
+            .retry_config(RetryConfig::standard().with_max_attempts(MAX_ATTEMPTS));
+        if let Some(region) = region_of_arn(key) {
+            loader = loader.region(Region::new(region.to_owned()));
+        }
+        let config = loader.load().await;
+        config.region()?;
+        let resolved = if is_key_arn(key) {
+            vec![MasterKeyId::new(key)]
+        } else {
+            Vec::new()
+        };
+        Some(Self {
+            client: Client::new(&config),
+            key: key.to_owned(),
+            resolved: RwLock::new(resolved),
+        })
+    }
+
+    /// Refuses a recorded key that is not the configured one; asks KMS what the configured one is
+    /// only when that is not known yet.
+    async fn check_configured(&self, recorded: &MasterKeyId) -> Result<(), KmsFault> {
+        if self.knows(recorded) {
+            return Ok(());
+        }
+        let nothing_known = self
+            .resolved
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_empty();
+        if nothing_known {
+            let call = self.client.describe_key().key_id(&self.key).send().await;
+            let answer = call.map_err(|error| classify(error, Subject::MasterKey))?;
+            let arn = answer.key_metadata().and_then(|key| key.arn());
+            self.learn(arn.ok_or_else(nonsense)?);
+        }
+        if self.knows(recorded) {
+            Ok(())
+        } else {
+            Err(KmsFault::NotConfigured(recorded.clone()))
+        }
+    }
+
+    fn knows(&self, id: &MasterKeyId) -> bool {
+        self.resolved
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(id)
+    }
+
+    fn learn(&self, arn: &str) -> MasterKeyId {
+        let id = MasterKeyId::new(arn);
+        if !self.knows(&id) {
+            self.resolved
+                .write()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(id.clone());
+        }
+        id
+    }
+
+    fn wrapped(&self, arn: Option<&str>, blob: Option<&Blob>) -> Result<WrappedKey, KmsFault> {
+        let (arn, blob) = arn.zip(blob).ok_or_else(nonsense)?;
+        Ok(WrappedKey {
+            master_key: self.learn(arn),
+            bytes: format::versioned(blob.as_ref()),
+        })
+    }
+}
+
+#[async_trait]
+impl Kms for AwsKms {
+    async fn generate(&self, context: &KmsContext) -> Result<FreshDataKey, KmsFault> {
+        let call = self
+            .client
+            .generate_data_key()
+            .key_id(&self.key)
+            .key_spec(DataKeySpec::Aes256);
+        let call = call
+            .set_encryption_context(Some(context.to_map()))
+            .send()
+            .await;
+        let answer = call.map_err(|error| classify(error, Subject::MasterKey))?;
+        let wrapped = self.wrapped(answer.key_id(), answer.ciphertext_blob())?;
+        Ok(FreshDataKey::new(plaintext_key(answer.plaintext)?, wrapped))
+    }
+
+    async fn wrap(&self, key: &DataKey, context: &KmsContext) -> Result<WrappedKey, KmsFault> {
+        let call = self
+            .client
+            .encrypt()
+            .key_id(&self.key)
+            .plaintext(Blob::new(key.expose()));
+        let call = call
+            .set_encryption_context(Some(context.to_map()))
+            .send()
+            .await;
+        let answer = call.map_err(|error| classify(error, Subject::MasterKey))?;
+        self.wrapped(answer.key_id(), answer.ciphertext_blob())
+    }
+
+    async fn unwrap(&self, key: &WrappedKey, context: &KmsContext) -> Result<DataKey, KmsFault> {
+        self.check_configured(&key.master_key).await?;
+        let call = self
+            .client
+            .decrypt()
+            .key_id(key.master_key.as_str())
+            .ciphertext_blob(blob(key)?);
+        let call = call
+            .set_encryption_context(Some(context.to_map()))
+            .send()
+            .await;
+        let answer = call.map_err(|error| classify(error, Subject::WrappedKey))?;
+        plaintext_key(answer.plaintext)
+    }
+
+    async fn rewrap(&self, key: &WrappedKey, context: &KmsContext) -> Result<WrappedKey, KmsFault> {
+        self.check_configured(&key.master_key).await?;
+        let call = self
+            .client
+            .re_encrypt()
+            .source_key_id(key.master_key.as_str())
+            .destination_key_id(&self.key)
+            .ciphertext_blob(blob(key)?)
+            .set_source_encryption_context(Some(context.to_map()))
+            .set_destination_encryption_context(Some(context.to_map()));
+        let answer = call
+            .send()
+            .await
+            .map_err(|error| classify(error, Subject::WrappedKey))?;
+        self.wrapped(answer.key_id(), answer.ciphertext_blob())
+    }
+}
+
+/// What a call was about: it decides what "invalid" means.
+#[derive(Clone, Copy)]
+enum Subject {
+    /// Only the configured key was named.
+    MasterKey,
+    /// A stored wrapped key was sent.
+    WrappedKey,
+}
+
+/// Sorts an SDK error by who must act (AWS KMS API reference, "Errors" of each operation).
+fn classify<E>(error: SdkError<E>, subject: Subject) -> KmsFault
+where
+    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+{
+    let code = error.code().unwrap_or_default().to_owned();
+    let cause: Cause = error.into();
+    match (code.as_str(), subject) {
+        ("InvalidCiphertextException" | "IncorrectKeyException", Subject::WrappedKey) => {
+            KmsFault::Tampered(cause)
+        }
+        ("AccessDeniedException" | "UnrecognizedClientException" | "ExpiredTokenException", _) => {
+            KmsFault::Denied(cause)
+        }
+        (
+            "DisabledException"
+            | "KMSInvalidStateException"
+            | "NotFoundException"
+            | "InvalidKeyUsageException"
+            | "InvalidArnException",
+            _,
+        ) => KmsFault::Unusable(cause),
+        ("ThrottlingException" | "LimitExceededException" | "RequestLimitExceeded", _) => {
+            KmsFault::Throttled(cause)
+        }
+        _ => KmsFault::Unreachable(cause),
+    }
+}
+
+fn blob(key: &WrappedKey) -> Result<Blob, KmsFault> {
+    let body = format::unversioned(&key.bytes);
+    body.map(Blob::new)
+        .ok_or_else(|| KmsFault::Tampered("unknown format of a wrapped key".into()))
+}
+
+fn plaintext_key(plaintext: Option<Blob>) -> Result<DataKey, KmsFault> {
+    let bytes = Zeroizing::new(plaintext.map(Blob::into_inner).unwrap_or_default());
+    DataKey::from_bytes(&bytes).ok_or_else(nonsense)
+}
+
+fn nonsense() -> KmsFault {
+    KmsFault::Unreachable("an answer without the parts that the API promises".into())
+}
+
+/// `arn:aws:kms:eu-west-1:111122223333:key/…` is in `eu-west-1`.
+fn region_of_arn(key: &str) -> Option<&str> {
+    let mut parts = key.split(':');
+    (parts.next() == Some("arn"))
+        .then(|| parts.nth(2))
+        .flatten()
+        .filter(|region| !region.is_empty())
+}
+
+fn is_key_arn(key: &str) -> bool {
+    key.starts_with("arn:") && key.contains(":key/")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_arn_names_its_region_and_other_names_do_not() {
+        assert_eq!(
+            region_of_arn("arn:aws:kms:eu-west-1:111122223333:key/x"),
+            Some("eu-west-1")
+        );
+        assert_eq!(
+            region_of_arn("arn:aws-cn:kms:cn-north-1:1:alias/x"),
+            Some("cn-north-1")
+        );
+        assert_eq!(region_of_arn("alias/x"), None);
+        assert_eq!(region_of_arn("1234abcd-12ab-34cd-56ef-1234567890ab"), None);
+    }
+}

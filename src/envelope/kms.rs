@@ -1,0 +1,62 @@
+//! The seam to whoever holds the master keys.
+
+use async_trait::async_trait;
+use thiserror::Error;
+
+use super::{
+    context::KmsContext,
+    data_key::{DataKey, FreshDataKey},
+};
+use crate::model::sealed::{MasterKeyId, WrappedKey};
+
+/// An error of a library, for the log only.
+pub type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+/// A holder of master keys: it wraps data keys and never gives a master key out.
+///
+/// A trait because the outside world begins here; adding a provider is adding a file. Every verb
+/// takes the encryption context and binds the data key to it. An implementation bounds its own
+/// retries; the envelope bounds the time.
+#[async_trait]
+pub trait Kms: Send + Sync {
+    /// Makes a data key under the primary master key.
+    async fn generate(&self, context: &KmsContext) -> Result<FreshDataKey, KmsFault>;
+
+    /// Wraps a data key under the primary master key.
+    async fn wrap(&self, key: &DataKey, context: &KmsContext) -> Result<WrappedKey, KmsFault>;
+
+    /// Unwraps a data key with the master key that is recorded with it.
+    ///
+    /// A recorded key that is not configured is refused before any call: whoever can write the
+    /// table must not choose a key.
+    async fn unwrap(&self, key: &WrappedKey, context: &KmsContext) -> Result<DataKey, KmsFault>;
+
+    /// Wraps a wrapped data key anew under the primary master key.
+    async fn rewrap(&self, key: &WrappedKey, context: &KmsContext) -> Result<WrappedKey, KmsFault>;
+}
+
+/// Why a master key could not be used, by who must act.
+#[derive(Debug, Error)]
+pub enum KmsFault {
+    /// The operator: this key is recorded with a credential but not configured.
+    #[error("master key {0} is recorded with a credential but is not configured")]
+    NotConfigured(MasterKeyId),
+    /// The operator: the vault's identity may not use the key.
+    #[error("the KMS denied the use of the master key")]
+    Denied(#[source] Cause),
+    /// The operator: the key is disabled, pending deletion, or gone.
+    #[error("the master key is disabled, pending deletion, or missing")]
+    Unusable(#[source] Cause),
+    /// Time: too many calls.
+    #[error("the KMS throttled the call")]
+    Throttled(#[source] Cause),
+    /// Time, or the operator: no answer, or one that makes no sense.
+    #[error("the KMS did not answer")]
+    Unreachable(#[source] Cause),
+    /// Time: no answer within `GRANTEX_VAULT_KMS_TIMEOUT`.
+    #[error("the KMS did not answer in time")]
+    TimedOut,
+    /// Somebody changed the row: the key did not wrap this for this context.
+    #[error("the wrapped data key is not one of this master key and context")]
+    Tampered(#[source] Cause),
+}

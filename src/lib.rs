@@ -1,0 +1,5 @@
+//! A credential vault for AI agents. `ARCHITECTURE.md` says what is where and why.
+
+pub mod clock;
+pub mod envelope;
+pub mod model;

@@ -1,0 +1,3 @@
+//! The command `grantex-vault`.
+
+fn main() {}

@@ -1,0 +1,18 @@
+//! The nouns of the vault: parsed once at the edge, pure, and trusted everywhere else.
+
+pub mod bearer;
+pub mod caller;
+pub mod credential;
+pub mod grant_state;
+pub mod id;
+pub mod invalid;
+pub mod json;
+pub mod metadata;
+pub mod page;
+pub mod request;
+pub mod scope;
+pub mod sealed;
+pub mod secret;
+pub mod service_name;
+pub mod text;
+pub mod timestamp;

@@ -1,0 +1,12 @@
+//! A developer that is known by an API key.
+
+use super::{id::ApiKeyId, text::DeveloperId};
+
+/// The caller of the verbs that take an API key.
+#[derive(Debug, Clone)]
+pub struct Developer {
+    /// The tenant.
+    pub id: DeveloperId,
+    /// The key that was presented.
+    pub api_key_id: ApiKeyId,
+}

@@ -1,0 +1,64 @@
+//! One request, apart from what it asks: what logs and audit events say of it.
+
+use std::net::SocketAddr;
+
+use uuid::Uuid;
+
+/// Through which door a request came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// gRPC.
+    Grpc,
+    /// HTTP and JSON.
+    Rest,
+}
+
+/// A request's identity.
+#[derive(Debug, Clone, Copy)]
+pub struct RequestContext {
+    /// Repeated to the caller in `X-Request-Id`.
+    pub id: Uuid,
+    /// The door.
+    pub transport: Transport,
+    /// The other end of the connection.
+    pub peer: SocketAddr,
+}
+
+impl Transport {
+    /// The name in logs and audit events.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Grpc => "grpc",
+            Self::Rest => "rest",
+        }
+    }
+}
+
+/// A caller's own request id, kept when it has the 8-4-4-4-12 form (RFC 9562, section 4).
+#[must_use]
+pub fn parse_request_id(text: &str) -> Option<Uuid> {
+    // `Uuid` reads four other forms too: the length admits only this one.
+    (text.len() == uuid::fmt::Hyphenated::LENGTH)
+        .then(|| Uuid::parse_str(text).ok())
+        .flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_hyphenated_form_is_kept() {
+        assert!(parse_request_id("67e55044-10b1-426f-9247-bb680e5fe0c8").is_some());
+        assert!(parse_request_id("67E55044-10B1-426F-9247-BB680E5FE0C8").is_some());
+        for text in [
+            "",
+            "67e5504410b1426f9247bb680e5fe0c8",
+            "{67e55044-10b1-426f-9247-bb680e5fe0c8}",
+            "x",
+        ] {
+            assert!(parse_request_id(text).is_none(), "{text}");
+        }
+    }
+}
