@@ -4,11 +4,11 @@
 //! it is in. Duplicate keys, lone surrogates, a byte-order mark, numbers that are no finite double
 //! and nesting beyond [`MAX_DEPTH`] are refused.
 
-use std::fmt;
+use std::{cell::Cell, fmt};
 
 use serde::{
     Serialize, Serializer,
-    de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor},
+    de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor},
     ser::{SerializeMap, SerializeSeq},
 };
 use serde_json::{Number, value::RawValue};
@@ -98,14 +98,12 @@ impl Json {
     ///
     /// See [`JsonFault`].
     pub fn parse_member(raw: &RawValue) -> Result<Self, JsonFault> {
-        let fault = std::cell::Cell::new(JsonFault::Malformed);
+        check_depth(raw)?;
+        let fault = Cell::new(JsonFault::Malformed);
         let mut json = serde_json::Deserializer::from_str(raw.get());
-        ValueSeed {
-            depth: 2,
-            fault: &fault,
-        }
-        .deserialize(&mut json)
-        .map_err(|_| fault.get())
+        ValueSeed(&fault)
+            .deserialize(&mut json)
+            .map_err(|_| fault.get())
     }
 
     /// The value as compact JSON text.
@@ -171,30 +169,33 @@ impl<'de> Visitor<'de> for MembersVisitor {
     }
 }
 
-/// Reads a value at a known depth; what it refuses is left in `fault`, which serde's errors cannot carry.
-#[derive(Clone, Copy)]
-struct ValueSeed<'f> {
-    depth: usize,
-    fault: &'f std::cell::Cell<JsonFault>,
-}
-
-impl ValueSeed<'_> {
-    fn refuse<E: serde::de::Error>(self, fault: JsonFault) -> E {
-        self.fault.set(fault);
-        E::custom(fault)
-    }
-
-    /// The seed for what stands inside a container at this depth.
-    fn enter<E: serde::de::Error>(self) -> Result<Self, E> {
-        if self.depth > MAX_DEPTH {
-            return Err(self.refuse(JsonFault::TooDeep));
+/// Refuses a member of the outermost object that is nested too deep, without reading it.
+///
+/// # Errors
+///
+/// [`JsonFault::TooDeep`].
+pub fn check_depth(raw: &RawValue) -> Result<(), JsonFault> {
+    let (mut depth, mut in_string, mut escaped) = (1_usize, false, false);
+    for byte in raw.get().bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = in_string,
+            b'"' => in_string = !in_string,
+            _ if in_string => {}
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth -= 1,
+            _ => {}
         }
-        Ok(Self {
-            depth: self.depth + 1,
-            ..self
-        })
+        if depth > MAX_DEPTH {
+            return Err(JsonFault::TooDeep);
+        }
     }
+    Ok(())
 }
+
+/// Reads a value; a duplicate key is noted in the cell, because serde's errors cannot carry it.
+#[derive(Clone, Copy)]
+struct ValueSeed<'f>(&'f Cell<JsonFault>);
 
 impl<'de> DeserializeSeed<'de> for ValueSeed<'_> {
     type Value = Json;
@@ -242,22 +243,21 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Json, A::Error> {
-        let inner = self.enter()?;
         let mut items = Vec::new();
-        while let Some(item) = sequence.next_element_seed(inner)? {
+        while let Some(item) = sequence.next_element_seed(self)? {
             items.push(item);
         }
         Ok(Json::Array(items))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Json, A::Error> {
-        let inner = self.enter()?;
         let mut members: Vec<(String, Json)> = Vec::new();
         while let Some(key) = map.next_key::<String>()? {
-            members.push((key, map.next_value_seed(inner)?));
+            members.push((key, map.next_value_seed(self)?));
         }
         if has_duplicates(members.iter().map(|(key, _)| key.as_str())) {
-            return Err(self.refuse(JsonFault::DuplicateKey));
+            self.0.set(JsonFault::DuplicateKey);
+            return Err(A::Error::custom("duplicate key"));
         }
         Ok(Json::Object(members))
     }

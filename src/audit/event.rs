@@ -1,0 +1,211 @@
+//! What an audit event says. Never a token, never a hash of one.
+
+use crate::{
+    model::{
+        caller::Developer,
+        id::{ApiKeyId, CredentialId, EventId},
+        request::RequestContext,
+        text::{AgentId, DeveloperId, GrantId, PrincipalId, TokenId},
+        timestamp::Timestamp,
+    },
+    store::audit_events::AuditEventRow,
+};
+
+/// One verb of one caller.
+#[derive(Debug, Clone)]
+pub struct AuditEvent {
+    /// The request that it was part of.
+    pub request: RequestContext,
+    /// Whose credentials it was about.
+    pub developer: DeveloperId,
+    /// Who asked.
+    pub caller: Caller,
+    /// What was asked.
+    pub verb: Verb,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// Whose credential, as far as it is known.
+    pub principal: Option<PrincipalId>,
+    /// For which service, as the caller spelled it or as it is stored.
+    pub service: Option<String>,
+    /// Which credential, when there was one.
+    pub credential: Option<CredentialId>,
+}
+
+/// A verified caller. Those who cannot be verified are not recorded: anybody can make them up.
+#[derive(Debug, Clone)]
+pub enum Caller {
+    /// A developer, by an API key.
+    Developer(ApiKeyId),
+    /// An agent, by a grant.
+    Agent {
+        /// Its DID.
+        agent: AgentId,
+        /// The token that it presented.
+        token: TokenId,
+        /// The grant of the token.
+        grant: GrantId,
+        /// The agent that delegated.
+        parent_agent: Option<AgentId>,
+        /// The grant that was delegated from.
+        parent_grant: Option<GrantId>,
+        /// How many delegations deep.
+        delegation_depth: Option<i64>,
+    },
+}
+
+/// What was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the verbs of the API")]
+pub enum Verb {
+    Store,
+    List,
+    Get,
+    Delete,
+    Exchange,
+}
+
+/// What became of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// A secret was allowed to leave. Whether it arrived is not ours to know.
+    Released,
+    /// A new credential.
+    Stored,
+    /// A credential in the place of another.
+    Replaced,
+    /// A credential is gone.
+    Deleted,
+    /// Descriptions were allowed to leave.
+    Listed,
+    /// One description was.
+    Read,
+    /// A verified caller was refused.
+    Denied(Denial),
+    /// There was no such credential.
+    NotFound,
+    /// The vault could not.
+    Failed(Failure),
+}
+
+/// Why a verified caller was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each says what it is")]
+pub enum Denial {
+    GrantRevoked,
+    OutOfScope,
+}
+
+/// Why the vault could not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each says what it is")]
+pub enum Failure {
+    MasterKeyUnavailable,
+    DoesNotOpen,
+    InconsistentRow,
+}
+
+impl AuditEvent {
+    /// What a developer asked; more is filled in as it becomes known.
+    #[must_use]
+    pub fn by_developer(
+        request: RequestContext,
+        developer: &Developer,
+        verb: Verb,
+        outcome: Outcome,
+    ) -> Self {
+        Self {
+            request,
+            developer: developer.id.clone(),
+            caller: Caller::Developer(developer.api_key_id),
+            verb,
+            outcome,
+            principal: None,
+            service: None,
+            credential: None,
+        }
+    }
+
+    pub(super) fn to_row(&self, now: Timestamp) -> AuditEventRow<'_> {
+        let (outcome, reason) = self.outcome.as_columns();
+        let mut row = AuditEventRow {
+            developer_id: self.developer.as_str(),
+            id: EventId::make(now),
+            occurred_at: now,
+            verb: self.verb.as_str(),
+            outcome,
+            reason,
+            principal_id: self.principal.as_ref().map(PrincipalId::as_str),
+            service: self.service.as_deref(),
+            credential_id: self.credential.map(|id| id.to_string()),
+            api_key_id: None,
+            agent_id: None,
+            grant_id: None,
+            token_id: None,
+            parent_agent_id: None,
+            parent_grant_id: None,
+            delegation_depth: None,
+            request_id: self.request.id.to_string(),
+            transport: self.request.transport.as_str(),
+            peer: self.request.peer.ip().to_string(),
+        };
+        match &self.caller {
+            Caller::Developer(api_key) => row.api_key_id = Some(api_key.to_string()),
+            Caller::Agent {
+                agent,
+                token,
+                grant,
+                parent_agent,
+                parent_grant,
+                delegation_depth,
+            } => {
+                row.agent_id = Some(agent.as_str());
+                row.token_id = Some(token.as_str());
+                row.grant_id = Some(grant.as_str());
+                row.parent_agent_id = parent_agent.as_ref().map(AgentId::as_str);
+                row.parent_grant_id = parent_grant.as_ref().map(GrantId::as_str);
+                row.delegation_depth = *delegation_depth;
+            }
+        }
+        row
+    }
+}
+
+// === impl Verb ===
+
+impl Verb {
+    /// The name in events, logs and metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Store => "store",
+            Self::List => "list",
+            Self::Get => "get",
+            Self::Delete => "delete",
+            Self::Exchange => "exchange",
+        }
+    }
+}
+
+// === impl Outcome ===
+
+impl Outcome {
+    fn as_columns(self) -> (&'static str, Option<&'static str>) {
+        match self {
+            Self::Released => ("released", None),
+            Self::Stored => ("stored", None),
+            Self::Replaced => ("replaced", None),
+            Self::Deleted => ("deleted", None),
+            Self::Listed => ("listed", None),
+            Self::Read => ("read", None),
+            Self::Denied(Denial::GrantRevoked) => ("denied", Some("grant_revoked")),
+            Self::Denied(Denial::OutOfScope) => ("denied", Some("out_of_scope")),
+            Self::NotFound => ("not_found", None),
+            Self::Failed(Failure::MasterKeyUnavailable) => {
+                ("failed", Some("master_key_unavailable"))
+            }
+            Self::Failed(Failure::DoesNotOpen) => ("failed", Some("does_not_open")),
+            Self::Failed(Failure::InconsistentRow) => ("failed", Some("inconsistent_row")),
+        }
+    }
+}

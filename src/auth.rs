@@ -1,0 +1,7 @@
+//! Who asks: API keys, and grant tokens of one issuer.
+
+pub mod api_key;
+mod claims;
+pub mod grant;
+pub mod jwks;
+pub mod key_source;

@@ -1,0 +1,332 @@
+//! Grant tokens: from raw text, by checks, to the permit to exchange one credential.
+//!
+//! `GrantToken` → [`VerifiedGrant`] → [`LiveGrant`] → [`ExchangePermit`]: each is made only by the
+//! check that earns it.
+
+use std::sync::Arc;
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use jsonwebtoken::Algorithm;
+
+use super::{
+    claims::{BadClaims, Claims},
+    jwks::{NoKey, VerificationKeys},
+};
+use crate::{
+    clock::Clock,
+    model::{
+        bearer::GrantToken,
+        grant_state::GrantState,
+        json::{Json, Members, check_depth},
+        scope::Scope,
+        service_name::ServiceName,
+        text::{AgentId, DeveloperId, GrantId, PrincipalId, TokenId},
+        timestamp::Timestamp,
+    },
+};
+
+/// The largest token that is looked at.
+const MAX_TOKEN_BYTES: usize = 16 * 1024;
+/// Clocks differ. Without leeway tokens fail in their first moments; with more, expired ones live on.
+const LEEWAY_SECONDS: i64 = 30;
+
+/// Verifies the grant tokens of one issuer.
+pub struct GrantVerifier {
+    keys: Arc<VerificationKeys>,
+    clock: Arc<dyn Clock>,
+    issuer: String,
+    audience: AudiencePolicy,
+}
+
+/// What `aud` must say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AudiencePolicy {
+    /// No audience is configured: any value passes.
+    Any,
+    /// The audience must be among those of the token, when the token names any.
+    IfPresent(String),
+    /// The token must name the audience.
+    Required(String),
+}
+
+/// A token whose signature, times, issuer, audience and claims have been checked. Whether its grant
+/// was revoked since is not known yet.
+#[derive(Debug, Clone)]
+pub struct VerifiedGrant {
+    developer: DeveloperId,
+    principal: PrincipalId,
+    agent: AgentId,
+    scopes: Vec<Scope>,
+    token: TokenId,
+    grant: GrantId,
+    parent_agent: Option<AgentId>,
+    parent_grant: Option<GrantId>,
+    delegation_depth: Option<i64>,
+}
+
+/// A verified grant that the store did not know as revoked.
+#[derive(Debug)]
+pub struct LiveGrant<'a>(&'a VerifiedGrant);
+
+/// Permission to exchange one credential: that of this developer and principal for this service.
+#[derive(Debug)]
+pub struct ExchangePermit {
+    developer: DeveloperId,
+    principal: PrincipalId,
+    service: ServiceName,
+}
+
+/// Why a token does not verify.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GrantRefusal {
+    /// Forged, expired, malformed, or of somebody else: the caller must get another.
+    Invalid,
+    /// The issuer's keys cannot be had: time, or the operator, must act.
+    KeysUnavailable,
+}
+
+/// The grant was revoked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Revoked;
+
+/// No scope of the grant permits the exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutOfScope;
+
+impl GrantVerifier {
+    /// Accepts tokens of `issuer` that `keys` verify.
+    #[must_use]
+    pub fn new(
+        keys: Arc<VerificationKeys>,
+        clock: Arc<dyn Clock>,
+        issuer: String,
+        audience: AudiencePolicy,
+    ) -> Self {
+        Self {
+            keys,
+            clock,
+            issuer,
+            audience,
+        }
+    }
+
+    /// Verifies a token: RS256 by the issuer's key of its `kid` (RFC 7515, section 5.2), then its
+    /// claims, then issuer, times and audience. URLs that a token names are never followed.
+    ///
+    /// # Errors
+    ///
+    /// [`GrantRefusal`].
+    pub async fn verify(&self, token: &GrantToken) -> Result<VerifiedGrant, GrantRefusal> {
+        let token = token.expose();
+        let (message, signature) = token.rsplit_once('.').ok_or(GrantRefusal::Invalid)?;
+        let (header, payload) = message.split_once('.').ok_or(GrantRefusal::Invalid)?;
+        if token.len() > MAX_TOKEN_BYTES || payload.contains('.') {
+            return Err(GrantRefusal::Invalid);
+        }
+        let (header, payload) = (decode(header)?, decode(payload)?);
+        decode(signature)?;
+        let kid = kid(&header).ok_or(GrantRefusal::Invalid)?;
+        let key = self.keys.find(&kid).await?;
+        // The library checks the signature only: it reads the system's clock, accepts members that
+        // stand twice, and knows nothing of our claims.
+        let verified =
+            jsonwebtoken::crypto::verify(signature, message.as_bytes(), &key, Algorithm::RS256);
+        if !verified.unwrap_or(false) {
+            return Err(GrantRefusal::Invalid);
+        }
+        let claims = Claims::parse(&payload)?;
+        self.check(&claims)?;
+        Ok(claims.into())
+    }
+
+    fn check(&self, claims: &Claims) -> Result<(), GrantRefusal> {
+        let now: Timestamp = self.clock.now();
+        let now = now.as_second();
+        let expired = now >= claims.expires_at.saturating_add(LEEWAY_SECONDS);
+        let early = claims
+            .not_before
+            .is_some_and(|not_before| now < not_before.saturating_sub(LEEWAY_SECONDS));
+        let audience = claims.audience.as_deref();
+        let names = |wanted: &String| audience.is_some_and(|all| all.contains(wanted));
+        let addressed = match &self.audience {
+            AudiencePolicy::Any => true,
+            AudiencePolicy::IfPresent(wanted) => audience.is_none() || names(wanted),
+            AudiencePolicy::Required(wanted) => names(wanted),
+        };
+        if claims.issuer != self.issuer || expired || early || !addressed {
+            return Err(GrantRefusal::Invalid);
+        }
+        Ok(())
+    }
+}
+
+// === impl VerifiedGrant ===
+
+impl VerifiedGrant {
+    /// The tenant whose principal consented.
+    #[must_use]
+    pub fn developer(&self) -> &DeveloperId {
+        &self.developer
+    }
+
+    /// Who consented.
+    #[must_use]
+    pub fn principal(&self) -> &PrincipalId {
+        &self.principal
+    }
+
+    /// Who was given the grant.
+    #[must_use]
+    pub fn agent(&self) -> &AgentId {
+        &self.agent
+    }
+
+    /// The token.
+    #[must_use]
+    pub fn token(&self) -> &TokenId {
+        &self.token
+    }
+
+    /// Its grant.
+    #[must_use]
+    pub fn grant(&self) -> &GrantId {
+        &self.grant
+    }
+
+    /// The agent that delegated.
+    #[must_use]
+    pub fn parent_agent(&self) -> Option<&AgentId> {
+        self.parent_agent.as_ref()
+    }
+
+    /// The grant that was delegated from.
+    #[must_use]
+    pub fn parent_grant(&self) -> Option<&GrantId> {
+        self.parent_grant.as_ref()
+    }
+
+    /// How many delegations lie between the principal and the agent.
+    #[must_use]
+    pub fn delegation_depth(&self) -> Option<i64> {
+        self.delegation_depth
+    }
+
+    /// With what the store knows of it, the grant is live or it is not.
+    ///
+    /// # Errors
+    ///
+    /// [`Revoked`].
+    pub fn live(&self, state: GrantState) -> Result<LiveGrant<'_>, Revoked> {
+        match state {
+            GrantState::Live => Ok(LiveGrant(self)),
+            GrantState::Revoked => Err(Revoked),
+        }
+    }
+}
+
+impl From<Claims> for VerifiedGrant {
+    fn from(claims: Claims) -> Self {
+        Self {
+            developer: claims.developer,
+            principal: claims.principal,
+            agent: claims.agent,
+            scopes: claims.scopes,
+            token: claims.token,
+            grant: claims.grant,
+            parent_agent: claims.parent_agent,
+            parent_grant: claims.parent_grant,
+            delegation_depth: claims.delegation_depth,
+        }
+    }
+}
+
+// === impl LiveGrant ===
+
+impl LiveGrant<'_> {
+    /// Permits the exchange for a service when a scope of the grant does.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfScope`].
+    pub fn permit_exchange(&self, service: &ServiceName) -> Result<ExchangePermit, OutOfScope> {
+        let Self(grant) = self;
+        if !grant
+            .scopes
+            .iter()
+            .any(|scope| scope.permits_exchange(service.key()))
+        {
+            return Err(OutOfScope);
+        }
+        Ok(ExchangePermit {
+            developer: grant.developer.clone(),
+            principal: grant.principal.clone(),
+            service: service.clone(),
+        })
+    }
+}
+
+// === impl ExchangePermit ===
+
+impl ExchangePermit {
+    /// The tenant.
+    #[must_use]
+    pub fn developer(&self) -> &DeveloperId {
+        &self.developer
+    }
+
+    /// Whose credential.
+    #[must_use]
+    pub fn principal(&self) -> &PrincipalId {
+        &self.principal
+    }
+
+    /// For which service.
+    #[must_use]
+    pub fn service(&self) -> &ServiceName {
+        &self.service
+    }
+}
+
+/// Canonical base64url without padding (RFC 7515, section 2): a token has one spelling.
+fn decode(part: &str) -> Result<Vec<u8>, GrantRefusal> {
+    URL_SAFE_NO_PAD
+        .decode(part)
+        .map_err(|_| GrantRefusal::Invalid)
+}
+
+/// The `kid` of a header that we accept: RS256, no critical extensions, of type JWT when it has one.
+/// Everything else in a header is ignored, keys and URLs of keys above all.
+fn kid(header: &[u8]) -> Option<String> {
+    let members = Members::split(header).ok()?;
+    let is_text = |name, wanted: &dyn Fn(&str) -> bool| match members.get(name) {
+        Ok(Some(Json::String(text))) => Some(wanted(&text)),
+        Ok(None) => None,
+        _ => Some(false),
+    };
+    let shallow = members.iter().all(|(_, raw)| check_depth(raw).is_ok());
+    let critical = members.iter().any(|(name, _)| name == "crit");
+    let rs256 = is_text("alg", &|alg| alg == "RS256") == Some(true);
+    let jwt = is_text("typ", &|typ| typ.eq_ignore_ascii_case("jwt")).unwrap_or(true);
+    if !shallow || critical || !rs256 || !jwt {
+        return None;
+    }
+    match members.get("kid") {
+        Ok(Some(Json::String(kid))) => Some(kid),
+        _ => None,
+    }
+}
+
+impl From<NoKey> for GrantRefusal {
+    fn from(fault: NoKey) -> Self {
+        match fault {
+            NoKey::Unknown => Self::Invalid,
+            NoKey::Unavailable => Self::KeysUnavailable,
+        }
+    }
+}
+
+impl From<BadClaims> for GrantRefusal {
+    fn from(BadClaims: BadClaims) -> Self {
+        Self::Invalid
+    }
+}

@@ -1,0 +1,197 @@
+//! Postgres: the only room with SQL. Every statement that serves a request names its developer.
+
+pub mod api_keys;
+pub mod audit_events;
+mod columns;
+pub mod credentials;
+pub mod database_url;
+pub mod developers;
+pub mod schema;
+mod tls;
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+use deadpool_postgres::{
+    Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime,
+};
+use thiserror::Error;
+use tokio_postgres::NoTls;
+
+use columns::BadColumn;
+use database_url::DatabaseUrl;
+
+/// How long a request waits for a free connection.
+const WAIT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a new connection may take, its checks included.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long one statement may take before its caller is told that the database is unavailable.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How many requests may wait for a connection before the next one is refused at once.
+const MAX_WAITING: usize = 1024;
+
+/// The vault's database.
+#[derive(Clone)]
+pub struct Store {
+    pool: Pool,
+}
+
+/// A pooled connection. One that missed a deadline is closed, not given back: nobody knows what it
+/// is still doing.
+pub struct Connection {
+    object: Option<Object>,
+    stalled: AtomicBool,
+}
+
+/// A transaction; it is rolled back unless it is committed.
+pub struct Transaction<'a> {
+    inner: deadpool_postgres::Transaction<'a>,
+    stalled: &'a AtomicBool,
+}
+
+/// Why the database did not answer, by who must act.
+#[derive(Debug, Error)]
+pub enum StoreFault {
+    /// Time, or the operator: no connection, or it broke.
+    #[error("the database is unavailable")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Time: too slow, or too many wait.
+    #[error("the database is overloaded")]
+    Overloaded,
+    /// Somebody changed a row: a column holds what the vault never writes.
+    #[error("row {row} of vault.{table} is inconsistent")]
+    Inconsistent {
+        /// The table.
+        table: &'static str,
+        /// The row's id as it stands there.
+        row: String,
+        /// Which column, and how.
+        #[source]
+        column: BadColumn,
+    },
+}
+
+impl Store {
+    /// Opens a pool of at most `size` connections; none is made yet.
+    ///
+    /// # Errors
+    ///
+    /// When the root certificates of the URL cannot be read.
+    pub fn open(url: &DatabaseUrl, size: usize) -> Result<Self, tls::TlsFault> {
+        let config = ManagerConfig {
+            recycling_method: RecyclingMethod::Fast,
+        };
+        let manager = match tls::connector(url)? {
+            None => Manager::from_config(url.to_config(), NoTls, config),
+            Some(tls) => Manager::from_config(url.to_config(), tls, config),
+        };
+        let pool = Pool::builder(manager)
+            .max_size(size)
+            .wait_timeout(Some(WAIT_TIMEOUT))
+            .create_timeout(Some(CONNECT_TIMEOUT))
+            .recycle_timeout(Some(CONNECT_TIMEOUT))
+            .runtime(Runtime::Tokio1)
+            .post_create(Hook::async_fn(|client, _| {
+                Box::pin(async move {
+                    let refused =
+                        |fault: schema::SchemaFault| HookError::message(fault.to_string());
+                    schema::check(client).await.map_err(refused)
+                })
+            }))
+            .build()
+            .expect("a runtime is given");
+        Ok(Self { pool })
+    }
+
+    /// A connection for a transaction or a few statements. Hold it while nothing else is awaited.
+    ///
+    /// # Errors
+    ///
+    /// When none can be had in time.
+    pub async fn connection(&self) -> Result<Connection, StoreFault> {
+        if self.pool.status().waiting >= MAX_WAITING {
+            return Err(StoreFault::Overloaded);
+        }
+        let object = self.pool.get().await.map_err(|error| match error {
+            PoolError::Timeout(deadpool_postgres::TimeoutType::Wait) => StoreFault::Overloaded,
+            other => StoreFault::Unavailable(other.into()),
+        })?;
+        Ok(Connection {
+            object: Some(object),
+            stalled: AtomicBool::new(false),
+        })
+    }
+
+    /// Closes the pool: waiting requests are refused, connections end when they are given back.
+    pub fn close(&self) {
+        self.pool.close();
+    }
+}
+
+// === impl Connection ===
+
+impl Connection {
+    /// Begins a transaction.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn transaction(&mut self) -> Result<Transaction<'_>, StoreFault> {
+        let object = self.object.as_mut().expect("taken only when dropped");
+        let inner = deadline(&self.stalled, object.transaction()).await?;
+        Ok(Transaction {
+            inner,
+            stalled: &self.stalled,
+        })
+    }
+
+    fn client(&self) -> &Object {
+        self.object.as_ref().expect("taken only when dropped")
+    }
+
+    async fn deadline<T>(&self, work: impl Future<Output = Query<T>>) -> Result<T, StoreFault> {
+        deadline(&self.stalled, work).await
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if self.stalled.load(Ordering::Relaxed) {
+            // Out of the pool and closed.
+            drop(self.object.take().map(Object::take));
+        }
+    }
+}
+
+// === impl Transaction ===
+
+impl Transaction<'_> {
+    /// Commits. Only after this has answered is anything of it acknowledged.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer: whether it committed is then unknown.
+    pub async fn commit(self) -> Result<(), StoreFault> {
+        deadline(self.stalled, self.inner.commit()).await
+    }
+
+    async fn deadline<T>(&self, work: impl Future<Output = Query<T>>) -> Result<T, StoreFault> {
+        deadline(self.stalled, work).await
+    }
+}
+
+/// What a statement answers.
+type Query<T> = Result<T, tokio_postgres::Error>;
+
+async fn deadline<T>(
+    stalled: &AtomicBool,
+    work: impl Future<Output = Query<T>>,
+) -> Result<T, StoreFault> {
+    let Ok(answer) = tokio::time::timeout(STATEMENT_TIMEOUT, work).await else {
+        stalled.store(true, Ordering::Relaxed);
+        return Err(StoreFault::Overloaded);
+    };
+    answer.map_err(|error| StoreFault::Unavailable(error.into()))
+}

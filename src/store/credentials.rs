@@ -1,0 +1,409 @@
+//! `vault.credentials`.
+
+use std::{
+    fmt::Write,
+    pin::{Pin, pin},
+};
+
+use deadpool_postgres::GenericClient;
+use futures_util::TryStreamExt;
+use tokio_postgres::{Row, RowStream, types::ToSql};
+
+use super::{Connection, Query, Store, StoreFault, Transaction, columns::Columns};
+use crate::model::{
+    credential::Credential,
+    grant_state::GrantState,
+    id::CredentialId,
+    metadata::Metadata,
+    page::{CredentialFilter, Position},
+    sealed::{MasterKeyId, Sealed, SealedCredential, WrappedKey},
+    secret::AccessToken,
+    service_name::{ServiceKey, ServiceName},
+    text::{CredentialType, DeveloperId, GrantId, PrincipalId, TokenId},
+    timestamp::Timestamp,
+};
+
+/// Bytes of rows after which a page ends early, so that a list's memory is bounded whatever the
+/// credentials carry.
+const PAGE_BUDGET_BYTES: usize = 1024 * 1024;
+
+/// A credential to write.
+pub struct CredentialWrite<'a> {
+    /// The tenant.
+    pub developer: &'a DeveloperId,
+    /// The id that it gets when it is new.
+    pub id_if_new: CredentialId,
+    /// Whose it is.
+    pub principal: &'a PrincipalId,
+    /// What it is for.
+    pub service: &'a ServiceName,
+    /// What kind it is.
+    pub credential_type: &'a CredentialType,
+    /// Its secrets.
+    pub sealed: &'a SealedCredential,
+    /// The upstream expiry.
+    pub token_expires_at: Option<Timestamp>,
+    /// The developer's data.
+    pub metadata: &'a Metadata,
+    /// Now.
+    pub at: Timestamp,
+}
+
+/// What a write did.
+#[derive(Debug, Clone, Copy)]
+pub struct Written {
+    /// The new id, or the one that was kept.
+    pub id: CredentialId,
+    /// The first store.
+    pub created_at: Timestamp,
+    /// Whether there was one before.
+    pub replaced: bool,
+}
+
+/// A credential as an exchange needs it.
+#[derive(Debug)]
+pub struct ExchangeRow {
+    /// Its id.
+    pub id: CredentialId,
+    /// The spelling of the last store.
+    pub service: ServiceName,
+    /// What kind it is.
+    pub credential_type: CredentialType,
+    /// The upstream expiry.
+    pub token_expires_at: Option<Timestamp>,
+    /// The developer's data.
+    pub metadata: Metadata,
+    /// The secret.
+    pub access_token: Sealed<AccessToken>,
+    /// The key of the secret.
+    pub data_key: WrappedKey,
+}
+
+/// Which grant asks for which credential.
+#[derive(Debug, Clone, Copy)]
+pub struct ExchangeQuery<'a> {
+    /// The tenant.
+    pub developer: &'a DeveloperId,
+    /// Whose credential.
+    pub principal: &'a PrincipalId,
+    /// For which service.
+    pub service: &'a ServiceKey,
+    /// The token.
+    pub token: &'a TokenId,
+    /// Its grant.
+    pub grant: &'a GrantId,
+    /// The grant that its grant was delegated from.
+    pub parent_grant: Option<&'a GrantId>,
+}
+
+/// One page of a list.
+#[derive(Debug)]
+pub struct CredentialPage {
+    /// Newest first.
+    pub credentials: Vec<Credential>,
+    /// Where the next page begins; `None` when this was the last.
+    pub next: Option<Position>,
+}
+
+impl Transaction<'_> {
+    /// Inserts a credential or replaces the one of the same developer, principal and service.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn write_credential(
+        &self,
+        write: &CredentialWrite<'_>,
+    ) -> Result<Written, StoreFault> {
+        // Transaction::write_credential
+        // xmax is 0 only on a row that this statement inserted.
+        const SQL: &str = "
+            insert into vault.credentials as c (
+                developer_id, id, principal_id, service, service_key, credential_type,
+                access_token, refresh_token, wrapped_key, master_key,
+                token_expires_at, metadata, created_at, updated_at)
+            values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12::text::json, $13, $13)
+            on conflict (developer_id, principal_id, service_key) do update set
+                service = excluded.service,
+                credential_type = excluded.credential_type,
+                access_token = excluded.access_token,
+                refresh_token = excluded.refresh_token,
+                wrapped_key = excluded.wrapped_key,
+                master_key = excluded.master_key,
+                token_expires_at = excluded.token_expires_at,
+                metadata = excluded.metadata,
+                updated_at = greatest(excluded.updated_at, c.updated_at + interval '1 millisecond')
+            returning id, created_at, xmax <> 0 as replaced";
+        let row = self
+            .deadline(async {
+                let statement = self.inner.prepare_cached(SQL).await?;
+                let parameters: [&(dyn ToSql + Sync); 13] = [
+                    &write.developer.as_str(),
+                    &write.id_if_new.to_string(),
+                    &write.principal.as_str(),
+                    &write.service.as_str(),
+                    &write.service.key().as_str(),
+                    &write.credential_type.as_str(),
+                    &write.sealed.access_token.as_bytes(),
+                    &write.sealed.refresh_token.as_ref().map(Sealed::as_bytes),
+                    &write.sealed.data_key.bytes,
+                    &write.sealed.data_key.master_key.as_str(),
+                    &write.token_expires_at,
+                    &write.metadata.as_str(),
+                    &write.at,
+                ];
+                self.inner.query_one(&statement, &parameters).await
+            })
+            .await?;
+        let columns = Columns {
+            table: "credentials",
+            row: &row,
+        };
+        Ok(Written {
+            id: columns.parse_id("id", CredentialId::parse)?,
+            created_at: columns.get("created_at")?,
+            replaced: columns.get("replaced")?,
+        })
+    }
+
+    /// Deletes a credential; answers whose and for which service it was, or `None` when there was none.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn delete_credential(
+        &self,
+        developer: &DeveloperId,
+        id: CredentialId,
+    ) -> Result<Option<(PrincipalId, ServiceName)>, StoreFault> {
+        // Transaction::delete_credential
+        const SQL: &str = "
+            delete from vault.credentials where developer_id = $1 and id = $2
+            returning id, principal_id, service";
+        let row = self
+            .deadline(async {
+                let statement = self.inner.prepare_cached(SQL).await?;
+                let parameters: [&(dyn ToSql + Sync); 2] = [&developer.as_str(), &id.to_string()];
+                self.inner.query_opt(&statement, &parameters).await
+            })
+            .await?;
+        row.map(|row| {
+            let columns = Columns {
+                table: "credentials",
+                row: &row,
+            };
+            let principal = columns.parse("principal_id", PrincipalId::parse)?;
+            Ok((principal, columns.parse("service", ServiceName::parse)?))
+        })
+        .transpose()
+    }
+}
+
+impl Store {
+    /// The credential that a grant asks for and whether the grant still holds, from one snapshot in
+    /// one round trip.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer or the row is not one that the vault wrote.
+    pub async fn credential_for_exchange(
+        &self,
+        query: ExchangeQuery<'_>,
+    ) -> Result<(Option<ExchangeRow>, GrantState), StoreFault> {
+        // Store::credential_for_exchange
+        // Answers one row always, its credential columns null when there is no credential.
+        const SQL: &str = "
+            select exists (
+                    select from vault.revocations r
+                    where r.developer_id = $1
+                      and ((r.kind = 'token' and r.subject = $4)
+                        or (r.kind = 'grant' and r.subject in ($5, $6)))
+                ) as revoked,
+                c.id, c.service, c.credential_type, c.token_expires_at,
+                c.metadata::text as metadata, c.access_token, c.wrapped_key, c.master_key
+            from (select) always
+            left join vault.credentials c
+                on c.developer_id = $1 and c.principal_id = $2 and c.service_key = $3";
+        let connection = self.connection().await?;
+        let row = connection
+            .deadline(async {
+                let statement = connection.client().prepare_cached(SQL).await?;
+                let parameters: [&(dyn ToSql + Sync); 6] = [
+                    &query.developer.as_str(),
+                    &query.principal.as_str(),
+                    &query.service.as_str(),
+                    &query.token.as_str(),
+                    &query.grant.as_str(),
+                    &query.parent_grant.map(GrantId::as_str),
+                ];
+                connection.client().query_one(&statement, &parameters).await
+            })
+            .await?;
+        let columns = Columns {
+            table: "credentials",
+            row: &row,
+        };
+        let state = if columns.get("revoked")? {
+            GrantState::Revoked
+        } else {
+            GrantState::Live
+        };
+        let found = columns.get::<Option<&str>>("id")?.is_some();
+        Ok((found.then(|| exchange_row(&columns)).transpose()?, state))
+    }
+
+    /// One credential of a developer.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer or the row is not one that the vault wrote.
+    pub async fn credential(
+        &self,
+        developer: &DeveloperId,
+        id: CredentialId,
+    ) -> Result<Option<Credential>, StoreFault> {
+        // Store::credential
+        const SQL: &str = "
+            select id, principal_id, service, credential_type, token_expires_at,
+                metadata::text as metadata, created_at, updated_at
+            from vault.credentials
+            where developer_id = $1 and id = $2";
+        let connection = self.connection().await?;
+        let row = connection
+            .deadline(async {
+                let statement = connection.client().prepare_cached(SQL).await?;
+                let parameters: [&(dyn ToSql + Sync); 2] = [&developer.as_str(), &id.to_string()];
+                connection.client().query_opt(&statement, &parameters).await
+            })
+            .await?;
+        row.as_ref().map(credential).transpose()
+    }
+
+    /// A page of a developer's credentials, newest first, of at most `size`; it may be shorter and
+    /// still not the last one.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer or a row is not one that the vault wrote.
+    pub async fn credentials(
+        &self,
+        developer: &DeveloperId,
+        filter: &CredentialFilter,
+        after: Option<Position>,
+        size: usize,
+    ) -> Result<CredentialPage, StoreFault> {
+        let connection = self.connection().await?;
+        connection.credentials(developer, filter, after, size).await
+    }
+}
+
+impl Connection {
+    async fn credentials(
+        &self,
+        developer: &DeveloperId,
+        filter: &CredentialFilter,
+        after: Option<Position>,
+        size: usize,
+    ) -> Result<CredentialPage, StoreFault> {
+        let (developer, after_id) = (developer.as_str(), after.map(|place| place.id.to_string()));
+        let service_key = filter.service.as_deref().map(str::to_ascii_lowercase);
+        // One row more than the page tells whether there is another page.
+        let limit = i64::try_from(size + 1).unwrap_or(i64::MAX);
+        let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![&developer, &limit];
+        // Connection::credentials
+        // A statement for each set of filters, so that each gets the plan and index of its own.
+        let mut sql = String::from(
+            "select id, principal_id, service, credential_type, token_expires_at,
+                metadata::text as metadata, created_at, updated_at
+            from vault.credentials
+            where developer_id = $1",
+        );
+        if let Some(principal) = &filter.principal_id {
+            parameters.push(principal);
+            append(
+                &mut sql,
+                format_args!(" and principal_id = ${}", parameters.len()),
+            );
+        }
+        if let Some(key) = &service_key {
+            parameters.push(key);
+            append(
+                &mut sql,
+                format_args!(" and service_key = ${}", parameters.len()),
+            );
+        }
+        if let (Some(place), Some(id)) = (&after, &after_id) {
+            parameters.push(&place.created_at);
+            parameters.push(id);
+            let id = parameters.len();
+            append(
+                &mut sql,
+                format_args!(" and (created_at, id) < (${}, ${id})", id - 1),
+            );
+        }
+        sql.push_str(" order by created_at desc, id desc limit $2");
+        let (rows, more) = self
+            .deadline(async {
+                let statement = self.client().prepare_cached(&sql).await?;
+                let rows = self.client().query_raw(&statement, parameters).await?;
+                collect_page(pin!(rows), size).await
+            })
+            .await?;
+        let credentials = rows.iter().map(credential).collect::<Result<Vec<_>, _>>()?;
+        let last = credentials.last().filter(|_| more);
+        let next = last.map(|last| Position {
+            created_at: last.created_at,
+            id: last.id,
+        });
+        Ok(CredentialPage { credentials, next })
+    }
+}
+
+fn append(sql: &mut String, text: std::fmt::Arguments<'_>) {
+    sql.write_fmt(text).expect("a string takes what is written");
+}
+
+/// Takes rows until the page or its budget is full, and says whether there are more.
+async fn collect_page(mut rows: Pin<&mut RowStream>, size: usize) -> Query<(Vec<Row>, bool)> {
+    let (mut page, mut bytes) = (Vec::new(), 0);
+    while let Some(row) = rows.try_next().await? {
+        if page.len() == size || bytes >= PAGE_BUDGET_BYTES {
+            return Ok((page, true));
+        }
+        bytes += row.raw_size_bytes();
+        page.push(row);
+    }
+    Ok((page, false))
+}
+
+fn credential(row: &Row) -> Result<Credential, StoreFault> {
+    let columns = Columns {
+        table: "credentials",
+        row,
+    };
+    Ok(Credential {
+        id: columns.parse_id("id", CredentialId::parse)?,
+        principal_id: columns.parse("principal_id", PrincipalId::parse)?,
+        service: columns.parse("service", ServiceName::parse)?,
+        credential_type: columns.parse("credential_type", CredentialType::parse)?,
+        token_expires_at: columns.get("token_expires_at")?,
+        metadata: Metadata::from_stored(columns.get("metadata")?),
+        created_at: columns.get("created_at")?,
+        updated_at: columns.get("updated_at")?,
+    })
+}
+
+fn exchange_row(columns: &Columns<'_>) -> Result<ExchangeRow, StoreFault> {
+    Ok(ExchangeRow {
+        id: columns.parse_id("id", CredentialId::parse)?,
+        service: columns.parse("service", ServiceName::parse)?,
+        credential_type: columns.parse("credential_type", CredentialType::parse)?,
+        token_expires_at: columns.get("token_expires_at")?,
+        metadata: Metadata::from_stored(columns.get("metadata")?),
+        access_token: Sealed::from_stored(columns.get("access_token")?),
+        data_key: WrappedKey {
+            master_key: MasterKeyId::new(columns.get("master_key")?),
+            bytes: columns.get("wrapped_key")?,
+        },
+    })
+}

@@ -1,0 +1,150 @@
+//! The schema: migrating it, and refusing one that this server cannot serve.
+
+use thiserror::Error;
+use tokio_postgres::{Client, NoTls, error::SqlState};
+
+use super::{STATEMENT_TIMEOUT, database_url::DatabaseUrl, tls};
+
+mod embedded {
+    refinery::embed_migrations!("src/store/migrations");
+}
+
+/// The schema version that this server was written for.
+pub const SCHEMA_VERSION: i32 = 1;
+
+/// Any number that is the same for every runner.
+const MIGRATION_LOCK: i64 = 0x6772_616e_7465_7800;
+
+/// Why a database's schema or settings are refused.
+#[derive(Debug, Error)]
+pub enum SchemaFault {
+    /// There is none.
+    #[error("the database has no vault schema: run `grantex-vault migrate`")]
+    Missing,
+    /// An older one.
+    #[error(
+        "the database's vault schema is version {0}, older than this server needs ({SCHEMA_VERSION}): run `grantex-vault migrate`"
+    )]
+    Older(i32),
+    /// A newer one that no longer serves this version.
+    #[error(
+        "the database's vault schema is version {0} and no longer serves this server ({SCHEMA_VERSION}): update the server"
+    )]
+    Newer(i32),
+    /// Acknowledged writes could be lost.
+    #[error("the database has {0}: it would lose acknowledged writes in a crash")]
+    LosesWrites(&'static str),
+    /// No answer.
+    #[error("the database cannot be reached")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// What migrating did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Migrated {
+    /// How many migrations were applied now.
+    pub applied: usize,
+    /// The version that the schema has now.
+    pub version: i32,
+}
+
+/// Brings the schema to this server's version. Several runners at once are safe: a session lock lets
+/// one through at a time, so the URL must lead to Postgres itself, not to a transaction pooler.
+///
+/// # Errors
+///
+/// When the database cannot be reached or refuses a migration.
+pub async fn migrate(url: &DatabaseUrl) -> Result<Migrated, SchemaFault> {
+    let mut client = connect(url).await?;
+    let lock = "select pg_advisory_lock($1)";
+    client
+        .execute(lock, &[&MIGRATION_LOCK])
+        .await
+        .map_err(unavailable)?;
+    client
+        .batch_execute("create schema if not exists vault")
+        .await
+        .map_err(unavailable)?;
+    let mut runner = embedded::migrations::runner();
+    runner.set_migration_table_name("vault.schema_history");
+    let report = runner.run_async(&mut client).await.map_err(unavailable)?;
+    // The lock ends with the session.
+    Ok(Migrated {
+        applied: report.applied_migrations().len(),
+        version: SCHEMA_VERSION,
+    })
+}
+
+/// Connects once and checks what the server would refuse on every connection.
+///
+/// # Errors
+///
+/// See [`SchemaFault`].
+pub async fn check_once(url: &DatabaseUrl) -> Result<(), SchemaFault> {
+    check(&connect(url).await?).await
+}
+
+/// Refuses a database that lacks this server's schema or would lose acknowledged writes.
+pub(super) async fn check(client: &Client) -> Result<(), SchemaFault> {
+    // schema::check
+    let settings = "select current_setting('fsync'), current_setting('synchronous_commit')";
+    let row = timed(client.query_one(settings, &[])).await?;
+    if row.get::<_, &str>(0) == "off" {
+        return Err(SchemaFault::LosesWrites("fsync=off"));
+    }
+    if row.get::<_, &str>(1) == "off" {
+        return Err(SchemaFault::LosesWrites("synchronous_commit=off"));
+    }
+    // schema::check
+    let version = "select version, serves_from from vault.schema_version";
+    let row = match client.query_opt(version, &[]).await {
+        Ok(row) => row.ok_or(SchemaFault::Missing)?,
+        Err(error) if is_missing(&error) => return Err(SchemaFault::Missing),
+        Err(error) => return Err(unavailable(error)),
+    };
+    match (row.get::<_, i32>(0), row.get::<_, i32>(1)) {
+        (found, _) if found < SCHEMA_VERSION => Err(SchemaFault::Older(found)),
+        (found, serves_from) if serves_from > SCHEMA_VERSION => Err(SchemaFault::Newer(found)),
+        _ => Ok(()),
+    }
+}
+
+fn is_missing(error: &tokio_postgres::Error) -> bool {
+    let missing = [&SqlState::UNDEFINED_TABLE, &SqlState::INVALID_SCHEMA_NAME];
+    error.code().is_some_and(|code| missing.contains(&code))
+}
+
+async fn connect(url: &DatabaseUrl) -> Result<Client, SchemaFault> {
+    let config = url.to_config();
+    match tls::connector(url).map_err(|fault| SchemaFault::Unavailable(fault.into()))? {
+        None => drive(timed(config.connect(NoTls)).await?),
+        Some(tls) => drive(timed(config.connect(tls)).await?),
+    }
+}
+
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "it ends both arms of a match on fallible connects"
+)]
+fn drive<S, T>(
+    (client, connection): (Client, tokio_postgres::Connection<S, T>),
+) -> Result<Client, SchemaFault>
+where
+    tokio_postgres::Connection<S, T>:
+        Future<Output = Result<(), tokio_postgres::Error>> + Send + 'static,
+{
+    // Ends with the client; its error is the client's.
+    tokio::spawn(connection);
+    Ok(client)
+}
+
+async fn timed<T>(
+    work: impl Future<Output = Result<T, tokio_postgres::Error>>,
+) -> Result<T, SchemaFault> {
+    let answer = tokio::time::timeout(STATEMENT_TIMEOUT, work).await;
+    answer.map_err(unavailable)?.map_err(unavailable)
+}
+
+fn unavailable(error: impl std::error::Error + Send + Sync + 'static) -> SchemaFault {
+    SchemaFault::Unavailable(Box::new(error))
+}
