@@ -29,7 +29,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         compiler.encode_file_descriptor_set(),
     )?;
 
+    // The client is for our tests and knows no transport: whoever uses it brings a channel.
     tonic_prost_build::configure()
+        .build_transport(false)
         .skip_debug(SECRET_MESSAGES)
         .compile_fds(compiler.file_descriptor_set())?;
     Ok(())

@@ -1,8 +1,16 @@
 //! A credential vault for AI agents. `ARCHITECTURE.md` says what is where and why.
 
+pub mod app;
 pub mod audit;
 pub mod auth;
 pub mod clock;
+pub mod config;
 pub mod envelope;
+pub mod gateway;
+pub mod grpc;
+pub mod listener;
 pub mod model;
+pub mod shutdown;
 pub mod store;
+pub mod telemetry;
+pub mod vault;

@@ -4,7 +4,7 @@ use crate::{
     model::{
         caller::Developer,
         id::{ApiKeyId, CredentialId, EventId},
-        request::RequestContext,
+        request::{RequestContext, Verb},
         text::{AgentId, DeveloperId, GrantId, PrincipalId, TokenId},
         timestamp::Timestamp,
     },
@@ -52,17 +52,6 @@ pub enum Caller {
         /// How many delegations deep.
         delegation_depth: Option<i64>,
     },
-}
-
-/// What was asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the verbs of the API")]
-pub enum Verb {
-    Store,
-    List,
-    Get,
-    Delete,
-    Exchange,
 }
 
 /// What became of it.
@@ -168,22 +157,6 @@ impl AuditEvent {
             }
         }
         row
-    }
-}
-
-// === impl Verb ===
-
-impl Verb {
-    /// The name in events, logs and metrics.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Store => "store",
-            Self::List => "list",
-            Self::Get => "get",
-            Self::Delete => "delete",
-            Self::Exchange => "exchange",
-        }
     }
 }
 

@@ -13,6 +13,17 @@ pub enum Transport {
     Rest,
 }
 
+/// What a request asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the verbs of the API")]
+pub enum Verb {
+    Store,
+    List,
+    Get,
+    Delete,
+    Exchange,
+}
+
 /// A request's identity.
 #[derive(Debug, Clone, Copy)]
 pub struct RequestContext {
@@ -31,6 +42,22 @@ impl Transport {
         match self {
             Self::Grpc => "grpc",
             Self::Rest => "rest",
+        }
+    }
+}
+
+// === impl Verb ===
+
+impl Verb {
+    /// The name in logs, metrics and audit events.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Store => "store",
+            Self::List => "list",
+            Self::Get => "get",
+            Self::Delete => "delete",
+            Self::Exchange => "exchange",
         }
     }
 }

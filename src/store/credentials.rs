@@ -25,7 +25,7 @@ use crate::model::{
 
 /// Bytes of rows after which a page ends early, so that a list's memory is bounded whatever the
 /// credentials carry.
-const PAGE_BUDGET_BYTES: usize = 1024 * 1024;
+const PAGE_BUDGET_BYTES: usize = 512 * 1024;
 
 /// A credential to write.
 pub struct CredentialWrite<'a> {

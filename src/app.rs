@@ -1,0 +1,282 @@
+//! Puts the rooms together, starts them, stops them.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::Router;
+use thiserror::Error;
+use tokio::{net::TcpListener, time::timeout};
+
+use crate::{
+    auth::{
+        grant::GrantVerifier,
+        jwks::VerificationKeys,
+        key_source::{FileKeySource, HttpKeySource, KeySource},
+    },
+    clock::{Clock, SystemClock},
+    config::{Config, ConfigFaults, KeyLocation, MasterKey},
+    envelope::{Envelope, aws_kms::AwsKms, kms::Kms, local_keyring::LocalKeyring},
+    gateway, grpc, listener,
+    listener::Door,
+    model::request::Transport,
+    shutdown::{Shutdown, StopSignals},
+    store::{
+        Store,
+        schema::{self, SchemaFault},
+    },
+    vault::Vault,
+};
+
+/// The key set is fetched anew this often, and this soon after a failure.
+const KEYS_REFRESH: Duration = Duration::from_mins(5);
+const KEYS_RETRY: Duration = Duration::from_secs(15);
+/// How often an unreachable database is tried again before the first success.
+const DATABASE_RETRY: Duration = Duration::from_secs(2);
+/// How long requests that are under way may take after the listeners have closed.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What comes from outside. Tests bring their own clock, KMS and key source.
+pub struct Outside {
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// The holder of the master keys; from the configuration when `None`.
+    pub kms: Option<Arc<dyn Kms>>,
+    /// Where the issuer's keys are; from the configuration when `None`.
+    pub key_source: Option<Arc<dyn KeySource>>,
+    /// Routes that are served beside the API: those of `dev`'s issuer.
+    pub beside: Router,
+}
+
+/// A server that listens.
+pub struct Running {
+    /// Where HTTP listens.
+    pub http_addr: SocketAddr,
+    /// Where gRPC listens.
+    pub grpc_addr: SocketAddr,
+    health: grpc::Health,
+    shutdown: Shutdown,
+    store: Store,
+}
+
+/// Why a server does not start.
+#[derive(Debug, Error)]
+pub enum StartFault {
+    /// The operator must change a setting.
+    #[error("{0}")]
+    Config(#[from] ConfigFaults),
+    /// The operator must migrate or change the database.
+    #[error("{0}")]
+    Schema(#[from] SchemaFault),
+    /// Something else listens there, say.
+    #[error("cannot listen on {0}: {1}")]
+    Listen(SocketAddr, #[source] std::io::Error),
+    /// Signals cannot be handled.
+    #[error("cannot handle signals: {0}")]
+    Signals(#[source] std::io::Error),
+}
+
+impl Default for Outside {
+    fn default() -> Self {
+        Self {
+            clock: Arc::new(SystemClock),
+            kms: None,
+            key_source: None,
+            beside: Router::new(),
+        }
+    }
+}
+
+/// Serves until a signal asks to stop, and then as long as the requests that are under way need.
+///
+/// # Errors
+///
+/// When the server does not start.
+pub async fn serve(config: Config) -> Result<(), StartFault> {
+    let mut signals = StopSignals::listen().map_err(StartFault::Signals)?;
+    let running = start(&config, Outside::default()).await?;
+    tracing::info!(http = %running.http_addr, grpc = %running.grpc_addr, "serving");
+    signals.next().await;
+    stop_or_signal(running, config.drain_delay, &mut signals).await;
+    Ok(())
+}
+
+/// Stops in good order; a second signal ends the waiting.
+pub async fn stop_or_signal(running: Running, drain_delay: Duration, signals: &mut StopSignals) {
+    tracing::info!("stopping");
+    tokio::select! {
+        () = running.stop(drain_delay) => tracing::info!("stopped"),
+        () = signals.next() => tracing::warn!("stopped at once, by a second signal"),
+    }
+}
+
+/// Starts a server.
+///
+/// A database that cannot be reached yet is no reason not to: health says `NOT_SERVING` and calls
+/// answer unavailable until it can. One with the wrong schema is.
+///
+/// # Errors
+///
+/// See [`StartFault`].
+pub async fn start(config: &Config, outside: Outside) -> Result<Running, StartFault> {
+    let shutdown = Shutdown::default();
+    if config.migrate {
+        schema::migrate(&config.database.migrate_url).await?;
+    }
+    let reachable = match schema::check_once(&config.database.url).await {
+        Ok(()) => true,
+        Err(SchemaFault::Unavailable(cause)) => {
+            tracing::warn!(%cause, "the database cannot be reached yet");
+            false
+        }
+        Err(refused) => return Err(refused.into()),
+    };
+    let store = Store::open(&config.database.url, config.database.pool_size)
+        .map_err(|fault| ConfigFaults::one("DATABASE_URL", fault))?;
+    let kms = match outside.kms {
+        Some(kms) => kms,
+        None => master_key(config).await?,
+    };
+    let key_source = match outside.key_source {
+        Some(source) => source,
+        None => key_source(&config.keys)?,
+    };
+    let clock = outside.clock;
+    let keys = VerificationKeys::new(key_source, Arc::clone(&clock), config.jwks_max_stale);
+    let keys = Arc::new(keys);
+    let verifier = GrantVerifier::new(
+        Arc::clone(&keys),
+        Arc::clone(&clock),
+        config.issuer.clone(),
+        config.audience.clone(),
+    );
+    let envelope = Envelope::new(kms, config.kms_timeout);
+    let vault = Arc::new(Vault::new(store.clone(), envelope, verifier, clock));
+
+    let (grpc_routes, health) = grpc::routes(Arc::clone(&vault), config.grpc_reflection);
+    let http_routes = gateway::routes(vault).merge(outside.beside);
+    let (http, http_addr) = listen(config.http_addr).await?;
+    let (grpc, grpc_addr) = listen(config.grpc_addr).await?;
+    shutdown.tasks.spawn(listener::serve(
+        http,
+        http_door(http_routes),
+        shutdown.clone(),
+    ));
+    shutdown.tasks.spawn(listener::serve(
+        grpc,
+        grpc_door(grpc_routes),
+        shutdown.clone(),
+    ));
+
+    health.set_serving(reachable).await;
+    if !reachable {
+        let database = config.database.url.clone();
+        let (health, closing) = (health.clone(), shutdown.closing.clone());
+        spawn_until_closing(&shutdown, async move {
+            while schema::check_once(&database).await.is_err() {
+                let _ = timeout(DATABASE_RETRY, closing.cancelled()).await;
+            }
+            tracing::info!("the database can be reached");
+            health.set_serving(true).await;
+        });
+    }
+    let closing = shutdown.closing.clone();
+    spawn_until_closing(&shutdown, async move {
+        loop {
+            // Its failure is logged where it happens.
+            let pause = if keys.refresh().await.is_ok() {
+                KEYS_REFRESH
+            } else {
+                KEYS_RETRY
+            };
+            let _ = timeout(pause, closing.cancelled()).await;
+        }
+    });
+    Ok(Running {
+        http_addr,
+        grpc_addr,
+        health,
+        shutdown,
+        store,
+    })
+}
+
+impl Running {
+    /// Stops: health says `NOT_SERVING`; new connections are accepted for `drain_delay` more; then
+    /// every connection is told to go away and what is under way finishes.
+    pub async fn stop(self, drain_delay: Duration) {
+        self.health.set_serving(false).await;
+        let _ = timeout(drain_delay, std::future::pending::<()>()).await;
+        self.shutdown.closing.cancel();
+        self.shutdown.tasks.close();
+        if timeout(DRAIN_TIMEOUT, self.shutdown.tasks.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!("requests were still under way and are cut off");
+        }
+        self.store.close();
+    }
+}
+
+fn spawn_until_closing(shutdown: &Shutdown, work: impl Future<Output = ()> + Send + 'static) {
+    let closing = shutdown.closing.clone();
+    shutdown.tasks.spawn(async move {
+        tokio::select! {
+            () = work => {}
+            () = closing.cancelled() => {}
+        }
+    });
+}
+
+async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartFault> {
+    let fault = |error| StartFault::Listen(address, error);
+    let listener = TcpListener::bind(address).await.map_err(fault)?;
+    let bound = listener.local_addr().map_err(fault)?;
+    Ok((listener, bound))
+}
+
+fn http_door(service: Router) -> Door<Router, axum::body::Body> {
+    Door {
+        transport: Transport::Rest,
+        service,
+        verb_of: gateway::verb_of,
+        timed_out: gateway::timed_out,
+        panicked: gateway::panicked,
+    }
+}
+
+fn grpc_door(service: tonic::service::Routes) -> Door<tonic::service::Routes, tonic::body::Body> {
+    Door {
+        transport: Transport::Grpc,
+        service,
+        verb_of: |_, path| grpc::verb_of(path),
+        timed_out: grpc::timed_out,
+        panicked: grpc::panicked,
+    }
+}
+
+async fn master_key(config: &Config) -> Result<Arc<dyn Kms>, ConfigFaults> {
+    const NAME: &str = "GRANTEX_VAULT_MASTER_KEY";
+    match &config.master_key {
+        MasterKey::AwsKms(key) => {
+            let kms = AwsKms::connect(key, config.kms_timeout).await;
+            let unknown = "is of AWS KMS, but no region is known: set AWS_REGION or give an ARN";
+            kms.map(|kms| Arc::new(kms) as _)
+                .ok_or_else(|| ConfigFaults::one(NAME, unknown))
+        }
+        MasterKey::Local(path) => LocalKeyring::load(path)
+            .map(|keyring| Arc::new(keyring) as _)
+            .map_err(|fault| ConfigFaults::one(NAME, format_args!("cannot be used: {fault}"))),
+    }
+}
+
+fn key_source(location: &KeyLocation) -> Result<Arc<dyn KeySource>, ConfigFaults> {
+    match location {
+        KeyLocation::File(path) => Ok(Arc::new(FileKeySource::new(path.clone()))),
+        KeyLocation::Url(url) => HttpKeySource::new(url.clone())
+            .map(|source| Arc::new(source) as _)
+            .ok_or_else(|| {
+                let rule = "must be https; plain http is for loopback only";
+                ConfigFaults::one("GRANTEX_VAULT_JWKS_URL", rule)
+            }),
+    }
+}

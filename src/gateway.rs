@@ -1,0 +1,85 @@
+//! The HTTP and JSON transport: the documented REST routes, in-process, over the same vault.
+
+mod body;
+mod credentials;
+mod problem;
+mod query;
+mod wire;
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    http::{
+        HeaderValue, Method,
+        header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS},
+    },
+    middleware,
+    response::Response,
+    routing::{MethodRouter, delete, get, post},
+};
+
+use crate::{model::request::Verb, vault::Vault};
+
+pub use problem::{panicked, timed_out};
+
+type Route = (&'static str, MethodRouter<Arc<Vault>>);
+
+/// The routes of the API: (method, path) of each, as the protobuf annotations state them.
+pub const ROUTES: [(&str, &str); 5] = [
+    ("POST", "/v1/vault/credentials"),
+    ("GET", "/v1/vault/credentials"),
+    ("GET", "/v1/vault/credentials/{id}"),
+    ("DELETE", "/v1/vault/credentials/{id}"),
+    ("POST", "/v1/vault/credentials/exchange"),
+];
+
+/// Serves the vault.
+pub fn routes(vault: Arc<Vault>) -> Router {
+    let routes: [Route; 3] = [
+        (
+            "/v1/vault/credentials",
+            post(credentials::store).get(credentials::list),
+        ),
+        (
+            "/v1/vault/credentials/exchange",
+            post(credentials::exchange),
+        ),
+        (
+            "/v1/vault/credentials/{id}",
+            get(credentials::get).merge(delete(credentials::delete)),
+        ),
+    ];
+    routes
+        .into_iter()
+        .fold(Router::new(), |router, (path, methods)| {
+            router.route(path, methods)
+        })
+        .with_state(vault)
+        .method_not_allowed_fallback(problem::method_not_allowed)
+        .fallback(problem::not_found)
+        .layer(middleware::map_response(fixed_headers))
+}
+
+/// Which verb a request asks for.
+#[must_use]
+pub fn verb_of(method: &Method, path: &str) -> Option<Verb> {
+    let rest = path.strip_prefix("/v1/vault/credentials")?;
+    let one = rest.len() > 1 && rest.starts_with('/') && !rest[1..].contains('/');
+    match (method, rest) {
+        (&Method::POST, "") => Some(Verb::Store),
+        (&Method::POST, "/exchange") => Some(Verb::Exchange),
+        (&Method::GET | &Method::HEAD, "") => Some(Verb::List),
+        (&Method::GET | &Method::HEAD, _) if one && rest != "/exchange" => Some(Verb::Get),
+        (&Method::DELETE, _) if one && rest != "/exchange" => Some(Verb::Delete),
+        _ => None,
+    }
+}
+
+/// What every answer carries.
+async fn fixed_headers(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}

@@ -1,0 +1,152 @@
+//! Error answers: one shape for all of them.
+
+use axum::{
+    body::Body,
+    extract::Request,
+    response::{IntoResponse, Response},
+};
+use http::{
+    HeaderValue, StatusCode,
+    header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
+};
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::{
+    model::{invalid::InvalidInput, request::RequestContext},
+    vault::{
+        VaultError,
+        error::{self, Kind},
+    },
+};
+
+/// Why a request is not answered as it hoped: the vault's reason, or one of HTTP's own.
+pub(super) enum Failure {
+    /// The vault's.
+    Vault(VaultError),
+    /// 404, 405, 413 or 415: of HTTP, not of the vault.
+    Http(StatusCode, &'static str),
+}
+
+/// An error answer.
+pub(super) struct Problem {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+    request_id: Uuid,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ProblemBody<'a> {
+    message: &'a str,
+    code: &'a str,
+    request_id: String,
+}
+
+impl Problem {
+    /// The answer to a failure, which is logged here, once, when somebody must act on it.
+    pub(super) fn of(failure: Failure, request: RequestContext) -> Self {
+        match failure {
+            Failure::Vault(error) => {
+                error.log(request);
+                Self::of_kind(error.kind(), error.message(), request.id)
+            }
+            Failure::Http(status, message) => {
+                let code = match status {
+                    StatusCode::NOT_FOUND => "NOT_FOUND",
+                    StatusCode::METHOD_NOT_ALLOWED => "METHOD_NOT_ALLOWED",
+                    _ => Kind::InvalidArgument.on_the_wire().0,
+                };
+                Self {
+                    status,
+                    code,
+                    message: message.to_owned(),
+                    request_id: request.id,
+                }
+            }
+        }
+    }
+
+    fn of_kind(kind: Kind, message: String, request_id: Uuid) -> Self {
+        let (code, status, _) = kind.on_the_wire();
+        let status = StatusCode::from_u16(status).expect("the table has HTTP statuses");
+        Self {
+            status,
+            code,
+            message,
+            request_id,
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let body = ProblemBody {
+            message: &self.message,
+            code: self.code,
+            request_id: self.request_id.to_string(),
+        };
+        let body = serde_json::to_vec(&body).expect("strings serialise");
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            // Whole seconds: the SDKs parse it as an integer.
+            headers.insert(RETRY_AFTER, HeaderValue::from(error::RETRY_AFTER.as_secs()));
+        }
+        response
+    }
+}
+
+/// A path that leads nowhere, whoever asks.
+pub(super) async fn not_found(request: Request) -> Problem {
+    http_problem(&request, StatusCode::NOT_FOUND, "Route not found")
+}
+
+/// A method that the path does not have, whoever asks.
+pub(super) async fn method_not_allowed(request: Request) -> Problem {
+    http_problem(
+        &request,
+        StatusCode::METHOD_NOT_ALLOWED,
+        "Method not allowed",
+    )
+}
+
+fn http_problem(request: &Request, status: StatusCode, message: &'static str) -> Problem {
+    let context = request
+        .extensions()
+        .get()
+        .expect("the listener gives every request its context");
+    Problem::of(Failure::Http(status, message), *context)
+}
+
+/// What a request gets that took longer than the server allows.
+#[must_use]
+pub fn timed_out(request: RequestContext) -> Response {
+    let message = "The request took too long".to_owned();
+    Problem::of_kind(Kind::Unavailable, message, request.id).into_response()
+}
+
+/// What a request gets whose handler panicked.
+#[must_use]
+pub fn panicked(request: RequestContext) -> Response {
+    let message = "An unexpected error occurred".to_owned();
+    Problem::of_kind(Kind::Internal, message, request.id).into_response()
+}
+
+impl From<VaultError> for Failure {
+    fn from(error: VaultError) -> Self {
+        Self::Vault(error)
+    }
+}
+
+impl From<InvalidInput> for Failure {
+    fn from(invalid: InvalidInput) -> Self {
+        Self::Vault(invalid.into())
+    }
+}

@@ -1,0 +1,219 @@
+//! The JSON of requests and answers, keys in the documented order.
+
+use axum::{body::Body, response::Response};
+use bytes::Bytes;
+use http::{HeaderValue, StatusCode, header::CONTENT_TYPE};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use zeroize::Zeroizing;
+
+use crate::{
+    model::{
+        credential::{Credential, CredentialDraft},
+        invalid::InvalidInput,
+        json::{Json, JsonFault, Members, has_duplicates},
+        metadata::Metadata,
+        timestamp::Timestamp,
+    },
+    vault::{CredentialListing, ExchangedCredential, Released, StoredCredential},
+};
+
+/// The body of a store.
+pub(super) fn draft(body: &[u8]) -> Result<CredentialDraft, InvalidInput> {
+    const FIELDS: [&str; 7] = [
+        "principalId",
+        "service",
+        "accessToken",
+        "credentialType",
+        "refreshToken",
+        "tokenExpiresAt",
+        "metadata",
+    ];
+    let members = members(body, &FIELDS)?;
+    let expiry = text(&members, "tokenExpiresAt")?.map(|text| {
+        Timestamp::parse(&text).map_err(|fault| InvalidInput::breaks("tokenExpiresAt", fault))
+    });
+    Ok(CredentialDraft {
+        principal_id: text(&members, "principalId")?.unwrap_or_default(),
+        service: text(&members, "service")?.unwrap_or_default(),
+        access_token: Zeroizing::new(text(&members, "accessToken")?.unwrap_or_default()),
+        credential_type: text(&members, "credentialType")?,
+        refresh_token: Zeroizing::new(text(&members, "refreshToken")?.unwrap_or_default()),
+        token_expires_at: expiry.transpose()?,
+        metadata: get(&members, "metadata")?,
+    })
+}
+
+/// The body of an exchange: the service that is asked for.
+pub(super) fn exchange_request(body: &[u8]) -> Result<String, InvalidInput> {
+    let members = members(body, &["service", "delivery"])?;
+    // Never a raw token to a caller that asked for a reference.
+    if text(&members, "delivery")?.is_some_and(|delivery| delivery != "token") {
+        return Err(InvalidInput::breaks(
+            "delivery",
+            "must be \"token\": no other is supported",
+        ));
+    }
+    let service = text(&members, "service")?.filter(|service| !service.is_empty());
+    service.ok_or_else(|| InvalidInput::breaks("service", "is required"))
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct StoredBody<'a> {
+    id: String,
+    principal_id: &'a str,
+    service: &'a str,
+    credential_type: &'a str,
+    created_at: String,
+}
+
+pub(super) fn stored(stored: &StoredCredential) -> StoredBody<'_> {
+    StoredBody {
+        id: stored.id.to_string(),
+        principal_id: stored.principal_id.as_str(),
+        service: stored.service.as_str(),
+        credential_type: stored.credential_type.as_str(),
+        created_at: stored.created_at.to_string(),
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct CredentialBody<'a> {
+    id: String,
+    principal_id: &'a str,
+    service: &'a str,
+    credential_type: &'a str,
+    token_expires_at: Option<String>,
+    metadata: &'a RawValue,
+    created_at: String,
+    updated_at: String,
+}
+
+pub(super) fn credential(credential: &Credential) -> CredentialBody<'_> {
+    CredentialBody {
+        id: credential.id.to_string(),
+        principal_id: credential.principal_id.as_str(),
+        service: credential.service.as_str(),
+        credential_type: credential.credential_type.as_str(),
+        token_expires_at: credential.token_expires_at.map(|at| at.to_string()),
+        metadata: metadata(&credential.metadata),
+        created_at: credential.created_at.to_string(),
+        updated_at: credential.updated_at.to_string(),
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct PageBody<'a> {
+    credentials: Vec<CredentialBody<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_page_token: Option<&'a str>,
+}
+
+pub(super) fn page(listing: &CredentialListing) -> PageBody<'_> {
+    PageBody {
+        credentials: listing.credentials.iter().map(credential).collect(),
+        next_page_token: listing.next_page_token.as_deref(),
+    }
+}
+
+/// A part of a list that is written in one body: the first opens it, the last closes it.
+pub(super) fn list_part(listing: &CredentialListing, opens: bool) -> Bytes {
+    let mut bytes = Vec::new();
+    let mut separator: &[u8] = if opens { b"{\"credentials\":[" } else { b"," };
+    for item in &listing.credentials {
+        bytes.extend_from_slice(separator);
+        serde_json::to_writer(&mut bytes, &credential(item)).expect("strings serialise");
+        separator = b",";
+    }
+    if listing.credentials.is_empty() && opens {
+        bytes.extend_from_slice(separator);
+    }
+    if listing.next.is_none() {
+        bytes.extend_from_slice(b"]}");
+    }
+    bytes.into()
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ExchangedBody<'a> {
+    access_token: &'a str,
+    service: &'a str,
+    credential_type: &'a str,
+    token_expires_at: Option<String>,
+    metadata: &'a RawValue,
+}
+
+/// One of the two places where a secret leaves the typed world; the other is gRPC's.
+pub(super) fn exchanged(released: Released<ExchangedCredential>) -> Response {
+    let credential = released.into_inner();
+    let body = ExchangedBody {
+        access_token: credential.access_token.expose(),
+        service: credential.service.as_str(),
+        credential_type: credential.credential_type.as_str(),
+        token_expires_at: credential.token_expires_at.map(|at| at.to_string()),
+        metadata: metadata(&credential.metadata),
+    };
+    json(StatusCode::OK, &body)
+}
+
+/// An answer with a JSON body.
+pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response {
+    let bytes = serde_json::to_vec(body).expect("strings and parsed JSON serialise");
+    let mut response = json_stream(Body::from(bytes));
+    *response.status_mut() = status;
+    response
+}
+
+/// A `200` whose JSON is already bytes.
+pub(super) fn json_stream(body: Body) -> Response {
+    let mut response = Response::new(body);
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(CONTENT_TYPE, json);
+    response
+}
+
+/// `204`.
+pub(super) fn no_content() -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response
+}
+
+/// The metadata as it is stored; `{}` when the column holds no JSON, which the vault never writes.
+fn metadata(metadata: &Metadata) -> &RawValue {
+    let parsed = serde_json::from_str(metadata.as_str());
+    parsed.unwrap_or_else(|_| serde_json::from_str("{}").expect("an empty object"))
+}
+
+/// Splits a body and checks what nobody asks for as strictly as the fields: a duplicate key is a
+/// mistake wherever it stands.
+fn members<'a>(body: &'a [u8], fields: &[&str]) -> Result<Members<'a>, InvalidInput> {
+    let in_body = |fault: JsonFault| InvalidInput::breaks("body", fault);
+    let members =
+        Members::split(body).map_err(|_| InvalidInput::breaks("body", "must be a JSON object"))?;
+    if has_duplicates(members.iter().map(|(name, _)| name)) {
+        return Err(in_body(JsonFault::DuplicateKey));
+    }
+    for (_, raw) in members.iter().filter(|(name, _)| !fields.contains(name)) {
+        Json::parse_member(raw).map_err(in_body)?;
+    }
+    Ok(members)
+}
+
+fn get(members: &Members<'_>, field: &'static str) -> Result<Option<Json>, InvalidInput> {
+    members
+        .get(field)
+        .map_err(|fault| InvalidInput::breaks(field, fault))
+}
+
+fn text(members: &Members<'_>, field: &'static str) -> Result<Option<String>, InvalidInput> {
+    match get(members, field)? {
+        None => Ok(None),
+        Some(Json::String(text)) => Ok(Some(text)),
+        Some(_) => Err(InvalidInput::breaks(field, "must be a string")),
+    }
+}

@@ -1,0 +1,75 @@
+//! The gRPC transport: decode, one call of the vault, encode.
+
+mod convert;
+pub mod pb;
+mod service;
+mod status;
+
+use std::sync::Arc;
+
+use tonic::service::Routes;
+use tonic_health::server::HealthReporter;
+
+use crate::{model::request::Verb, vault::Vault};
+use pb::vault_service_server::{SERVICE_NAME, VaultServiceServer};
+
+pub use status::{panicked, timed_out};
+
+/// The largest request message; what REST takes as a body.
+const MAX_REQUEST_BYTES: usize = 1024 * 1024;
+
+/// The descriptors of everything that is served, for reflection.
+pub const DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptor_set.bin"));
+
+/// Serves the vault, its health, and reflection when it is wanted. The reporter says what health
+/// answers, for the server as a whole (the empty name) and for the vault's service.
+pub fn routes(vault: Arc<Vault>, reflection: bool) -> (Routes, Health) {
+    let (reporter, health) = tonic_health::server::health_reporter();
+    let vault = VaultServiceServer::new(service::VaultGrpc::new(vault))
+        .max_decoding_message_size(MAX_REQUEST_BYTES);
+    let mut routes = Routes::new(vault).add_service(health);
+    if reflection {
+        let reflection = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .build_v1()
+            .expect("the descriptors are those that the code was generated from");
+        routes = routes.add_service(reflection);
+    }
+    (routes.prepare(), Health(reporter))
+}
+
+/// Says what `grpc.health.v1` answers.
+#[derive(Clone)]
+pub struct Health(HealthReporter);
+
+impl Health {
+    /// Sets what is answered from now on.
+    pub async fn set_serving(&self, serving: bool) {
+        let status = if serving {
+            tonic_health::ServingStatus::Serving
+        } else {
+            tonic_health::ServingStatus::NotServing
+        };
+        for name in ["", SERVICE_NAME] {
+            self.0.set_service_status(name, status).await;
+        }
+    }
+}
+
+/// Which verb a path asks for.
+#[must_use]
+pub fn verb_of(path: &str) -> Option<Verb> {
+    let method = path
+        .strip_prefix('/')?
+        .strip_prefix(SERVICE_NAME)?
+        .strip_prefix('/')?;
+    match method {
+        "StoreCredential" => Some(Verb::Store),
+        "ListCredentials" => Some(Verb::List),
+        "GetCredential" => Some(Verb::Get),
+        "DeleteCredential" => Some(Verb::Delete),
+        "ExchangeCredential" => Some(Verb::Exchange),
+        _ => None,
+    }
+}

@@ -1,0 +1,151 @@
+//! The five calls.
+
+use std::sync::Arc;
+
+use tonic::{
+    Request, Response, Status,
+    metadata::{MetadataMap, MetadataValue},
+};
+
+use super::{
+    convert,
+    pb::{
+        DeleteCredentialRequest, DeleteCredentialResponse, ExchangeCredentialRequest,
+        ExchangeCredentialResponse, GetCredentialRequest, GetCredentialResponse,
+        ListCredentialsRequest, ListCredentialsResponse, StoreCredentialRequest,
+        StoreCredentialResponse, vault_service_server::VaultService,
+    },
+    status,
+};
+use crate::{
+    model::{
+        bearer::{NoBearer, bearer},
+        request::RequestContext,
+    },
+    vault::{Vault, VaultError},
+};
+
+pub(super) struct VaultGrpc {
+    vault: Arc<Vault>,
+}
+
+impl VaultGrpc {
+    pub(super) fn new(vault: Arc<Vault>) -> Self {
+        Self { vault }
+    }
+}
+
+#[tonic::async_trait]
+impl VaultService for VaultGrpc {
+    async fn store_credential(
+        &self,
+        request: Request<StoreCredentialRequest>,
+    ) -> Result<Response<StoreCredentialResponse>, Status> {
+        answer(request, async |context, metadata, message| {
+            let caller = self
+                .vault
+                .known_developer(context, authorization(metadata))
+                .await?;
+            let draft = convert::draft(message)?;
+            self.vault
+                .store(&caller, draft)
+                .await
+                .map(|stored| convert::stored(&stored))
+        })
+        .await
+    }
+
+    async fn list_credentials(
+        &self,
+        request: Request<ListCredentialsRequest>,
+    ) -> Result<Response<ListCredentialsResponse>, Status> {
+        answer(request, async |context, metadata, message| {
+            let caller = self
+                .vault
+                .known_developer(context, authorization(metadata))
+                .await?;
+            let (filter, paging) = convert::list_query(message)?;
+            self.vault
+                .list(&caller, &filter, &paging)
+                .await
+                .map(|listing| convert::listing(&listing))
+        })
+        .await
+    }
+
+    async fn get_credential(
+        &self,
+        request: Request<GetCredentialRequest>,
+    ) -> Result<Response<GetCredentialResponse>, Status> {
+        answer(request, async |context, metadata, message| {
+            let caller = self
+                .vault
+                .known_developer(context, authorization(metadata))
+                .await?;
+            let credential = self.vault.get(&caller, &message.id).await?;
+            Ok(GetCredentialResponse {
+                credential: Some(convert::credential(&credential)),
+            })
+        })
+        .await
+    }
+
+    async fn delete_credential(
+        &self,
+        request: Request<DeleteCredentialRequest>,
+    ) -> Result<Response<DeleteCredentialResponse>, Status> {
+        answer(request, async |context, metadata, message| {
+            let caller = self
+                .vault
+                .known_developer(context, authorization(metadata))
+                .await?;
+            self.vault.delete(&caller, &message.id).await?;
+            Ok(DeleteCredentialResponse {})
+        })
+        .await
+    }
+
+    async fn exchange_credential(
+        &self,
+        request: Request<ExchangeCredentialRequest>,
+    ) -> Result<Response<ExchangeCredentialResponse>, Status> {
+        answer(request, async |context, metadata, message| {
+            let agent = self
+                .vault
+                .known_agent(context, authorization(metadata))
+                .await?;
+            self.vault
+                .exchange(&agent, &message.service)
+                .await
+                .map(convert::exchanged)
+        })
+        .await
+    }
+}
+
+/// Runs a call and turns its failure into a status; the one place where a failure is logged.
+async fn answer<In, Out>(
+    request: Request<In>,
+    call: impl AsyncFnOnce(RequestContext, &MetadataMap, In) -> Result<Out, VaultError>,
+) -> Result<Response<Out>, Status> {
+    let (metadata, extensions, message) = request.into_parts();
+    let context = *extensions
+        .get()
+        .expect("the listener gives every request its context");
+    call(context, &metadata, message)
+        .await
+        .map(Response::new)
+        .map_err(|error| {
+            error.log(context);
+            status::from_vault(&error, context)
+        })
+}
+
+fn authorization(metadata: &MetadataMap) -> Result<&str, NoBearer> {
+    bearer(
+        metadata
+            .get_all("authorization")
+            .iter()
+            .map(MetadataValue::as_encoded_bytes),
+    )
+}

@@ -1,0 +1,74 @@
+//! The verbs: in which order things are checked, and what may leave. Both transports are thin over
+//! this room; delete either and nothing is less enforced.
+
+mod callers;
+mod delete;
+pub mod error;
+mod exchange;
+mod get;
+mod list;
+mod released;
+mod store;
+
+use std::sync::Arc;
+
+use crate::{
+    audit::{event::AuditEvent, journal::Journal},
+    auth::grant::GrantVerifier,
+    clock::Clock,
+    envelope::Envelope,
+    store::Store,
+};
+
+pub use callers::{KnownAgent, KnownDeveloper};
+pub use error::VaultError;
+pub use exchange::ExchangedCredential;
+pub use list::{CredentialListing, Paging};
+pub use released::Released;
+pub use store::StoredCredential;
+
+/// The vault.
+pub struct Vault {
+    store: Store,
+    envelope: Envelope,
+    grants: GrantVerifier,
+    journal: Journal,
+    clock: Arc<dyn Clock>,
+}
+
+impl Vault {
+    /// Puts the rooms together.
+    #[must_use]
+    pub fn new(
+        store: Store,
+        envelope: Envelope,
+        grants: GrantVerifier,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let journal = Journal::new(store.clone(), Arc::clone(&clock));
+        Self {
+            store,
+            envelope,
+            grants,
+            journal,
+            clock,
+        }
+    }
+
+    /// Records what became of a verb that did not succeed and answers what the caller is told: the
+    /// failure, or that the record could not be written.
+    async fn refused(&self, mut event: AuditEvent, error: VaultError) -> VaultError {
+        let Some(outcome) = error.outcome() else {
+            return error;
+        };
+        event.outcome = outcome;
+        match self.journal.record(&event).await {
+            Ok(_) => error,
+            Err(unrecorded) => {
+                // The caller hears of the record; the log must hear of both.
+                error.log(event.request);
+                unrecorded.into()
+            }
+        }
+    }
+}

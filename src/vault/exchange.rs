@@ -1,0 +1,121 @@
+//! Exchange: a grant for the access token that it names.
+
+use super::{
+    KnownAgent, Released, Vault,
+    error::{NotFound, Unauthenticated, VaultError},
+};
+use crate::{
+    audit::event::AuditEvent,
+    envelope::context::{Attributes, Place},
+    model::{
+        credential::parse_service,
+        metadata::Metadata,
+        secret::AccessToken,
+        service_name::ServiceName,
+        text::{CredentialType, DeveloperId},
+        timestamp::Timestamp,
+    },
+    store::credentials::{ExchangeQuery, ExchangeRow},
+};
+
+/// What an agent receives.
+#[derive(Debug)]
+pub struct ExchangedCredential {
+    /// The secret.
+    pub access_token: AccessToken,
+    /// The service in the spelling of its last store.
+    pub service: ServiceName,
+    /// What kind of credential it is.
+    pub credential_type: CredentialType,
+    /// The upstream expiry.
+    pub token_expires_at: Option<Timestamp>,
+    /// The developer's data.
+    pub metadata: Metadata,
+}
+
+impl Vault {
+    /// Trades a grant for the access token it names.
+    ///
+    /// In this order: the service's name (400), revocation (401), scope (403), the credential (404),
+    /// the envelope. Nothing is opened before the grant is known to be live and in scope, and
+    /// nothing leaves before its audit event is durable.
+    ///
+    /// # Errors
+    ///
+    /// The first of them that fails; unavailable when the event cannot be recorded.
+    pub async fn exchange(
+        &self,
+        agent: &KnownAgent,
+        service: &str,
+    ) -> Result<Released<ExchangedCredential>, VaultError> {
+        let service = parse_service(service)?;
+        let mut event = agent.exchange_event(service.as_str());
+        match self.open(agent, &service, &mut event).await {
+            Ok(credential) => {
+                let receipt = self.journal.record(&event).await?;
+                Ok(Released::new(credential, receipt))
+            }
+            Err(error) => Err(self.refused(event, error).await),
+        }
+    }
+
+    async fn open(
+        &self,
+        agent: &KnownAgent,
+        service: &ServiceName,
+        event: &mut AuditEvent,
+    ) -> Result<ExchangedCredential, VaultError> {
+        let grant = &agent.grant;
+        let query = ExchangeQuery {
+            developer: grant.developer(),
+            principal: grant.principal(),
+            service: service.key(),
+            token: grant.token(),
+            grant: grant.grant(),
+            parent_grant: grant.parent_grant(),
+        };
+        let (row, state) = self.store.credential_for_exchange(query).await?;
+        let live = grant
+            .live(state)
+            .map_err(|_| VaultError::Unauthenticated(Unauthenticated::RevokedGrant))?;
+        let permit = live
+            .permit_exchange(service)
+            .map_err(|_| VaultError::OutOfScope {
+                service: service.as_str().to_owned(),
+            })?;
+        let row = row.ok_or(VaultError::NotFound(NotFound::ForPrincipalAndService))?;
+        event.credential = Some(row.id);
+        // Who and what it is for comes from the permit: a row re-labelled in the database stays shut.
+        let place = Place {
+            developer: DeveloperId::clone(permit.developer()),
+            principal: permit.principal().clone(),
+            service: permit.service().key().clone(),
+        };
+        self.open_row(&place, row).await
+    }
+
+    async fn open_row(
+        &self,
+        place: &Place,
+        row: ExchangeRow,
+    ) -> Result<ExchangedCredential, VaultError> {
+        let attributes = Attributes {
+            service: &row.service,
+            credential_type: &row.credential_type,
+            token_expires_at: row.token_expires_at,
+            metadata: &row.metadata,
+        };
+        let access_token = self
+            .envelope
+            .open_access_token(place, &attributes, row.access_token, &row.data_key)
+            .await
+            .map_err(|error| VaultError::from_envelope(error, Some(row.id)))?;
+        Ok(ExchangedCredential {
+            access_token,
+            service: row.service,
+            credential_type: row.credential_type,
+            token_expires_at: row.token_expires_at,
+            metadata: row.metadata,
+        })
+    }
+}

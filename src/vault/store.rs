@@ -1,0 +1,115 @@
+//! Store: seal a credential and put it in the place of the one before.
+
+use super::{KnownDeveloper, Vault, error::VaultError};
+use crate::{
+    audit::event::{AuditEvent, Outcome},
+    envelope::context::{Attributes, Place},
+    model::{
+        credential::{CredentialDraft, NewCredential},
+        id::CredentialId,
+        request::Verb,
+        service_name::ServiceName,
+        text::{CredentialType, PrincipalId},
+        timestamp::Timestamp,
+    },
+    store::credentials::{CredentialWrite, Written},
+};
+
+/// What was stored.
+#[derive(Debug)]
+pub struct StoredCredential {
+    /// A new id, or the one of the credential that was replaced.
+    pub id: CredentialId,
+    /// Whose it is.
+    pub principal_id: PrincipalId,
+    /// What it is for, as the request spelled it.
+    pub service: ServiceName,
+    /// What kind it is.
+    pub credential_type: CredentialType,
+    /// The first store.
+    pub created_at: Timestamp,
+}
+
+impl Vault {
+    /// Stores a credential, or replaces the one of the same developer, principal and service.
+    ///
+    /// It is sealed under a new data key before a database connection is taken; the change and its
+    /// audit event are one transaction, acknowledged after its commit.
+    ///
+    /// # Errors
+    ///
+    /// Invalid input, with nothing stored; unavailable, with nothing acknowledged.
+    pub async fn store(
+        &self,
+        developer: &KnownDeveloper,
+        draft: CredentialDraft,
+    ) -> Result<StoredCredential, VaultError> {
+        let new = NewCredential::parse(draft)?;
+        let mut event = developer.event(Verb::Store, Outcome::Stored);
+        event.principal = Some(new.principal_id.clone());
+        event.service = Some(new.service.as_str().to_owned());
+        match self.write(developer, &new, &mut event).await {
+            Ok(written) => Ok(StoredCredential {
+                id: written.id,
+                principal_id: new.principal_id,
+                service: new.service,
+                credential_type: new.credential_type,
+                created_at: written.created_at,
+            }),
+            Err(error) => Err(self.refused(event, error).await),
+        }
+    }
+
+    async fn write(
+        &self,
+        KnownDeveloper { developer, .. }: &KnownDeveloper,
+        new: &NewCredential,
+        event: &mut AuditEvent,
+    ) -> Result<Written, VaultError> {
+        let place = Place {
+            developer: developer.id.clone(),
+            principal: new.principal_id.clone(),
+            service: new.service.key().clone(),
+        };
+        let attributes = Attributes {
+            service: &new.service,
+            credential_type: &new.credential_type,
+            token_expires_at: new.token_expires_at,
+            metadata: &new.metadata,
+        };
+        let sealed = self
+            .envelope
+            .seal(
+                &place,
+                &attributes,
+                &new.access_token,
+                new.refresh_token.as_ref(),
+            )
+            .await
+            .map_err(|error| VaultError::from_envelope(error, None))?;
+
+        let now = self.clock.now();
+        let mut connection = self.store.connection().await?;
+        let transaction = connection.transaction().await?;
+        let written = transaction
+            .write_credential(&CredentialWrite {
+                developer: &developer.id,
+                id_if_new: CredentialId::make(now),
+                principal: &new.principal_id,
+                service: &new.service,
+                credential_type: &new.credential_type,
+                sealed: &sealed,
+                token_expires_at: new.token_expires_at,
+                metadata: &new.metadata,
+                at: now,
+            })
+            .await?;
+        event.credential = Some(written.id);
+        if written.replaced {
+            event.outcome = Outcome::Replaced;
+        }
+        self.journal.record_in(&transaction, event).await?;
+        transaction.commit().await?;
+        Ok(written)
+    }
+}
