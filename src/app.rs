@@ -44,6 +44,8 @@ pub struct Outside {
     pub key_source: Option<Arc<dyn KeySource>>,
     /// Routes that are served beside the API: those of `dev`'s issuer.
     pub beside: Router,
+    /// A listener for HTTP that is open already; by the configured address when `None`.
+    pub http: Option<TcpListener>,
 }
 
 /// A server that listens.
@@ -81,6 +83,7 @@ impl Default for Outside {
             kms: None,
             key_source: None,
             beside: Router::new(),
+            http: None,
         }
     }
 }
@@ -153,8 +156,8 @@ pub async fn start(config: &Config, outside: Outside) -> Result<Running, StartFa
 
     let (grpc_routes, health) = grpc::routes(Arc::clone(&vault), config.grpc_reflection);
     let http_routes = gateway::routes(vault).merge(outside.beside);
-    let (http, http_addr) = listen(config.http_addr).await?;
-    let (grpc, grpc_addr) = listen(config.grpc_addr).await?;
+    let (http, http_addr) = listen(outside.http, config.http_addr).await?;
+    let (grpc, grpc_addr) = listen(None, config.grpc_addr).await?;
     shutdown.tasks.spawn(listener::serve(
         http,
         http_door(http_routes),
@@ -227,9 +230,15 @@ fn spawn_until_closing(shutdown: &Shutdown, work: impl Future<Output = ()> + Sen
     });
 }
 
-async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartFault> {
+async fn listen(
+    open: Option<TcpListener>,
+    address: SocketAddr,
+) -> Result<(TcpListener, SocketAddr), StartFault> {
     let fault = |error| StartFault::Listen(address, error);
-    let listener = TcpListener::bind(address).await.map_err(fault)?;
+    let listener = match open {
+        Some(listener) => listener,
+        None => TcpListener::bind(address).await.map_err(fault)?,
+    };
     let bound = listener.local_addr().map_err(fault)?;
     Ok((listener, bound))
 }

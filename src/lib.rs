@@ -3,8 +3,10 @@
 pub mod app;
 pub mod audit;
 pub mod auth;
+pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod dev;
 pub mod envelope;
 pub mod gateway;
 pub mod grpc;

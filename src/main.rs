@@ -1,3 +1,8 @@
 //! The command `grantex-vault`.
 
-fn main() {}
+use std::process::ExitCode;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    grantex_vault::cli::run().await
+}

@@ -75,6 +75,16 @@ impl Timestamp {
         i32::try_from(self.0.rem_euclid(1000)).expect("a remainder of 1000")
     }
 
+    /// The moment this long after it.
+    ///
+    /// # Errors
+    ///
+    /// Beyond the year 9999.
+    pub fn after(self, duration: Duration) -> Result<Self, NotATimestamp> {
+        let millis = i64::try_from(duration.as_millis()).map_err(|_| NotATimestamp)?;
+        Self::from_millisecond(self.0.checked_add(millis).ok_or(NotATimestamp)?)
+    }
+
     /// How long after `earlier` it is; zero when it is not after it.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {

@@ -1,0 +1,177 @@
+//! The command line: parse, act, say what happened, exit code.
+
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command line prints"
+)]
+
+mod api_key;
+mod developer;
+mod grant;
+mod keyring;
+mod settings_args;
+mod target;
+
+use std::{error::Error, path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::{
+    app,
+    config::{self, Config, Logging},
+    dev,
+    store::schema,
+    telemetry,
+};
+use settings_args::SettingsArgs;
+use target::Target;
+
+/// What a command ends with: nothing, or a sentence for a person.
+type Outcome = Result<(), Box<dyn Error>>;
+
+/// A credential vault for AI agents.
+///
+/// A developer's backend stores the upstream credential of an end user; an AI agent with a grant
+/// token receives its access token at runtime. In between it exists only as ciphertext.
+#[derive(Parser)]
+#[command(name = "grantex-vault", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve gRPC and HTTP, configured by flags and environment.
+    Serve {
+        #[command(flatten)]
+        settings: SettingsArgs,
+    },
+    /// Serve on this machine with nothing else to start: a private Postgres, a local keyring, a
+    /// development issuer, a developer with an API key.
+    Dev(DevArgs),
+    /// Bring the database's schema up to this version.
+    Migrate {
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Register and list developers.
+    Developer {
+        #[command(subcommand)]
+        command: developer::Command,
+    },
+    /// Make, list and revoke API keys.
+    ApiKey {
+        #[command(subcommand)]
+        command: api_key::Command,
+    },
+    /// Make and extend local keyring files (GRANTEX_VAULT_MASTER_KEY=local:<file>).
+    Keyring {
+        #[command(subcommand)]
+        command: keyring::Command,
+    },
+    /// Sign grant tokens with a development issuer.
+    Grant {
+        #[command(subcommand)]
+        command: grant::Command,
+    },
+}
+
+#[derive(Args)]
+struct DevArgs {
+    /// Where everything is kept between starts.
+    #[arg(long, value_name = "DIR", default_value = dev::DEFAULT_DIR)]
+    data_dir: PathBuf,
+    /// Print one JSON line when ready, instead of what to try.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    settings: SettingsArgs,
+}
+
+/// Runs the command that the arguments name.
+pub async fn run() -> ExitCode {
+    let cli = Cli::parse();
+    match act(cli.command).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("grantex-vault: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn act(command: Command) -> Outcome {
+    match command {
+        Command::Serve { settings } => {
+            let lookup = |name: &str| settings.get(name).or_else(|| config::environment(name));
+            start_logging(&lookup)?;
+            Ok(app::serve(Config::read(&lookup)?).await?)
+        }
+        Command::Dev(args) => {
+            let lookup = |name: &str| {
+                args.settings
+                    .get(name)
+                    .or_else(|| config::environment(name))
+            };
+            start_logging(&lookup)?;
+            let announce = if args.json {
+                announce_json
+            } else {
+                announce_text
+            };
+            Ok(dev::run(&args.data_dir, &lookup, announce).await?)
+        }
+        Command::Migrate { target } => migrate(&target).await,
+        Command::Developer { command } => developer::run(command).await,
+        Command::ApiKey { command } => api_key::run(command).await,
+        Command::Keyring { command } => keyring::run(command),
+        Command::Grant { command } => grant::run(command),
+    }
+}
+
+fn start_logging(lookup: &dyn Fn(&str) -> Option<String>) -> Outcome {
+    let logging = Logging::read(lookup)?;
+    telemetry::start(&logging.directives, logging.foreign)
+        .map_err(|error| format!("RUST_LOG is wrong: {error}").into())
+}
+
+async fn migrate(target: &Target) -> Outcome {
+    let migrated = schema::migrate(&target.database()?.migrate_url)
+        .await
+        .map_err(explain)?;
+    println!(
+        "schema version {}: {}",
+        migrated.version,
+        match migrated.applied {
+            0 => "nothing to do".to_owned(),
+            1 => "1 migration applied".to_owned(),
+            many => format!("{many} migrations applied"),
+        }
+    );
+    Ok(())
+}
+
+/// An error with what caused it, for a person.
+fn explain(error: impl Error + 'static) -> Box<dyn Error> {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text.into()
+}
+
+fn announce_json(instance: &dev::Instance) {
+    println!(
+        "{}",
+        serde_json::to_string(instance).expect("strings serialise")
+    );
+}
+
+fn announce_text(instance: &dev::Instance) {
+    println!("{}", instance.what_to_try());
+}

@@ -1,0 +1,299 @@
+//! `grantex-vault dev`: the vault with everything it needs, on this machine, for this user.
+
+mod files;
+pub mod issuer;
+mod postgres;
+mod tenant;
+
+use std::{
+    fs::{File, TryLockError},
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use tokio::net::TcpListener;
+
+use crate::{
+    app::{self, Outside, StartFault, stop_or_signal},
+    clock::{Clock, SystemClock},
+    config::{Config, ConfigFaults},
+    envelope::local_keyring::{KeyringFault, LocalKeyring},
+    shutdown::StopSignals,
+};
+use issuer::{DevIssuer, GrantClaims};
+use postgres::{Postgres, PostgresFault};
+use tenant::Tenant;
+
+/// Where an instance is kept when nobody says where.
+pub const DEFAULT_DIR: &str = ".dev";
+
+/// The principal in the examples that are printed.
+const PRINCIPAL: &str = "user_abc123";
+/// How long the printed grant token is good for.
+const GRANT_LIFETIME: Duration = Duration::from_hours(24);
+const AGENT: &str = "did:grantex:dev-agent";
+const SCOPE: &str = "vault:credentials:exchange";
+
+/// A running instance: what its user needs to know. It is kept in the directory for operator verbs.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[expect(missing_docs, reason = "each says what it is")]
+pub struct Instance {
+    pub http: String,
+    pub grpc: SocketAddr,
+    pub api_key: String,
+    /// `None` when the instance uses an issuer that is not its own.
+    pub grant_token: Option<String>,
+    pub developer_id: String,
+    pub principal_id: String,
+    pub issuer: Option<String>,
+    pub jwks_url: Option<String>,
+    pub database_url: String,
+}
+
+/// Why an instance does not start or cannot be acted on.
+#[derive(Debug, Error)]
+pub enum DevFault {
+    /// Another one runs there.
+    #[error("another `grantex-vault dev` is running in {0}")]
+    Running(PathBuf),
+    /// None runs there.
+    #[error("no `grantex-vault dev` is running in {0}: start it with --data-dir {0}")]
+    NotRunning(PathBuf),
+    /// The directory or a file in it.
+    #[error("{0}: {1}")]
+    File(PathBuf, #[source] io::Error),
+    /// A file that was changed.
+    #[error("{0} is not what dev wrote there; remove it to start anew")]
+    Malformed(PathBuf),
+    /// Its Postgres.
+    #[error("{0}")]
+    Postgres(#[from] PostgresFault),
+    /// Its keyring.
+    #[error("{0}")]
+    Keyring(#[from] KeyringFault),
+    /// Its server.
+    #[error("{0}")]
+    Start(#[from] StartFault),
+    /// Its database.
+    #[error("the private database does not answer: {0}")]
+    Database(String),
+}
+
+/// Runs an instance in a directory until a signal asks to stop, and calls `announce` when it is
+/// ready.
+///
+/// # Errors
+///
+/// When it does not start.
+pub async fn run(
+    directory: &Path,
+    lookup: &dyn Fn(&str) -> Option<String>,
+    announce: fn(&Instance),
+) -> Result<(), DevFault> {
+    let mut signals = StopSignals::listen().map_err(StartFault::Signals)?;
+    let directory = files::open_directory(directory)?;
+    let _lock = lock(&directory)?;
+    let postgres = tokio::select! {
+        postgres = Postgres::start(&directory, lookup("GRANTEX_VAULT_PG_BIN")) => postgres?,
+        () = signals.next() => return Ok(()),
+    };
+    let keyring = keyring_file(&directory);
+    if !keyring.exists() {
+        LocalKeyring::create(&keyring, SystemClock.now())?;
+    }
+    let issuer = DevIssuer::load_or_make(&directory)?;
+    let listener = bind(lookup).await?;
+    let http_addr = local_addr(&listener)?;
+
+    let own_issuer = [
+        "GRANTEX_VAULT_ISSUER",
+        "GRANTEX_VAULT_JWKS_URL",
+        "GRANTEX_VAULT_JWKS_FILE",
+    ]
+    .iter()
+    .all(|name| lookup(name).is_none());
+    let http = format!("http://{http_addr}");
+    let with_defaults = |name: &str| match name {
+        // Its own database, whatever the environment says of others.
+        "DATABASE_URL" => Some(postgres.url().to_owned()),
+        "GRANTEX_VAULT_MIGRATE_DATABASE_URL" => None,
+        "GRANTEX_VAULT_HTTP_ADDR" => Some(http_addr.to_string()),
+        _ => lookup(name).or_else(|| match name {
+            "GRANTEX_VAULT_GRPC_ADDR" => Some("127.0.0.1:50051".to_owned()),
+            "GRANTEX_VAULT_MASTER_KEY" => Some(format!("local:{}", keyring.display())),
+            "GRANTEX_VAULT_MIGRATE" => Some("true".to_owned()),
+            "GRANTEX_VAULT_ISSUER" => own_issuer.then(|| http.clone()),
+            "GRANTEX_VAULT_JWKS_FILE" if own_issuer => {
+                Some(issuer::jwks_file(&directory).display().to_string())
+            }
+            _ => None,
+        }),
+    };
+    let config = Config::read(&with_defaults).map_err(StartFault::from)?;
+    loopback_only("GRANTEX_VAULT_GRPC_ADDR", config.grpc_addr)?;
+    let outside = Outside {
+        http: Some(listener),
+        beside: if own_issuer {
+            issuer.routes()
+        } else {
+            axum::Router::new()
+        },
+        ..Outside::default()
+    };
+    let running = app::start(&config, outside).await?;
+    let tenant = Tenant::ensure(&directory, &config.database.url, Arc::new(SystemClock)).await?;
+    let instance = Instance {
+        grant_token: own_issuer.then(|| {
+            issuer.mint(&GrantClaims {
+                issuer: &http,
+                developer: &tenant.developer_id,
+                principal: PRINCIPAL,
+                agent: AGENT,
+                scopes: &[SCOPE.to_owned()],
+                now: SystemClock.now(),
+                expires_in: GRANT_LIFETIME,
+            })
+        }),
+        jwks_url: own_issuer.then(|| format!("{http}{}", issuer::JWKS_PATH)),
+        issuer: Some(config.issuer.clone()),
+        http,
+        grpc: running.grpc_addr,
+        api_key: tenant.api_key,
+        developer_id: tenant.developer_id,
+        principal_id: PRINCIPAL.to_owned(),
+        database_url: postgres.url().to_owned(),
+    };
+    files::write_json(&instance_file(&directory), &instance)?;
+    announce(&instance);
+    signals.next().await;
+    stop_or_signal(running, config.drain_delay, &mut signals).await;
+    postgres.stop();
+    Ok(())
+}
+
+/// The keyring of the instance in a directory.
+#[must_use]
+pub fn keyring_file(directory: &Path) -> PathBuf {
+    directory.join("keyring.json")
+}
+
+impl Instance {
+    /// The instance that runs in a directory.
+    ///
+    /// # Errors
+    ///
+    /// When none does.
+    pub fn running(directory: &Path) -> Result<Self, DevFault> {
+        let instance = Self::last(directory)?;
+        match lock(directory) {
+            Err(DevFault::Running(_)) => Ok(instance),
+            Err(other) => Err(other),
+            Ok(_) => Err(DevFault::NotRunning(directory.to_owned())),
+        }
+    }
+
+    /// The instance that runs in a directory, or ran there last.
+    ///
+    /// # Errors
+    ///
+    /// When none ever did.
+    pub fn last(directory: &Path) -> Result<Self, DevFault> {
+        let path = instance_file(directory);
+        if !path.exists() {
+            return Err(DevFault::NotRunning(directory.to_owned()));
+        }
+        files::read_json(&path)
+    }
+
+    /// What to try, for copying and pasting into a shell.
+    #[must_use]
+    pub fn what_to_try(&self) -> String {
+        let Self {
+            http,
+            grpc,
+            api_key,
+            developer_id,
+            principal_id,
+            database_url,
+            ..
+        } = self;
+        let exchange = self.grant_token.as_ref().map(|token| {
+            format!(
+                r#"
+# Exchange a grant for it, as an agent does
+curl -sS {http}/v1/vault/credentials/exchange \
+  -H 'Authorization: Bearer {token}' -H 'Content-Type: application/json' \
+  -d '{{"service":"github"}}'
+"#
+            )
+        });
+        let exchange = exchange.unwrap_or_default();
+        format!(
+            r#"
+grantex-vault dev is ready: REST on {http}, gRPC on {grpc}
+
+# Store a credential of {principal_id}
+curl -sS {http}/v1/vault/credentials \
+  -H 'Authorization: Bearer {api_key}' -H 'Content-Type: application/json' \
+  -d '{{"principalId":"{principal_id}","service":"github","accessToken":"gho_example"}}'
+
+# List its description
+curl -sS '{http}/v1/vault/credentials?principalId={principal_id}' \
+  -H 'Authorization: Bearer {api_key}'
+{exchange}
+# Look at the ciphertext
+psql '{database_url}' -c 'select id, service, access_token, master_key from vault.credentials'
+
+You are developer {developer_id}. Ctrl-C stops everything.
+"#
+        )
+    }
+}
+
+fn instance_file(directory: &Path) -> PathBuf {
+    directory.join("instance.json")
+}
+
+/// Held as long as the instance runs; the system gives it up however the process ends.
+fn lock(directory: &Path) -> Result<File, DevFault> {
+    let path = directory.join("lock");
+    let file = files::create_private(&path)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(DevFault::Running(directory.to_owned())),
+        Err(TryLockError::Error(error)) => Err(DevFault::File(path, error)),
+    }
+}
+
+/// Listens before anything is configured: the issuer is named after the port.
+async fn bind(lookup: &dyn Fn(&str) -> Option<String>) -> Result<TcpListener, DevFault> {
+    const NAME: &str = "GRANTEX_VAULT_HTTP_ADDR";
+    let text = lookup(NAME).unwrap_or_else(|| "127.0.0.1:8080".to_owned());
+    let address: SocketAddr = text.parse().map_err(|error| {
+        StartFault::from(ConfigFaults::one(NAME, format_args!("is wrong: {error}")))
+    })?;
+    loopback_only(NAME, address)?;
+    let fault = |error| StartFault::Listen(address, error);
+    Ok(TcpListener::bind(address).await.map_err(fault)?)
+}
+
+fn local_addr(listener: &TcpListener) -> Result<SocketAddr, DevFault> {
+    let unspecified = SocketAddr::from(([0, 0, 0, 0], 0));
+    Ok(listener
+        .local_addr()
+        .map_err(|error| StartFault::Listen(unspecified, error))?)
+}
+
+fn loopback_only(name: &str, address: SocketAddr) -> Result<(), DevFault> {
+    if address.ip().is_loopback() {
+        return Ok(());
+    }
+    let rule = "must be a loopback address: dev prints its keys and is for this machine only";
+    Err(StartFault::from(ConfigFaults::one(name, rule)).into())
+}
