@@ -1,0 +1,38 @@
+//! What every scenario stands on: a server with a clock, a KMS and an issuer that the test controls.
+//!
+//! Everything is started by the tests themselves and ends with their process.
+
+mod client;
+mod clock;
+mod grpc;
+mod issuer;
+mod kms;
+mod postgres;
+mod raw_http;
+mod rest;
+mod server;
+
+use std::time::Duration;
+
+pub(crate) use client::{Answer, Client, Problem, Via};
+pub(crate) use clock::ManualClock;
+pub(crate) use issuer::{FakeIssuer, SigningKey};
+pub(crate) use kms::{FakeKms, Trouble};
+pub(crate) use postgres::{Cluster, connect};
+pub(crate) use raw_http::{RawAnswer, raw};
+pub(crate) use server::{ISSUER, Server, Setup, Tenant};
+
+/// How long anything that a test waits for may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Waits until a condition holds.
+pub(crate) async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let mut ticks = tokio::time::interval(Duration::from_millis(5));
+    let holds = async {
+        while !condition().await {
+            ticks.tick().await;
+        }
+    };
+    let waited = tokio::time::timeout(PATIENCE, holds).await;
+    assert!(waited.is_ok(), "waited in vain until {what}");
+}

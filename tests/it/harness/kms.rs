@@ -1,0 +1,201 @@
+//! A KMS that really wraps, checks context and key as AWS does, and can be in trouble.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use async_trait::async_trait;
+use aws_lc_rs::aead::{AES_256_GCM, Aad, Nonce, RandomizedNonceKey};
+use grantex_vault::{
+    envelope::{
+        context::KmsContext,
+        data_key::{DataKey, FreshDataKey},
+        format::{NONCE_BYTES, unversioned, versioned},
+        kms::{Kms, KmsFault},
+    },
+    model::sealed::{MasterKeyId, WrappedKey},
+};
+use tokio::sync::watch;
+
+/// What is wrong with the KMS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    NotConfigured,
+    Denied,
+    Unusable,
+    Throttled,
+    Unreachable,
+    TimedOut,
+    Tampered,
+    /// It answers nothing until the trouble is over.
+    Hangs,
+}
+
+impl Trouble {
+    /// All that make the vault unavailable.
+    pub(crate) const UNAVAILABLE: [Self; 7] = [
+        Self::NotConfigured,
+        Self::Denied,
+        Self::Unusable,
+        Self::Throttled,
+        Self::Unreachable,
+        Self::TimedOut,
+        Self::Hangs,
+    ];
+}
+
+pub(crate) struct FakeKms {
+    keys: Mutex<BTreeMap<String, [u8; 32]>>,
+    primary: Mutex<String>,
+    trouble: watch::Sender<Option<Trouble>>,
+    generated: AtomicUsize,
+    unwrapped: AtomicUsize,
+    hanging: AtomicUsize,
+}
+
+impl FakeKms {
+    pub(crate) fn start() -> Self {
+        let kms = Self {
+            keys: Mutex::default(),
+            primary: Mutex::default(),
+            trouble: watch::Sender::new(None),
+            generated: AtomicUsize::new(0),
+            unwrapped: AtomicUsize::new(0),
+            hanging: AtomicUsize::new(0),
+        };
+        kms.add_primary("arn:aws:kms:eu-central-1:111122223333:key/one");
+        kms
+    }
+
+    /// Makes a master key, the primary from now on.
+    pub(crate) fn add_primary(&self, id: &str) {
+        let mut key = [0; 32];
+        aws_lc_rs::rand::fill(&mut key).unwrap();
+        self.keys.lock().unwrap().insert(id.to_owned(), key);
+        id.clone_into(&mut self.primary.lock().unwrap());
+    }
+
+    /// Gets into trouble, or out of it.
+    pub(crate) fn set_trouble(&self, trouble: Option<Trouble>) {
+        self.trouble.send_replace(trouble);
+    }
+
+    /// How many data keys were asked for.
+    pub(crate) fn generated(&self) -> usize {
+        self.generated.load(Ordering::SeqCst)
+    }
+
+    /// How many data keys were asked to be unwrapped.
+    pub(crate) fn unwrapped(&self) -> usize {
+        self.unwrapped.load(Ordering::SeqCst)
+    }
+
+    /// How many calls wait for an answer now.
+    pub(crate) fn hanging(&self) -> usize {
+        self.hanging.load(Ordering::SeqCst)
+    }
+
+    async fn trouble(&self) -> Result<(), KmsFault> {
+        let mut trouble = self.trouble.subscribe();
+        let now = *trouble.borrow_and_update();
+        let cause = || "the test said so".into();
+        Err(match now {
+            None => return Ok(()),
+            Some(Trouble::Hangs) => {
+                let _counted = Counted::one_more(&self.hanging);
+                let over = trouble.wait_for(|trouble| *trouble != Some(Trouble::Hangs));
+                over.await.expect("the sender lives as long as we");
+                return Ok(());
+            }
+            Some(Trouble::NotConfigured) => KmsFault::NotConfigured(MasterKeyId::new("other")),
+            Some(Trouble::Denied) => KmsFault::Denied(cause()),
+            Some(Trouble::Unusable) => KmsFault::Unusable(cause()),
+            Some(Trouble::Throttled) => KmsFault::Throttled(cause()),
+            Some(Trouble::Unreachable) => KmsFault::Unreachable(cause()),
+            Some(Trouble::TimedOut) => KmsFault::TimedOut,
+            Some(Trouble::Tampered) => KmsFault::Tampered(cause()),
+        })
+    }
+
+    fn cipher(&self, id: &str) -> Option<RandomizedNonceKey> {
+        let keys = self.keys.lock().unwrap();
+        let key = keys.get(id)?;
+        Some(RandomizedNonceKey::new(&AES_256_GCM, key).expect("32 bytes"))
+    }
+
+    fn encrypt(&self, key: &DataKey, context: &KmsContext) -> WrappedKey {
+        let primary = self.primary.lock().unwrap().clone();
+        let cipher = self.cipher(&primary).expect("the primary exists");
+        let mut body = key.expose().to_vec();
+        let nonce = cipher
+            .seal_in_place_append_tag(Aad::from(context.to_bytes()), &mut body)
+            .unwrap();
+        WrappedKey {
+            master_key: MasterKeyId::new(&primary),
+            bytes: versioned(&[nonce.as_ref().as_slice(), &body].concat()),
+        }
+    }
+
+    fn decrypt(&self, key: &WrappedKey, context: &KmsContext) -> Result<DataKey, KmsFault> {
+        let cipher = self
+            .cipher(key.master_key.as_str())
+            .ok_or_else(|| KmsFault::NotConfigured(key.master_key.clone()))?;
+        let tampered = || KmsFault::Tampered("it does not open".into());
+        let body = unversioned(&key.bytes).ok_or_else(tampered)?;
+        let (nonce, body) = body.split_at_checked(NONCE_BYTES).ok_or_else(tampered)?;
+        let nonce = Nonce::try_assume_unique_for_key(nonce).unwrap();
+        let mut body = body.to_vec();
+        let opened = cipher.open_in_place(nonce, Aad::from(context.to_bytes()), &mut body);
+        opened
+            .ok()
+            .and_then(|bytes| DataKey::from_bytes(bytes))
+            .ok_or_else(tampered)
+    }
+}
+
+#[async_trait]
+impl Kms for FakeKms {
+    async fn generate(&self, context: &KmsContext) -> Result<FreshDataKey, KmsFault> {
+        self.generated.fetch_add(1, Ordering::SeqCst);
+        self.trouble().await?;
+        let key = DataKey::make();
+        let wrapped = self.encrypt(&key, context);
+        Ok(FreshDataKey::new(key, wrapped))
+    }
+
+    async fn wrap(&self, key: &DataKey, context: &KmsContext) -> Result<WrappedKey, KmsFault> {
+        self.trouble().await?;
+        Ok(self.encrypt(key, context))
+    }
+
+    async fn unwrap(&self, key: &WrappedKey, context: &KmsContext) -> Result<DataKey, KmsFault> {
+        self.unwrapped.fetch_add(1, Ordering::SeqCst);
+        self.trouble().await?;
+        self.decrypt(key, context)
+    }
+
+    async fn rewrap(&self, key: &WrappedKey, context: &KmsContext) -> Result<WrappedKey, KmsFault> {
+        self.trouble().await?;
+        Ok(self.encrypt(&self.decrypt(key, context)?, context))
+    }
+}
+
+/// Counts itself while it lives.
+struct Counted<'a>(&'a AtomicUsize);
+
+impl<'a> Counted<'a> {
+    fn one_more(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(count)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}

@@ -1,0 +1,233 @@
+//! The real server, in this process, on ports of its own.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use grantex_vault::{
+    app::{self, Outside, Running, StartFault},
+    auth::api_key::{self, Mode},
+    clock::Clock,
+    config::Config,
+    model::{bearer::ApiKey, id::ApiKeyId, text::DeveloperId, timestamp::Timestamp},
+    store::{Store, api_keys::ApiKeyRow, developers::DeveloperRow},
+};
+use serde_json::{Value, json};
+use tonic::transport::{Channel, Endpoint};
+
+use super::{Client, Cluster, FakeIssuer, FakeKms, ManualClock, Via, connect, until};
+
+/// The issuer whose tokens the server takes.
+pub(crate) const ISSUER: &str = "https://issuer.test";
+
+/// What a server is started from; a test changes what it is about.
+pub(crate) struct Setup {
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) kms: Arc<FakeKms>,
+    pub(crate) issuer: Arc<FakeIssuer>,
+    settings: BTreeMap<String, String>,
+}
+
+/// A server that runs until its test ends: its tasks belong to the test's runtime.
+pub(crate) struct Server {
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) kms: Arc<FakeKms>,
+    pub(crate) issuer: Arc<FakeIssuer>,
+    pub(crate) database_url: String,
+    /// `http://127.0.0.1:…`
+    pub(crate) http_url: String,
+    pub(crate) channel: Channel,
+    pub(crate) http: reqwest::Client,
+    store: Store,
+    running: Running,
+}
+
+/// A developer with an API key.
+#[derive(Debug, Clone)]
+pub(crate) struct Tenant {
+    pub(crate) id: String,
+    pub(crate) key: String,
+    pub(crate) key_id: String,
+}
+
+// === impl Setup ===
+
+impl Setup {
+    pub(crate) fn new() -> Self {
+        let setup = Self {
+            clock: Arc::new(ManualClock::start()),
+            kms: Arc::new(FakeKms::start()),
+            issuer: Arc::new(FakeIssuer::start()),
+            settings: BTreeMap::new(),
+        };
+        setup
+            .with("GRANTEX_VAULT_HTTP_ADDR", "127.0.0.1:0")
+            .with("GRANTEX_VAULT_GRPC_ADDR", "127.0.0.1:0")
+            .with("GRANTEX_VAULT_DB_POOL_SIZE", "4")
+            .with("GRANTEX_VAULT_MASTER_KEY", "aws-kms:alias/the-fake-one")
+            .with("GRANTEX_VAULT_ISSUER", ISSUER)
+    }
+
+    /// Changes a setting.
+    pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
+        self.settings.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Starts on the database that was set, or else on a new one of the shared cluster.
+    pub(crate) async fn start(self) -> Server {
+        self.try_start().await.expect("the server starts")
+    }
+
+    pub(crate) async fn try_start(mut self) -> Result<Server, StartFault> {
+        if !self.settings.contains_key("DATABASE_URL") {
+            let url = Cluster::shared().await.database().await;
+            self.settings.insert("DATABASE_URL".to_owned(), url);
+        }
+        let database_url = self.settings["DATABASE_URL"].clone();
+        let config = Config::read(&|name| self.settings.get(name).cloned())?;
+        let outside = Outside {
+            clock: Arc::clone(&self.clock) as _,
+            kms: Some(Arc::clone(&self.kms) as _),
+            key_source: Some(Arc::clone(&self.issuer) as _),
+            ..Outside::default()
+        };
+        let running = app::start(&config, outside).await?;
+        let issuer = Arc::clone(&self.issuer);
+        until("the keys were asked for", async || issuer.fetches() > 0).await;
+        let grpc = format!("http://{}", running.grpc_addr);
+        let http = reqwest::Client::builder().no_proxy();
+        Ok(Server {
+            clock: self.clock,
+            kms: self.kms,
+            issuer: self.issuer,
+            store: Store::open(&config.database.url, 2).expect("a Unix socket needs no TLS"),
+            database_url,
+            http_url: format!("http://{}", running.http_addr),
+            channel: Endpoint::from_shared(grpc).unwrap().connect_lazy(),
+            http: http.build().unwrap(),
+            running,
+        })
+    }
+}
+
+// === impl Server ===
+
+impl Server {
+    /// One as most tests need it.
+    pub(crate) async fn start() -> Self {
+        Setup::new().start().await
+    }
+
+    /// Stops it in order, as `SIGTERM` does.
+    pub(crate) async fn stop(self) {
+        self.running.stop(Duration::ZERO).await;
+    }
+
+    /// Registers a developer and makes it an API key.
+    pub(crate) async fn tenant(&self, id: &str) -> Tenant {
+        let developer = DeveloperRow {
+            id: DeveloperId::parse(id).unwrap(),
+            name: id.to_owned(),
+            created_at: self.clock.now(),
+        };
+        self.store.create_developer(&developer).await.unwrap();
+        let key = api_key::make(Mode::Test);
+        self.api_key(id, &key, None, None).await
+    }
+
+    /// Gives a developer a key.
+    pub(crate) async fn api_key(
+        &self,
+        developer: &str,
+        key: &ApiKey,
+        expires_at: Option<Timestamp>,
+        revoked_at: Option<Timestamp>,
+    ) -> Tenant {
+        let row = ApiKeyRow {
+            id: ApiKeyId::make(self.clock.now()),
+            developer_id: DeveloperId::parse(developer).unwrap(),
+            label: "test".to_owned(),
+            prefix: api_key::shown_prefix(key),
+            created_at: self.clock.now(),
+            expires_at,
+            revoked_at,
+        };
+        let hash = api_key::hash(key);
+        self.store.create_api_key(&hash, &row).await.unwrap();
+        Tenant {
+            id: developer.to_owned(),
+            key: key.expose().to_owned(),
+            key_id: row.id.to_string(),
+        }
+    }
+
+    /// Speaks as whom the credentials say, an API key or a grant token.
+    pub(crate) fn client(&self, via: Via, credentials: &str) -> Client<'_> {
+        self.client_with(via, Some(format!("Bearer {credentials}")))
+    }
+
+    /// Speaks with any `Authorization`, or none.
+    pub(crate) fn client_with(&self, via: Via, authorization: Option<String>) -> Client<'_> {
+        Client {
+            server: self,
+            via,
+            authorization,
+        }
+    }
+
+    /// Speaks as an agent with a grant of the principal that permits everything.
+    pub(crate) fn agent(&self, via: Via, tenant: &Tenant, principal: &str) -> Client<'_> {
+        let token = self.grant(tenant, principal, &["*"]);
+        self.client(via, &token)
+    }
+
+    /// A valid grant token.
+    pub(crate) fn grant(&self, tenant: &Tenant, principal: &str, scopes: &[&str]) -> String {
+        let claims = self.claims(&tenant.id, principal, scopes);
+        self.issuer.key().sign(&claims)
+    }
+
+    /// The claims of a valid token, to be changed. Its `jti` is of no other token.
+    pub(crate) fn claims(&self, developer: &str, principal: &str, scopes: &[&str]) -> Value {
+        let now = self.clock.seconds();
+        json!({
+            "iss": ISSUER, "sub": principal, "agt": "did:grantex:agent", "dev": developer,
+            "scp": scopes, "jti": format!("token-{}", uuid::Uuid::new_v4()), "grnt": "grant-1",
+            "iat": now, "exp": now + 3600,
+        })
+    }
+
+    /// Asks the server's database.
+    pub(crate) async fn sql(&self) -> tokio_postgres::Client {
+        connect(&self.database_url).await
+    }
+
+    /// Runs statements in the server's database.
+    pub(crate) async fn execute(&self, sql: &str) {
+        let client = self.sql().await;
+        client.batch_execute(sql).await.expect("the test's own SQL");
+    }
+
+    /// All rows of a table of the vault as JSON, in the order in which they were written.
+    pub(crate) async fn rows(&self, table: &str) -> Vec<Value> {
+        let sql = format!("select row_to_json(t)::text from vault.{table} t order by ctid");
+        let rows = self.sql().await.query(&sql, &[]).await.unwrap();
+        let json = |row: &tokio_postgres::Row| serde_json::from_str(row.get(0)).unwrap();
+        rows.iter().map(json).collect()
+    }
+
+    /// The audit events, oldest first.
+    pub(crate) async fn audit_events(&self) -> Vec<Value> {
+        self.rows("audit_events").await
+    }
+
+    /// What became of each recorded verb: `store stored`, `exchange denied out_of_scope`.
+    pub(crate) async fn outcomes(&self) -> Vec<String> {
+        let events = self.audit_events().await;
+        let outcome = |event: &Value| {
+            let columns = ["verb", "outcome", "reason"];
+            let present = columns.iter().filter_map(|name| event[name].as_str());
+            present.collect::<Vec<_>>().join(" ")
+        };
+        events.iter().map(outcome).collect()
+    }
+}

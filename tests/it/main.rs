@@ -1,0 +1,11 @@
+//! The integration tests: the real server on real listeners over a real Postgres, every scenario
+//! through both transports.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that finds something else than it expects ends there"
+)]
+
+mod harness;
+
+mod verbs;
