@@ -4,7 +4,7 @@
 use std::{
     fs,
     os::unix::{
-        fs::chown,
+        fs::{DirBuilderExt, chown},
         process::{CommandExt, ExitStatusExt},
     },
     path::{Path, PathBuf},
@@ -62,15 +62,18 @@ impl Cluster {
     pub(crate) async fn start() -> Self {
         let bin = binaries();
         let user = unprivileged_user();
-        let directory = tempfile::Builder::new()
-            .prefix("grantex-vault-it-")
-            .tempdir_in("/tmp")
-            .expect("/tmp can be written")
-            .keep();
+        let name = format!("grantex-vault-it-{}", uuid::Uuid::new_v4());
+        let directory = Path::new("/tmp").join(name);
+        // Before the directory, so that there is never one without a reaper.
+        let reaper_input = spawn_reaper(&directory);
+        let mut private = fs::DirBuilder::new();
+        private
+            .mode(0o700)
+            .create(&directory)
+            .expect("/tmp can be written");
         if let Some((uid, gid)) = user {
             chown(&directory, Some(uid), Some(gid)).expect("root may give a directory away");
         }
-        let reaper_input = spawn_reaper(&directory);
         let cluster = Self {
             directory,
             bin,
