@@ -8,7 +8,6 @@ use rustls::{
         WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
-    crypto::aws_lc_rs,
     pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject},
 };
 use thiserror::Error;
@@ -35,7 +34,7 @@ pub(super) fn connector(url: &DatabaseUrl) -> Result<Option<MakeRustlsConnect>, 
         Verification::Full => false,
     };
     let roots = Arc::new(roots(url.roots())?);
-    let provider = Arc::new(aws_lc_rs::default_provider());
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .expect("the provider supports TLS 1.2 and 1.3");

@@ -8,6 +8,7 @@ mod grpc;
 mod issuer;
 mod kms;
 mod postgres;
+mod process;
 mod raw_http;
 mod rest;
 mod server;
@@ -19,6 +20,7 @@ pub(crate) use clock::ManualClock;
 pub(crate) use issuer::{FakeIssuer, SigningKey};
 pub(crate) use kms::{FakeKms, Trouble};
 pub(crate) use postgres::{Cluster, connect};
+pub(crate) use process::{Dev, Process, instance_directory, print, python_program, run};
 pub(crate) use raw_http::{RawAnswer, raw};
 pub(crate) use server::{ISSUER, Server, Setup, Tenant};
 

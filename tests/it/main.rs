@@ -8,4 +8,10 @@
 
 mod harness;
 
+mod canary;
+mod dev;
+mod long_list;
+mod python_sdk;
+mod stop;
+mod tidy;
 mod verbs;

@@ -1,0 +1,30 @@
+# make dev    an instance on this machine, with nothing else to start
+# make test   everything that can be tested, setting up what it needs
+# make lint   formatting, lints, the protobuf contract
+
+VENV := .venv
+BUF := npx --yes @bufbuild/buf@1.75.0
+
+.PHONY: dev test lint setup postgres
+
+dev: postgres
+	cargo build --quiet
+	exec target/debug/grantex-vault dev $(ARGS)
+
+test: setup
+	cargo test
+
+lint:
+	cargo fmt --check
+	cargo clippy --all-targets -- -D warnings
+	$(BUF) lint
+
+# What the tests need beside Rust: Postgres' server programs, and from PyPI a KMS endpoint and the SDK.
+setup: postgres $(VENV)/ready
+
+postgres:
+	@tests/install-postgres.sh
+
+$(VENV)/ready: tests/requirements.txt
+	@tests/make-venv.sh $(VENV)
+	@touch $@

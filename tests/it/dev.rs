@@ -1,0 +1,352 @@
+//! `grantex-vault dev`: one command, nothing to start first.
+
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::harness::{Dev, Process, connect, instance_directory, print, run, until};
+
+async fn store(dev: &Dev, key: &str, token: &str) -> reqwest::Response {
+    let body =
+        json!({"principalId": dev.get("principalId"), "service": "github", "accessToken": token});
+    let request = reqwest::Client::new().post(format!("{}/v1/vault/credentials", dev.get("http")));
+    let request = request
+        .bearer_auth(key)
+        .header("content-type", "application/json");
+    request.body(body.to_string()).send().await.unwrap()
+}
+
+async fn exchange(dev: &Dev, token: &str) -> reqwest::Response {
+    let url = format!("{}/v1/vault/credentials/exchange", dev.get("http"));
+    let request = reqwest::Client::new().post(url).bearer_auth(token);
+    let request = request.header("content-type", "application/json");
+    request
+        .body(r#"{"service":"github"}"#)
+        .send()
+        .await
+        .unwrap()
+}
+
+async fn access_token(response: reqwest::Response) -> Value {
+    assert_eq!(response.status(), 200);
+    response.json::<Value>().await.unwrap()["accessToken"].clone()
+}
+
+#[tokio::test]
+async fn every_printed_line_works_as_printed() {
+    let directory = instance_directory();
+    let path = directory.path().to_str().unwrap();
+    let ports = ["--http-addr", "127.0.0.1:0", "--grpc-addr", "127.0.0.1:0"];
+    let process = Process::start(&[&["dev", "--data-dir", path], &ports[..]].concat(), &[]);
+    until("dev says how to stop it", async || {
+        process.output().contains("Ctrl-C")
+    })
+    .await;
+    let text = process.output();
+    let calls: Vec<&str> = text
+        .split("\n\n")
+        .filter(|part| part.contains("\ncurl "))
+        .collect();
+    assert_eq!(calls.len(), 3, "store, list, exchange in {text}");
+    let expected = [
+        r#""id":"vc_"#,
+        r#"{"credentials":[{"id":"vc_"#,
+        r#""accessToken":"gho_example""#,
+    ];
+    for (call, expected) in calls.iter().zip(expected) {
+        let output = Command::new("sh")
+            .args(["-c", call])
+            .output()
+            .expect("sh runs");
+        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(
+            output.status.success() && printed.contains(expected),
+            "{call}\n{printed}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_second_start_keeps_data_and_keys() {
+    let directory = instance_directory();
+    let mut first = Dev::start(directory.path(), &[]).await;
+    assert_eq!(
+        store(&first, first.get("apiKey"), "kept").await.status(),
+        201
+    );
+    first.process.signal(Signal::INT);
+    assert!(first.process.end().await.success());
+
+    let second = Dev::start(directory.path(), &[]).await;
+    for name in ["apiKey", "developerId", "principalId"] {
+        assert_eq!(first.get(name), second.get(name));
+    }
+    assert_eq!(
+        access_token(exchange(&second, second.get("grantToken")).await).await,
+        "kept"
+    );
+    assert_eq!(
+        store(&second, first.get("apiKey"), "again").await.status(),
+        201
+    );
+}
+
+#[tokio::test]
+async fn the_next_start_cleans_up_after_a_kill() {
+    let directory = instance_directory();
+    let mut first = Dev::start(directory.path(), &[]).await;
+    assert_eq!(
+        store(&first, first.get("apiKey"), "survives")
+            .await
+            .status(),
+        201
+    );
+    let leftover = first.get("databaseUrl").to_owned();
+    first.process.signal(Signal::KILL);
+    assert!(!first.process.end().await.success());
+    drop(connect(&leftover).await);
+
+    let second = Dev::start(directory.path(), &[]).await;
+    assert!(
+        tokio_postgres::connect(&leftover, tokio_postgres::NoTls)
+            .await
+            .is_err()
+    );
+    assert_eq!(
+        access_token(exchange(&second, second.get("grantToken")).await).await,
+        "survives"
+    );
+}
+
+#[tokio::test]
+async fn two_at_once_on_one_directory_are_refused() {
+    let directory = instance_directory();
+    let _first = Dev::start(directory.path(), &[]).await;
+    let path = directory.path().to_str().unwrap();
+    let second = run(&["dev", "--data-dir", path]);
+    assert!(!second.status.success());
+    let said = String::from_utf8_lossy(&second.stderr);
+    assert!(
+        said.contains("another `grantex-vault dev` is running in"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn its_files_are_for_its_user_only_and_its_database_url_works() {
+    let directory = instance_directory();
+    let dev = Dev::start(directory.path(), &[]).await;
+    for entry in fs::read_dir(directory.path()).unwrap() {
+        let entry = entry.unwrap();
+        let mode = entry.metadata().unwrap().permissions().mode() & 0o777;
+        let expected = if entry.path().is_dir() {
+            continue;
+        } else {
+            0o600
+        };
+        assert_eq!(mode, expected, "{}", entry.path().display());
+    }
+    let database = connect(dev.get("databaseUrl")).await;
+    let version = database
+        .query_one("select version from vault.schema_version", &[])
+        .await;
+    assert_eq!(version.unwrap().get::<_, i32>(0), 1);
+    let without_password = dev
+        .get("databaseUrl")
+        .replacen(':', "\n", 2)
+        .replacen('\n', ":", 1);
+    let (user, rest) = without_password.split_once('\n').expect("a password");
+    let (_, host) = rest.split_once('@').expect("a host");
+    let open = tokio_postgres::connect(&format!("{user}@{host}"), tokio_postgres::NoTls).await;
+    assert!(open.is_err(), "TCP needs the password");
+}
+
+#[tokio::test]
+async fn operator_verbs_act_on_the_instance() {
+    let directory = instance_directory();
+    let dev = Dev::start(directory.path(), &[]).await;
+    let at = ["--data-dir", directory.path().to_str().unwrap()];
+    let say = |arguments: &[&str]| print(&[arguments, &at].concat());
+
+    let developer = say(&["developer", "create", "--name", "Acme"]);
+    assert!(
+        say(&["developer", "list"])
+            .lines()
+            .any(|line| line.starts_with(&developer))
+    );
+    let key = say(&[
+        "api-key",
+        "create",
+        "--developer",
+        &developer,
+        "--label",
+        "ci",
+    ]);
+    assert!(key.starts_with("gx_live_"), "{key}");
+    assert_eq!(store(&dev, &key, "of acme").await.status(), 201);
+
+    let principal = dev.get("principalId");
+    let mint = [
+        "grant",
+        "mint",
+        "--principal",
+        principal,
+        "--scope",
+        "github:read",
+    ];
+    let grant = say(&[&mint[..], &["--developer", &developer]].concat());
+    assert_eq!(access_token(exchange(&dev, &grant).await).await, "of acme");
+    let other_scope = [
+        "grant",
+        "mint",
+        "--principal",
+        principal,
+        "--scope",
+        "slack:read",
+    ];
+    let grant = say(&[&other_scope[..], &["--developer", &developer]].concat());
+    assert_eq!(exchange(&dev, &grant).await.status(), 403);
+    assert_eq!(
+        exchange(&dev, &say(&mint)).await.status(),
+        404,
+        "of the instance's own developer"
+    );
+
+    let listed = say(&["api-key", "list", "--developer", &developer]);
+    let id = listed.split('\t').next().unwrap();
+    assert!(
+        listed.contains("active") && !listed.contains(&key),
+        "{listed}"
+    );
+    say(&["api-key", "revoke", id]);
+    assert_eq!(store(&dev, &key, "no more").await.status(), 401);
+    assert!(say(&["api-key", "list", "--developer", &developer]).contains("revoked"));
+    assert!(say(&["migrate"]).contains("nothing to do"));
+    assert!(say(&["keyring", "list"]).contains("primary"));
+    say(&["keyring", "add-key"]);
+    assert_eq!(say(&["keyring", "list"]).lines().count(), 2);
+}
+
+#[tokio::test]
+async fn an_expired_key_is_refused() {
+    let directory = instance_directory();
+    let dev = Dev::start(directory.path(), &[]).await;
+    let at = ["--data-dir", directory.path().to_str().unwrap()];
+    let create = [
+        "api-key",
+        "create",
+        "--developer",
+        dev.get("developerId"),
+        "--expires-in",
+        "1ms",
+    ];
+    let key = print(&[&create[..], &at].concat());
+    until("it has expired", async || {
+        store(&dev, &key, "x").await.status() == 401
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn it_honours_the_settings_of_the_vault() {
+    let directory = instance_directory();
+    let keyring = directory.path().join("other.json");
+    print(&["keyring", "create", keyring.to_str().unwrap()]);
+    let master_key = format!("local:{}", keyring.display());
+    let issuer = [
+        ("GRANTEX_VAULT_MASTER_KEY", master_key.as_str()),
+        ("GRANTEX_VAULT_ISSUER", "https://issuer.test"),
+    ];
+    let dev = Dev::start(directory.path(), &issuer).await;
+    assert_eq!(store(&dev, dev.get("apiKey"), "x").await.status(), 201);
+    let database = connect(dev.get("databaseUrl")).await;
+    let row = database
+        .query_one("select master_key from vault.credentials", &[])
+        .await
+        .unwrap();
+    let used = print(&["keyring", "list", keyring.to_str().unwrap()]);
+    assert_eq!(Some(row.get::<_, &str>(0)), used.split('\t').next());
+
+    assert_eq!(dev.instance["issuer"], "https://issuer.test");
+    assert_eq!(dev.instance["grantToken"], Value::Null);
+    let at = ["--data-dir", directory.path().to_str().unwrap()];
+    let mint = run(&[
+        &["grant", "mint", "--principal", "p", "--scope", "*"],
+        &at[..],
+    ]
+    .concat());
+    assert!(!mint.status.success(), "there is no development issuer");
+}
+
+#[tokio::test]
+async fn a_directory_that_postgres_user_cannot_reach_works_too() {
+    let closed = tempfile::tempdir().unwrap();
+    let dev = Dev::start(&closed.path().join("dev"), &[]).await;
+    assert_eq!(
+        store(&dev, dev.get("apiKey"), "reached").await.status(),
+        201
+    );
+    assert_eq!(
+        access_token(exchange(&dev, dev.get("grantToken")).await).await,
+        "reached"
+    );
+    drop(dev);
+    let elsewhere = fs::read_to_string(closed.path().join("dev/cluster-name"));
+    if let Ok(name) = elsewhere {
+        fs::remove_dir_all(Path::new("/var/lib/grantex-vault-dev").join(name)).unwrap();
+    }
+}
+
+#[test]
+fn without_postgres_it_says_what_to_install() {
+    let directory = instance_directory();
+    let path = directory.path().to_str().unwrap();
+    let output = run(&["dev", "--data-dir", path, "--pg-bin", "/does/not/exist"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success());
+    for system in ["Debian", "Fedora", "Alpine", "macOS"] {
+        assert!(said.contains(system), "{system} in {said}");
+    }
+}
+
+#[test]
+fn it_serves_on_loopback_only() {
+    let directory = instance_directory();
+    let path = directory.path().to_str().unwrap();
+    for flag in ["--http-addr", "--grpc-addr"] {
+        let output = run(&["dev", "--data-dir", path, flag, "0.0.0.0:0"]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            !output.status.success() && said.contains("loopback"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn without_an_instance_operator_verbs_say_so() {
+    let directory = instance_directory();
+    let path = directory.path().to_str().unwrap();
+    for arguments in [
+        &["developer", "list", "--data-dir", path][..],
+        &[
+            "grant",
+            "mint",
+            "--principal",
+            "p",
+            "--scope",
+            "s",
+            "--data-dir",
+            path,
+        ],
+        &["grant", "mint", "--principal", "p", "--scope", "s"],
+        &["developer", "list"],
+    ] {
+        let output = run(arguments);
+        assert!(
+            !output.status.success() && !output.stderr.is_empty(),
+            "{arguments:?}"
+        );
+    }
+}
