@@ -1,19 +1,12 @@
 //! The issuer's keys, cached: refreshed ahead, on an unknown `kid`, and never trusted for too long.
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::DecodingKey;
 use serde_json::Value;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 
 use super::key_source::{KeySource, KeySourceFault};
 use crate::{clock::Clock, model::timestamp::Timestamp};
@@ -36,7 +29,7 @@ pub struct VerificationKeys {
     max_stale: Duration,
     current: ArcSwapOption<Fetched>,
     last_attempt: Mutex<Option<Attempt>>,
-    waiting: AtomicUsize,
+    places: Semaphore,
 }
 
 /// Why there is no key for a token.
@@ -69,7 +62,7 @@ impl VerificationKeys {
             max_stale,
             current: ArcSwapOption::empty(),
             last_attempt: Mutex::new(None),
-            waiting: AtomicUsize::new(0),
+            places: Semaphore::new(MAX_WAITING),
         }
     }
 
@@ -82,7 +75,7 @@ impl VerificationKeys {
         if let Some(key) = self.cached(kid) {
             return Ok(key);
         }
-        let _place = Place::take(&self.waiting).ok_or(NoKey::Unavailable)?;
+        let _place = self.places.try_acquire().map_err(|_| NoKey::Unavailable)?;
         let mut last_attempt = self.last_attempt.lock().await;
         // Whoever held the lock before may have fetched it.
         if let Some(key) = self.cached(kid) {
@@ -140,22 +133,6 @@ impl VerificationKeys {
             },
             outcome,
         )
-    }
-}
-
-/// One place among those who wait for a fetch.
-struct Place<'a>(&'a AtomicUsize);
-
-impl<'a> Place<'a> {
-    fn take(waiting: &'a AtomicUsize) -> Option<Self> {
-        let place = Self(waiting);
-        (waiting.fetch_add(1, Ordering::Relaxed) < MAX_WAITING).then_some(place)
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

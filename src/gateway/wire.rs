@@ -183,7 +183,7 @@ pub(super) fn no_content() -> Response {
     response
 }
 
-/// The metadata as it is stored; `{}` when the column holds no JSON, which the vault never writes.
+/// The metadata as it is stored. The column is of type json, so that it parses.
 fn metadata(metadata: &Metadata) -> &RawValue {
     let parsed = serde_json::from_str(metadata.as_str());
     parsed.unwrap_or_else(|_| serde_json::from_str("{}").expect("an empty object"))
