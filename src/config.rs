@@ -109,7 +109,7 @@ impl Config {
         let database = values.database();
         let migrate = values.flag("GRANTEX_VAULT_MIGRATE");
         let master_key = values.master_key();
-        let kms_timeout = values.duration("GRANTEX_VAULT_KMS_TIMEOUT");
+        let kms_timeout = values.timeout("GRANTEX_VAULT_KMS_TIMEOUT");
         let issuer = values.required("GRANTEX_VAULT_ISSUER");
         let keys = values.keys(issuer.as_deref());
         let audience = values.audience();
@@ -241,6 +241,13 @@ impl<'a> Values<'a> {
                 || self.fault(name, "must be a duration such as 500ms, 5s, 2m or 24h"),
                 Some,
             )
+    }
+
+    fn timeout(&mut self, name: &'static str) -> Option<Duration> {
+        match self.duration(name)? {
+            Duration::ZERO => self.fault(name, "must be more than 0"),
+            timeout => Some(timeout),
+        }
     }
 
     fn database(&mut self) -> Option<Database> {

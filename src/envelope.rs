@@ -22,12 +22,15 @@ use kms::{Kms, KmsFault};
 
 /// How many KMS calls one replica has under way; more wait, no longer than a call may take.
 const MAX_KMS_CALLS: usize = 64;
+/// How many wait or are under way; one more is refused at once.
+const MAX_KMS_WAITING: usize = 1024;
 
 /// Seals credentials for their place and opens them in no other.
 pub struct Envelope {
     kms: Arc<dyn Kms>,
     timeout: Duration,
     calls: Semaphore,
+    places: Semaphore,
 }
 
 /// Why a credential could not be sealed or opened.
@@ -50,6 +53,7 @@ impl Envelope {
             kms,
             timeout,
             calls: Semaphore::new(MAX_KMS_CALLS),
+            places: Semaphore::new(MAX_KMS_WAITING),
         }
     }
 
@@ -95,7 +99,15 @@ impl Envelope {
         call: impl Future<Output = Result<T, KmsFault>>,
     ) -> Result<T, EnvelopeError> {
         let call = async {
-            let _place = self.calls.acquire().await.map_err(|_| KmsFault::TimedOut)?;
+            let _place = self
+                .places
+                .try_acquire()
+                .map_err(|_| KmsFault::Overloaded)?;
+            let _call = self
+                .calls
+                .acquire()
+                .await
+                .map_err(|_| KmsFault::Overloaded)?;
             call.await
         };
         let answer = tokio::time::timeout(self.timeout, call).await;

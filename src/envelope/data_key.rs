@@ -246,7 +246,7 @@ mod tests {
                 token_expires_at: self
                     .expiry
                     .map(|at| Timestamp::from_millisecond(at).unwrap()),
-                metadata: &Metadata::from_stored(self.metadata.clone()),
+                metadata: &Metadata::from_stored(&self.metadata).unwrap(),
             })
         }
 

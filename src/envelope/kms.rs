@@ -56,6 +56,9 @@ pub enum KmsFault {
     /// Time: no answer within `GRANTEX_VAULT_KMS_TIMEOUT`.
     #[error("the KMS did not answer in time")]
     TimedOut,
+    /// Time: more calls wait already than could be answered in time.
+    #[error("too many calls to the KMS are waiting")]
+    Overloaded,
     /// Somebody changed the row: the key did not wrap this for this context.
     #[error("the wrapped data key is not one of this master key and context")]
     Tampered(#[source] Cause),

@@ -122,8 +122,11 @@ impl NewCredential {
 ///
 /// # Errors
 ///
-/// When it is not a service name.
+/// When it is empty or not a service name.
 pub fn parse_service(text: &str) -> Result<ServiceName, InvalidInput> {
+    if text.is_empty() {
+        return Err(InvalidInput::breaks("service", "is required"));
+    }
     ServiceName::parse(text).map_err(|fault| InvalidInput::says("service", fault.to_string()))
 }
 

@@ -48,11 +48,13 @@ impl Metadata {
         Ok(Self(text.into()))
     }
 
-    /// Types text that was read from its column. Whether it is what was stored, the envelope checks
-    /// when it opens the credential.
+    /// Types text that was read from its column, which holds JSON; `None` when that is no object.
+    /// Whether it is what was stored, the envelope checks when it opens the credential.
     #[must_use]
-    pub fn from_stored(text: String) -> Self {
-        Self(text.into())
+    pub fn from_stored(text: &str) -> Option<Self> {
+        text.trim_start()
+            .starts_with('{')
+            .then(|| Self(text.into()))
     }
 
     /// The compact JSON text.

@@ -125,7 +125,7 @@ fn api_key_row(row: &tokio_postgres::Row) -> Result<ApiKeyRow, StoreFault> {
         row,
     };
     Ok(ApiKeyRow {
-        id: columns.parse_id("id", ApiKeyId::parse)?,
+        id: columns.parse_option("id", ApiKeyId::parse)?,
         developer_id: columns.parse("developer_id", DeveloperId::parse)?,
         label: columns.get("label")?,
         prefix: columns.get("prefix")?,

@@ -41,7 +41,7 @@ impl<'a> Columns<'a> {
     }
 
     /// The same for a parser that answers with an option.
-    pub(super) fn parse_id<T>(
+    pub(super) fn parse_option<T>(
         &self,
         column: &'static str,
         parse: impl FnOnce(&str) -> Option<T>,

@@ -160,7 +160,7 @@ impl Transaction<'_> {
             row: &row,
         };
         Ok(Written {
-            id: columns.parse_id("id", CredentialId::parse)?,
+            id: columns.parse_option("id", CredentialId::parse)?,
             created_at: columns.get("created_at")?,
             replaced: columns.get("replaced")?,
         })
@@ -382,12 +382,12 @@ fn credential(row: &Row) -> Result<Credential, StoreFault> {
         row,
     };
     Ok(Credential {
-        id: columns.parse_id("id", CredentialId::parse)?,
+        id: columns.parse_option("id", CredentialId::parse)?,
         principal_id: columns.parse("principal_id", PrincipalId::parse)?,
         service: columns.parse("service", ServiceName::parse)?,
         credential_type: columns.parse("credential_type", CredentialType::parse)?,
         token_expires_at: columns.get("token_expires_at")?,
-        metadata: Metadata::from_stored(columns.get("metadata")?),
+        metadata: columns.parse_option("metadata", Metadata::from_stored)?,
         created_at: columns.get("created_at")?,
         updated_at: columns.get("updated_at")?,
     })
@@ -395,11 +395,11 @@ fn credential(row: &Row) -> Result<Credential, StoreFault> {
 
 fn exchange_row(columns: &Columns<'_>) -> Result<ExchangeRow, StoreFault> {
     Ok(ExchangeRow {
-        id: columns.parse_id("id", CredentialId::parse)?,
+        id: columns.parse_option("id", CredentialId::parse)?,
         service: columns.parse("service", ServiceName::parse)?,
         credential_type: columns.parse("credential_type", CredentialType::parse)?,
         token_expires_at: columns.get("token_expires_at")?,
-        metadata: Metadata::from_stored(columns.get("metadata")?),
+        metadata: columns.parse_option("metadata", Metadata::from_stored)?,
         access_token: Sealed::from_stored(columns.get("access_token")?),
         data_key: WrappedKey {
             master_key: MasterKeyId::new(columns.get("master_key")?),

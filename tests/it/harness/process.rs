@@ -4,7 +4,7 @@ use std::{
     io::{BufRead, BufReader, Read},
     os::unix::{fs::PermissionsExt, process::CommandExt},
     path::{Path, PathBuf},
-    process::{Child, ChildStdin, Command, ExitStatus, Output, Stdio},
+    process::{Child, Command, ExitStatus, Output, Stdio},
     sync::{Arc, Mutex},
     thread,
 };
@@ -25,7 +25,7 @@ pub(crate) struct Process {
     child: Child,
     output: Arc<Mutex<String>>,
     log: Arc<Mutex<String>>,
-    _reaper_input: ChildStdin,
+    reaper: Child,
 }
 
 /// A running `grantex-vault dev`.
@@ -80,20 +80,20 @@ impl Process {
             .stderr(Stdio::piped())
             .process_group(0);
         let mut child = command.spawn().expect("the binary runs");
-        let mut reaper = Command::new("sh")
+        let reaper = Command::new("sh")
             .args(["-c", REAPER, "reaper", &child.id().to_string()])
             .process_group(0)
             .stdin(Stdio::piped())
+            .stderr(Stdio::null())
             .spawn()
             .expect("sh runs");
-        let reaper_input = reaper.stdin.take().expect("it was asked for");
         let output = collect(child.stdout.take().expect("it was asked for"));
         let log = collect(child.stderr.take().expect("it was asked for"));
         Self {
             child,
             output,
             log,
-            _reaper_input: reaper_input,
+            reaper,
         }
     }
 
@@ -153,6 +153,9 @@ impl Drop for Process {
             self.signal(Signal::TERM);
             let _ = self.child.wait();
         }
+        // Its process is gone: there is nothing to end any more.
+        let _ = self.reaper.kill();
+        let _ = self.reaper.wait();
     }
 }
 
