@@ -9,6 +9,7 @@
 mod harness;
 
 mod canary;
+mod connections;
 mod dev;
 mod long_list;
 mod python_sdk;

@@ -117,6 +117,16 @@ impl Server {
         Setup::new().start().await
     }
 
+    /// Where HTTP listens.
+    pub(crate) fn http_address(&self) -> String {
+        self.running.http_addr.to_string()
+    }
+
+    /// Where gRPC listens.
+    pub(crate) fn grpc_address(&self) -> String {
+        self.running.grpc_addr.to_string()
+    }
+
     /// Stops it in order, as `SIGTERM` does.
     pub(crate) async fn stop(self) {
         self.running.stop(Duration::ZERO).await;
