@@ -14,5 +14,6 @@ mod dev;
 mod long_list;
 mod python_sdk;
 mod stop;
+mod tenancy;
 mod tidy;
 mod verbs;
