@@ -1,0 +1,440 @@
+//! HTTP itself: who is known, which routes there are, what a body may be, and what every answer says.
+
+use reqwest::Method;
+use serde_json::json;
+
+use crate::harness::{Server, Via, answer, raw};
+
+const PATH: &str = "/v1/vault/credentials";
+const EXCHANGE: &str = "/v1/vault/credentials/exchange";
+
+#[tokio::test]
+async fn an_api_key_is_known_or_it_is_a_401() {
+    let server = Server::start().await;
+    let tenant = server.tenant("acme").await;
+    let no_header = "Missing or invalid Authorization header";
+    for via in Via::BOTH {
+        for scheme in ["Bearer ", "bearer ", "BEARER ", "BeArEr    "] {
+            let client = server.client_with(via, Some(format!("{scheme}{}", tenant.key)));
+            assert!(client.list().await.is_ok(), "{scheme}");
+        }
+        for (authorization, message) in [
+            (None, no_header),
+            (Some(tenant.key.clone()), no_header),
+            (Some("Bearer".to_owned()), no_header),
+            (Some("Bearer ".to_owned()), no_header),
+            (Some(format!("Bearer:{}", tenant.key)), no_header),
+            (Some(format!("Bearer\t{}", tenant.key)), no_header),
+            (Some(format!("Basic {}", tenant.key)), no_header),
+            (Some("Bearer gx_test_short".to_owned()), "Invalid API key"),
+            (Some(format!("Bearer {}x", tenant.key)), "Invalid API key"),
+            (
+                Some(format!("Bearer {}", &tenant.key[1..])),
+                "Invalid API key",
+            ),
+            (
+                Some(format!("Bearer {} {}", tenant.key, tenant.key)),
+                "Invalid API key",
+            ),
+            (Some(format!("Bearer {}, x", tenant.key)), "Invalid API key"),
+            (
+                Some(format!("Bearer {}", "k".repeat(15))),
+                "Invalid API key",
+            ),
+            (
+                Some(format!("Bearer {}", "k".repeat(16))),
+                "Invalid API key",
+            ),
+            (
+                Some(format!("Bearer {}", "k".repeat(513))),
+                "Invalid API key",
+            ),
+        ] {
+            let client = server.client_with(via, authorization.clone());
+            for refused in [
+                client.list().await,
+                client.get("vc_x").await,
+                client.delete("vc_x").await,
+                client.store(json!({"principalId": 7})).await,
+            ] {
+                let refused = refused.unwrap_err();
+                assert_eq!(
+                    refused.says(),
+                    (401, "UNAUTHORIZED", message),
+                    "{authorization:?}"
+                );
+            }
+        }
+    }
+    assert_eq!(server.rows("credentials").await.len(), 0);
+}
+
+#[tokio::test]
+async fn any_visible_characters_can_be_a_key_until_it_expires_or_is_revoked() {
+    use grantex_vault::{clock::Clock, model::bearer::ApiKey};
+    let server = Server::start().await;
+    let now = server.clock.now();
+    let parse = |text: &str| ApiKey::parse(text).unwrap();
+    let later =
+        grantex_vault::model::timestamp::Timestamp::from_millisecond(now.as_millisecond() + 1000);
+    let shortest = server
+        .api_key("acme", &parse("!\"#$%&'()*+,-./~"), None, None)
+        .await;
+    let longest = server
+        .api_key("acme", &parse(&"~".repeat(512)), None, None)
+        .await;
+    let revoked = server
+        .api_key("acme", &parse(&"r".repeat(40)), None, Some(now))
+        .await;
+    let short_lived = server
+        .api_key("acme", &parse(&"e".repeat(40)), later.ok(), None)
+        .await;
+    for via in Via::BOTH {
+        for tenant in [&shortest, &longest] {
+            assert!(server.client(via, &tenant.key).list().await.is_ok());
+        }
+        let refused = server.client(via, &revoked.key).list().await.unwrap_err();
+        assert_eq!(refused.says(), (401, "UNAUTHORIZED", "Invalid API key"));
+        assert!(server.client(via, &short_lived.key).list().await.is_ok());
+    }
+    server.clock.advance(std::time::Duration::from_secs(1));
+    for via in Via::BOTH {
+        let refused = server
+            .client(via, &short_lived.key)
+            .list()
+            .await
+            .unwrap_err();
+        assert_eq!(refused.says(), (401, "UNAUTHORIZED", "Invalid API key"));
+    }
+}
+
+#[tokio::test]
+async fn an_exchange_without_a_bearer_token_says_so() {
+    let server = Server::start().await;
+    for via in Via::BOTH {
+        for authorization in [None, Some("Basic eDp5"), Some("Bearer"), Some("Bearer ")] {
+            let client = server.client_with(via, authorization.map(str::to_owned));
+            let refused = client.exchange("github").await.unwrap_err();
+            assert_eq!(refused.says(), (401, "UNAUTHORIZED", "Missing grant token"));
+        }
+        let refused = server
+            .client(via, "not.a.token")
+            .exchange("github")
+            .await
+            .unwrap_err();
+        assert_eq!(
+            refused.says(),
+            (401, "UNAUTHORIZED", "Invalid or expired grant token")
+        );
+    }
+}
+
+#[tokio::test]
+async fn two_authorization_headers_are_a_401() {
+    let server = Server::start().await;
+    let tenant = server.tenant("acme").await;
+    let developer = server.client(Via::Rest, &tenant.key);
+    let second = format!("Bearer {}", tenant.key);
+    for (request, message) in [
+        (
+            developer.http(Method::GET, PATH),
+            "Missing or invalid Authorization header",
+        ),
+        (
+            developer.http(Method::POST, EXCHANGE),
+            "Missing grant token",
+        ),
+    ] {
+        let request = request.header("authorization", &second);
+        let refused = answer(request.send().await.unwrap()).await.unwrap_err();
+        assert_eq!(refused.says(), (401, "UNAUTHORIZED", message));
+    }
+}
+
+#[tokio::test]
+async fn other_paths_are_404_and_other_methods_405_to_anyone() {
+    let server = Server::start().await;
+    let tenant = server.tenant("acme").await;
+    let paths = [
+        "/",
+        "/v1",
+        "/v1/vault",
+        "/v1/vault/",
+        "/v1/vault/credentials/",
+        "/v1/vault/credentials/a/b",
+        "/v1/vault/credentials/vc_1/",
+        "/v1/vault//credentials",
+        "//v1/vault/credentials",
+        "/v1/vault/credentials/exchange/",
+        "/V1/vault/credentials",
+        "/v1/vault/Credentials",
+        "/v1/vault/credentials/.",
+        "/v1/vault/credentials/..",
+        "/v1/vault/./credentials",
+        "/v1/vault/x/../credentials",
+        "/v1/vault%2Fcredentials",
+        "/v1/vault/credentials;x",
+    ];
+    let authorized = format!("Authorization: Bearer {}\r\n", tenant.key);
+    for path in paths {
+        for headers in ["", &authorized] {
+            for method in ["GET", "POST", "DELETE", "OPTIONS", "PATCH"] {
+                let request = format!(
+                    "{method} {path} HTTP/1.1\r\nHost: v\r\n{headers}Connection: close\r\n\r\n"
+                );
+                let found = raw(&server, request).await;
+                let code = found.json()["code"].clone();
+                if path.ends_with("/credentials/.") || path.ends_with("/credentials/..") {
+                    assert!([404, 405].contains(&found.status), "{method} {path}");
+                    continue;
+                }
+                assert_eq!(
+                    (found.status, code),
+                    (404, json!("NOT_FOUND")),
+                    "{method} {path}"
+                );
+                assert_eq!(found.header("allow"), None);
+            }
+        }
+    }
+    for (path, allowed) in [
+        (PATH, vec!["GET", "HEAD", "POST"]),
+        ("/v1/vault/credentials/vc_1", vec!["DELETE", "GET", "HEAD"]),
+        (EXCHANGE, vec!["POST"]),
+    ] {
+        for method in [
+            "GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW",
+        ] {
+            if allowed.contains(&method) {
+                continue;
+            }
+            for headers in ["", &authorized] {
+                let request = format!(
+                    "{method} {path} HTTP/1.1\r\nHost: v\r\n{headers}Connection: close\r\n\r\n"
+                );
+                let refused = raw(&server, request).await;
+                let body = refused.json();
+                assert_eq!(
+                    (refused.status, &body["code"]),
+                    (405, &json!("METHOD_NOT_ALLOWED")),
+                    "{method} {path}"
+                );
+                let mut allow: Vec<_> = refused
+                    .header("allow")
+                    .unwrap()
+                    .split(',')
+                    .map(str::trim)
+                    .collect();
+                allow.sort_unstable();
+                assert_eq!(allow, allowed, "{method} {path}");
+            }
+        }
+    }
+    let head = raw(
+        &server,
+        format!("HEAD {EXCHANGE} HTTP/1.1\r\nHost: v\r\nConnection: close\r\n\r\n"),
+    )
+    .await;
+    assert_eq!((head.status, head.header("allow")), (405, Some("POST")));
+    assert_eq!(server.audit_events().await.len(), 0);
+}
+
+#[tokio::test]
+async fn every_error_has_one_shape_and_every_answer_the_fixed_headers() {
+    let server = Server::start().await;
+    let key = server.tenant("acme").await.key;
+    for (request, status) in [
+        ("GET /nowhere HTTP/1.1".to_owned(), 404),
+        (format!("PUT {PATH} HTTP/1.1"), 405),
+        (format!("GET {PATH} HTTP/1.1"), 401),
+        (
+            format!("POST {PATH} HTTP/1.1\r\nAuthorization: Bearer {key}"),
+            415,
+        ),
+        (
+            format!(
+                "POST {PATH} HTTP/1.1\r\nAuthorization: Bearer {key}\r\nContent-Type: application/json"
+            ),
+            400,
+        ),
+        (
+            format!("GET {PATH}/x HTTP/1.1\r\nAuthorization: Bearer {key}"),
+            404,
+        ),
+    ] {
+        let request =
+            format!("{request}\r\nHost: v\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        let found = raw(&server, request).await;
+        assert_eq!(found.status, status);
+        assert_eq!(found.header("content-type"), Some("application/json"));
+        assert_eq!(found.header("cache-control"), Some("no-store"));
+        assert_eq!(found.header("x-content-type-options"), Some("nosniff"));
+        let text = String::from_utf8(found.body.clone()).unwrap();
+        let id = found.header("x-request-id").unwrap();
+        assert!(text.starts_with("{\"message\":\""), "{text}");
+        assert!(
+            text.ends_with(&format!("\"requestId\":\"{id}\"}}")),
+            "{text}"
+        );
+        assert!(
+            !found
+                .headers
+                .iter()
+                .any(|(name, _)| name.starts_with("access-control"))
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_callers_request_id_is_kept_when_it_is_one_uuid() {
+    let server = Server::start().await;
+    let tenant = server.tenant("acme").await;
+    let developer = server.client(Via::Rest, &tenant.key);
+    let mine = "67e55044-10b1-426f-9247-bb680e5fe0c8";
+    for path in [PATH.to_owned(), format!("{PATH}/x"), "/nowhere".to_owned()] {
+        let request = developer
+            .http(Method::GET, &path)
+            .header("x-request-id", mine);
+        let response = request.send().await.unwrap();
+        assert_eq!(response.headers()["x-request-id"], mine);
+        if let Err(refused) = answer(response).await {
+            assert_eq!(refused.request_id, mine);
+        }
+    }
+    let events = server.audit_events().await;
+    assert!(
+        events.iter().all(|event| event["request_id"] == mine),
+        "{events:?}"
+    );
+    for other in [
+        "",
+        "x",
+        "67e5504410b1426f9247bb680e5fe0c8",
+        "{67e55044-10b1-426f-9247-bb680e5fe0c8}",
+    ] {
+        let request = developer
+            .http(Method::GET, PATH)
+            .header("x-request-id", other);
+        let made = request.send().await.unwrap().headers()["x-request-id"]
+            .to_str()
+            .unwrap()
+            .to_owned();
+        assert!(
+            made != other && uuid::Uuid::parse_str(&made).is_ok(),
+            "{other} became {made}"
+        );
+    }
+    let twice = developer
+        .http(Method::GET, PATH)
+        .header("x-request-id", mine)
+        .header("x-request-id", mine);
+    assert_ne!(twice.send().await.unwrap().headers()["x-request-id"], mine);
+}
+
+#[tokio::test]
+async fn head_answers_as_get_without_the_body() {
+    let server = Server::start().await;
+    let tenant = server.tenant("acme").await;
+    let developer = server.client(Via::Rest, &tenant.key);
+    let stored = developer.store_token("user", "github", "t").await;
+    let one = format!("{PATH}/{}", stored["id"].as_str().unwrap());
+    for (path, status) in [
+        (PATH, 200),
+        (&*one, 200),
+        ("/v1/vault/credentials/x", 404),
+        ("/x", 404),
+    ] {
+        let head = developer.http(Method::HEAD, path).send().await.unwrap();
+        let get = developer.http(Method::GET, path).send().await.unwrap();
+        assert_eq!(
+            (head.status().as_u16(), get.status().as_u16()),
+            (status, status)
+        );
+        for name in ["content-type", "cache-control", "x-content-type-options"] {
+            assert_eq!(head.headers().get(name), get.headers().get(name), "{path}");
+        }
+        assert!(head.headers().contains_key("x-request-id"));
+        assert!(head.bytes().await.unwrap().is_empty());
+    }
+    let refused = server
+        .client_with(Via::Rest, None)
+        .http(Method::HEAD, PATH)
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(refused.status(), 401);
+    assert_eq!(refused.headers()["www-authenticate"], "Bearer");
+}
+
+#[tokio::test]
+async fn get_and_delete_ignore_what_does_not_concern_them() {
+    let server = Server::start().await;
+    let tenant = server.tenant("acme").await;
+    let developer = server.client(Via::Rest, &tenant.key);
+    let stored = developer.store_token("user", "github", "t").await;
+    let path = format!("{PATH}/{}", stored["id"].as_str().unwrap());
+    for (method, status) in [(Method::GET, 200), (Method::DELETE, 204)] {
+        let request = developer
+            .http(method, &path)
+            .header("content-type", "text/plain")
+            .header("content-encoding", "gzip")
+            .header("accept", "text/html")
+            .header("range", "bytes=0-1")
+            .header("if-none-match", "*")
+            .body("not json");
+        assert_eq!(request.send().await.unwrap().status(), status);
+    }
+}
+
+#[tokio::test]
+async fn an_id_in_a_path_is_any_text() {
+    let server = Server::start().await;
+    let tenant = server.tenant("acme").await;
+    let developer = server.client(Via::Rest, &tenant.key);
+    let stored = developer.store_token("user", "github", "t").await;
+    let id = stored["id"].as_str().unwrap();
+    let escaped = id.replacen('v', "%76", 1);
+    assert_eq!(
+        developer
+            .get_raw(&format!("{PATH}/{escaped}"))
+            .await
+            .unwrap()["id"],
+        id
+    );
+    for other in [
+        "%00",
+        "%20",
+        "%zz",
+        "100%",
+        "a+b",
+        "%2F",
+        "%2e%2e%2fexchange",
+        "'",
+        "%F0%9F%98%80",
+        "vc_",
+        &id.to_lowercase(),
+        &format!("{id}x"),
+        &id[..28],
+        &"x".repeat(8000),
+    ] {
+        for via in Via::BOTH {
+            let missing = match via {
+                Via::Rest => developer.get_raw(&format!("{PATH}/{other}")).await,
+                Via::Grpc => server.client(via, &tenant.key).get(other).await,
+            };
+            let missing = missing.unwrap_err();
+            assert_eq!(
+                missing.says(),
+                (404, "NOT_FOUND", "Credential not found"),
+                "{other}"
+            );
+        }
+    }
+    let bad = developer.get_raw(&format!("{PATH}/%ff")).await.unwrap_err();
+    assert_eq!(bad.says(), (400, "BAD_REQUEST", "id must be UTF-8"));
+    let unknown = server
+        .client_with(Via::Rest, None)
+        .get_raw(&format!("{PATH}/%ff"))
+        .await;
+    assert_eq!(unknown.unwrap_err().status, 401);
+}
