@@ -10,12 +10,13 @@ use std::sync::Arc;
 
 use axum::{
     Router,
+    extract::Request,
     http::{
         HeaderValue, Method,
         header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS},
     },
-    middleware,
-    response::Response,
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
     routing::{MethodRouter, delete, get, post},
 };
 
@@ -50,14 +51,18 @@ pub fn routes(vault: Arc<Vault>) -> Router {
             get(credentials::get).merge(delete(credentials::delete)),
         ),
     ];
-    routes
+    let router = routes
         .into_iter()
         .fold(Router::new(), |router, (path, methods)| {
             router.route(path, methods)
         })
         .with_state(vault)
         .method_not_allowed_fallback(problem::method_not_allowed)
-        .fallback(problem::not_found)
+        .fallback(problem::not_found);
+    // Around the router, which would add `Allow` to whatever is answered inside it.
+    Router::new()
+        .fallback_service(router)
+        .layer(middleware::from_fn(no_dot_segments))
         .layer(middleware::map_response(fixed_headers))
 }
 
@@ -74,6 +79,15 @@ pub fn verb_of(method: &Method, path: &str) -> Option<Verb> {
         (&Method::DELETE, _) if one && rest != "/exchange" => Some(Verb::Delete),
         _ => None,
     }
+}
+
+/// Dot segments are other paths, for every method, though the route of one credential matches them.
+async fn no_dot_segments(request: Request, next: Next) -> Response {
+    let mut segments = request.uri().path().split('/');
+    if segments.any(|segment| segment == "." || segment == "..") {
+        return problem::not_found(request).await.into_response();
+    }
+    next.run(request).await
 }
 
 /// What every answer carries.

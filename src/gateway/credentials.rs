@@ -63,11 +63,10 @@ pub(super) async fn get(
     parts: Parts,
 ) -> Result<Response, Problem> {
     answer(&parts, async |context| {
-        let segment = query::last_segment(parts.uri.path())?;
         let caller = vault
             .known_developer(context, authorization(&parts))
             .await?;
-        let credential = vault.get(&caller, &query::decode_id(segment)?).await?;
+        let credential = vault.get(&caller, &query::id(parts.uri.path())?).await?;
         Ok(wire::json(StatusCode::OK, &wire::credential(&credential)))
     })
     .await
@@ -78,11 +77,10 @@ pub(super) async fn delete(
     parts: Parts,
 ) -> Result<Response, Problem> {
     answer(&parts, async |context| {
-        let segment = query::last_segment(parts.uri.path())?;
         let caller = vault
             .known_developer(context, authorization(&parts))
             .await?;
-        vault.delete(&caller, &query::decode_id(segment)?).await?;
+        vault.delete(&caller, &query::id(parts.uri.path())?).await?;
         Ok(wire::no_content())
     })
     .await

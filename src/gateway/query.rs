@@ -2,10 +2,8 @@
 
 use std::borrow::Cow;
 
-use http::StatusCode;
 use percent_encoding::percent_decode_str;
 
-use super::problem::Failure;
 use crate::{
     model::{
         invalid::InvalidInput,
@@ -14,18 +12,9 @@ use crate::{
     vault::Paging,
 };
 
-/// The last segment of a path that a route with one parameter matched. Dot segments are other paths.
-pub(super) fn last_segment(path: &str) -> Result<&str, Failure> {
-    match path.rsplit_once('/') {
-        Some((_, "." | "..")) | None => {
-            Err(Failure::Http(StatusCode::NOT_FOUND, "Route not found"))
-        }
-        Some((_, segment)) => Ok(segment),
-    }
-}
-
-/// A credential's id in a path; a malformed percent escape is taken literally.
-pub(super) fn decode_id(segment: &str) -> Result<Cow<'_, str>, InvalidInput> {
+/// A credential's id, the last segment of a path; a malformed percent escape is taken literally.
+pub(super) fn id(path: &str) -> Result<Cow<'_, str>, InvalidInput> {
+    let segment = path.rsplit('/').next().unwrap_or_default();
     let decoded = percent_decode_str(segment).decode_utf8();
     decoded.map_err(|_| InvalidInput::breaks("id", "must be UTF-8"))
 }
@@ -95,8 +84,8 @@ mod tests {
             Some("%zz%2")
         );
         assert!(list("x=%ff").is_err());
-        assert!(decode_id("%ff").is_err());
-        assert_eq!(decode_id("a+%zz").unwrap(), "a+%zz");
+        assert!(id("/%ff").is_err());
+        assert_eq!(id("/x/a+%zz").unwrap(), "a+%zz");
     }
 
     #[test]
