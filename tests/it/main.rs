@@ -8,6 +8,7 @@
 
 mod harness;
 
+mod annotations;
 mod canary;
 mod connections;
 mod dev;
@@ -18,6 +19,7 @@ mod rest_http;
 mod rest_input;
 mod rest_lists;
 mod stop;
+mod tamper;
 mod tenancy;
 mod tidy;
 mod verbs;

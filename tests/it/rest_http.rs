@@ -168,6 +168,8 @@ async fn other_paths_are_404_and_other_methods_405_to_anyone() {
         "/v1/vault/credentials/exchange/",
         "/V1/vault/credentials",
         "/v1/vault/Credentials",
+        "/v1/vault/credentials//",
+        "/v1/vault/credentials//exchange",
         "/v1/vault/credentials/.",
         "/v1/vault/credentials/..",
         "/v1/vault/./credentials",
@@ -184,10 +186,6 @@ async fn other_paths_are_404_and_other_methods_405_to_anyone() {
                 );
                 let found = raw(&server, request).await;
                 let code = found.json()["code"].clone();
-                if path.ends_with("/credentials/.") || path.ends_with("/credentials/..") {
-                    assert!([404, 405].contains(&found.status), "{method} {path}");
-                    continue;
-                }
                 assert_eq!(
                     (found.status, code),
                     (404, json!("NOT_FOUND")),
