@@ -17,6 +17,7 @@ use std::time::Duration;
 
 pub(crate) use client::{Answer, Client, Problem, Via};
 pub(crate) use clock::ManualClock;
+pub(crate) use grpc::problem;
 pub(crate) use issuer::{FakeIssuer, SigningKey};
 pub(crate) use kms::{FakeKms, Trouble};
 pub(crate) use postgres::{Cluster, connect};

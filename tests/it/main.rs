@@ -9,9 +9,11 @@
 mod harness;
 
 mod annotations;
+mod audit;
 mod canary;
 mod connections;
 mod dev;
+mod grpc_contract;
 mod long_list;
 mod python_sdk;
 mod rest_body;

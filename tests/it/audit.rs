@@ -1,0 +1,272 @@
+//! Every verb of a known caller leaves an event, and where none can be left nothing else happens.
+
+use serde_json::{Value, json};
+
+use crate::harness::{Server, Trouble, Via};
+
+/// What an event of a developer holds unless it says otherwise.
+fn by_developer(server: &Server, via: Via, key_id: &str) -> Value {
+    json!({
+        "developer_id": "acme", "reason": null, "principal_id": "user", "service": "GitHub",
+        "api_key_id": key_id, "agent_id": null, "grant_id": null, "token_id": null,
+        "parent_agent_id": null, "parent_grant_id": null, "delegation_depth": null,
+        "transport": transport(via), "peer": "127.0.0.1", "occurred_at": occurred_at(server),
+    })
+}
+
+fn transport(via: Via) -> &'static str {
+    match via {
+        Via::Rest => "rest",
+        Via::Grpc => "grpc",
+    }
+}
+
+/// Now, as Postgres writes it in JSON.
+fn occurred_at(server: &Server) -> String {
+    use grantex_vault::clock::Clock;
+    let now = server.clock.now().to_string();
+    let trimmed = now
+        .trim_end_matches('Z')
+        .trim_end_matches('0')
+        .trim_end_matches('.');
+    format!("{trimmed}+00:00")
+}
+
+/// The newest event: its own id and its request's are there, the rest is `expected` with `changes`.
+async fn assert_event(server: &Server, expected: &Value, changes: Value) {
+    let mut found = server.audit_events().await.pop().expect("an event");
+    let found = found.as_object_mut().unwrap();
+    let id = found.remove("id").unwrap();
+    assert_eq!(id.as_str().unwrap().len(), 26, "a ULID");
+    let request = found.remove("request_id").unwrap();
+    assert!(uuid::Uuid::parse_str(request.as_str().unwrap()).is_ok());
+    let mut expected = expected.clone();
+    for (name, value) in changes.as_object().unwrap() {
+        expected[name] = value.clone();
+    }
+    assert_eq!(Value::Object(found.clone()), expected);
+}
+
+#[tokio::test]
+async fn a_developers_verbs_are_recorded_with_what_became_of_them() {
+    for via in Via::BOTH {
+        let server = Server::start().await;
+        let tenant = server.tenant("acme").await;
+        let developer = server.client(via, &tenant.key);
+        let base = by_developer(&server, via, &tenant.key_id);
+
+        let stored = developer.store_token("user", "GitHub", "secret").await;
+        let id = stored["id"].as_str().unwrap();
+        assert_event(
+            &server,
+            &base,
+            json!({"verb": "store", "outcome": "stored", "credential_id": id}),
+        )
+        .await;
+        developer.store_token("user", "GitHub", "secret").await;
+        assert_event(
+            &server,
+            &base,
+            json!({"verb": "store", "outcome": "replaced", "credential_id": id}),
+        )
+        .await;
+        developer.get(id).await.unwrap();
+        assert_event(
+            &server,
+            &base,
+            json!({"verb": "get", "outcome": "read", "credential_id": id}),
+        )
+        .await;
+
+        let listed = json!({"verb": "list", "outcome": "listed", "credential_id": null});
+        let mut everything = listed.clone();
+        everything["principal_id"] = Value::Null;
+        everything["service"] = Value::Null;
+        developer.list().await.unwrap();
+        assert_event(&server, &base, everything).await;
+        developer
+            .list_where(json!({"principalId": "user", "service": "GitHub"}))
+            .await
+            .unwrap();
+        assert_event(&server, &base, listed).await;
+
+        developer.delete(id).await.unwrap();
+        assert_event(
+            &server,
+            &base,
+            json!({"verb": "delete", "outcome": "deleted", "credential_id": id}),
+        )
+        .await;
+        for verb in ["get", "delete"] {
+            for (asked, recorded) in [(id, json!(id)), ("no id\n", Value::Null)] {
+                let gone = if verb == "get" {
+                    developer.get(asked).await
+                } else {
+                    developer.delete(asked).await
+                };
+                assert_eq!(gone.unwrap_err().status, 404);
+                let changes = json!({
+                    "verb": verb, "outcome": "not_found", "credential_id": recorded,
+                    "principal_id": null, "service": null,
+                });
+                assert_event(&server, &base, changes).await;
+            }
+        }
+        server.kms.set_trouble(Some(Trouble::Denied));
+        let fields = json!({"principalId": "user", "service": "GitHub", "accessToken": "secret"});
+        assert_eq!(developer.store(fields).await.unwrap_err().status, 503);
+        let changes = json!({
+            "verb": "store", "outcome": "failed", "reason": "master_key_unavailable", "credential_id": null,
+        });
+        assert_event(&server, &base, changes).await;
+        assert_eq!(server.audit_events().await.len(), 11);
+    }
+}
+
+#[tokio::test]
+async fn an_agents_exchanges_are_recorded_whether_they_succeed_or_not() {
+    for via in Via::BOTH {
+        let server = Server::start().await;
+        let tenant = server.tenant("acme").await;
+        let developer = server.client(Via::Rest, &tenant.key);
+        let stored = developer.store_token("user", "github", "secret").await;
+        let mut claims = server.claims("acme", "user", &["github:read", "slack:read"]);
+        claims["parentAgt"] = json!("did:grantex:parent");
+        claims["parentGrnt"] = json!("grant-0");
+        claims["delegationDepth"] = json!(2);
+        let agent = server.client(via, &server.issuer.key().sign(&claims));
+        let base = json!({
+            "developer_id": "acme", "verb": "exchange", "reason": null, "principal_id": "user",
+            "service": "GITHUB", "credential_id": stored["id"], "api_key_id": null,
+            "agent_id": "did:grantex:agent", "grant_id": "grant-1", "token_id": claims["jti"],
+            "parent_agent_id": "did:grantex:parent", "parent_grant_id": "grant-0",
+            "delegation_depth": 2, "transport": transport(via), "peer": "127.0.0.1",
+            "occurred_at": occurred_at(&server),
+        });
+        agent.exchange("GITHUB").await.unwrap();
+        assert_event(&server, &base, json!({"outcome": "released"})).await;
+
+        assert_eq!(agent.exchange("linear").await.unwrap_err().status, 403);
+        let denied = json!({
+            "outcome": "denied", "reason": "out_of_scope", "service": "linear", "credential_id": null,
+        });
+        assert_event(&server, &base, denied).await;
+        assert_eq!(agent.exchange("slack").await.unwrap_err().status, 404);
+        let missing = json!({"outcome": "not_found", "service": "slack", "credential_id": null});
+        assert_event(&server, &base, missing).await;
+
+        server.kms.set_trouble(Some(Trouble::Unusable));
+        assert_eq!(agent.exchange("GITHUB").await.unwrap_err().status, 503);
+        let failed = json!({"outcome": "failed", "reason": "master_key_unavailable"});
+        assert_event(&server, &base, failed).await;
+        server.kms.set_trouble(None);
+
+        let revoke =
+            "insert into vault.revocations values ('acme', 'grant', 'grant-1', now(), null)";
+        server.execute(revoke).await;
+        assert_eq!(agent.exchange("GITHUB").await.unwrap_err().status, 401);
+        let revoked =
+            json!({"outcome": "denied", "reason": "grant_revoked", "credential_id": null});
+        assert_event(&server, &base, revoked).await;
+
+        claims.as_object_mut().unwrap().remove("grnt");
+        let agent = server.client(via, &server.issuer.key().sign(&claims));
+        agent.exchange("GITHUB").await.unwrap();
+        assert_event(
+            &server,
+            &base,
+            json!({"outcome": "released", "grant_id": claims["jti"]}),
+        )
+        .await;
+        let all: Vec<_> = server
+            .audit_events()
+            .await
+            .iter()
+            .map(Value::to_string)
+            .collect();
+        assert!(!all.concat().contains("secret"));
+    }
+}
+
+#[tokio::test]
+async fn callers_that_nobody_knows_leave_no_event() {
+    let server = Server::start().await;
+    let tenant = server.tenant("acme").await;
+    server
+        .client(Via::Rest, &tenant.key)
+        .store_token("user", "github", "secret")
+        .await;
+    let forged = server.claims("acme", "user", &["*"]);
+    let forged = crate::harness::SigningKey::number(1)
+        .called(&server.issuer.key().kid)
+        .sign(&forged);
+    for via in Via::BOTH {
+        let stranger = server.client(via, "gx_live_nobody_knows_this_key");
+        for refused in [
+            stranger.list().await,
+            stranger.get("x").await,
+            stranger.delete("x").await,
+        ] {
+            assert_eq!(refused.unwrap_err().status, 401);
+        }
+        let agent = server.client(via, &forged);
+        assert_eq!(agent.exchange("github").await.unwrap_err().status, 401);
+    }
+    assert_eq!(server.outcomes().await, ["store stored"]);
+}
+
+#[tokio::test]
+async fn without_a_record_nothing_leaves_and_nothing_changes() {
+    let server = Server::start().await;
+    let tenant = server.tenant("acme").await;
+    let before = server
+        .client(Via::Rest, &tenant.key)
+        .store_token("user", "github", "secret")
+        .await;
+    server
+        .client(Via::Rest, &tenant.key)
+        .store_token("user", "damaged", "secret")
+        .await;
+    server
+        .execute("update vault.credentials set access_token = '' where service = 'damaged'")
+        .await;
+    let rows = server.rows("credentials").await;
+    let id = before["id"].as_str().unwrap();
+    server
+        .execute("alter table vault.audit_events add constraint full_up check (false) not valid")
+        .await;
+    for via in Via::BOTH {
+        let developer = server.client(via, &tenant.key);
+        let agent = server.agent(via, &tenant, "user");
+        let scoped = server.client(via, &server.grant(&tenant, "user", &["slack:read"]));
+        let stored = |principal, service| json!({"principalId": principal, "service": service, "accessToken": "changed"});
+        for answer in [
+            developer.store(stored("user", "github")).await,
+            developer.store(stored("other", "github")).await,
+            developer.get(id).await,
+            developer.get("vc_x").await,
+            developer.list().await,
+            developer.list_where(json!({"pageSize": 1})).await,
+            developer.delete(id).await,
+            developer.delete("vc_x").await,
+            agent.exchange("github").await,
+            agent.exchange("damaged").await,
+            agent.exchange("nothing-stored").await,
+            scoped.exchange("github").await,
+        ] {
+            let refused = answer.unwrap_err();
+            let message = "The vault's audit is unavailable";
+            assert_eq!(refused.says(), (503, "UNAVAILABLE", message));
+            assert_eq!(refused.retry_after, Some(1));
+        }
+    }
+    assert_eq!(server.rows("credentials").await, rows, "nothing changed");
+    server
+        .execute("alter table vault.audit_events drop constraint full_up")
+        .await;
+    let exchanged = server
+        .agent(Via::Grpc, &tenant, "user")
+        .exchange("github")
+        .await;
+    assert_eq!(exchanged.unwrap()["accessToken"], "secret");
+}
