@@ -18,6 +18,7 @@ mod issuer_keys;
 mod long_list;
 mod outages;
 mod python_sdk;
+mod readme;
 mod rest_body;
 mod rest_http;
 mod rest_input;

@@ -1,0 +1,51 @@
+//! The README says what is true.
+
+use grantex_vault::config::SETTINGS;
+
+const README: &str = include_str!("../../README.md");
+
+/// The cells of a table row, without their code marks.
+fn row_of(name: &str) -> Option<Vec<String>> {
+    let cell = |text: &str| text.trim().trim_matches('`').to_owned();
+    let rows = README.lines().filter(|line| line.starts_with('|'));
+    let mut rows = rows.map(|line| {
+        line.trim_matches('|')
+            .split('|')
+            .map(cell)
+            .collect::<Vec<_>>()
+    });
+    rows.find(|cells| cells.first().is_some_and(|first| first == name))
+}
+
+#[test]
+fn every_setting_is_in_its_table_with_its_default() {
+    for setting in SETTINGS {
+        let row = row_of(setting.name).unwrap_or_else(|| panic!("{} is missing", setting.name));
+        assert_eq!(
+            row[1],
+            setting.default.unwrap_or("—"),
+            "the default of {}",
+            setting.name
+        );
+        assert!(!row[2].is_empty(), "the meaning of {}", setting.name);
+        if setting.secret {
+            let twin = format!("{}_FILE", setting.name);
+            assert!(README.contains(&twin), "{twin} is missing");
+        }
+    }
+}
+
+#[test]
+fn every_setting_in_its_table_exists() {
+    let named = README
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `GRANTEX_VAULT_"));
+    let named = named.filter_map(|line| line.split('`').next());
+    for name in named {
+        let name = format!("GRANTEX_VAULT_{name}");
+        let known = SETTINGS.iter().any(|setting| {
+            setting.name == name || (setting.secret && format!("{}_FILE", setting.name) == name)
+        });
+        assert!(known, "{name} is not a setting");
+    }
+}
