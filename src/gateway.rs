@@ -51,7 +51,7 @@ pub fn routes(vault: Arc<Vault>) -> Router {
             get(credentials::get).merge(delete(credentials::delete)),
         ),
     ];
-    let router = routes
+    let api = routes
         .into_iter()
         .fold(Router::new(), |router, (path, methods)| {
             router.route(path, methods)
@@ -61,7 +61,7 @@ pub fn routes(vault: Arc<Vault>) -> Router {
         .fallback(problem::not_found);
     // Around the router, which would add `Allow` to whatever is answered inside it.
     Router::new()
-        .fallback_service(router)
+        .fallback_service(api)
         .layer(middleware::from_fn(no_dot_segments))
         .layer(middleware::map_response(fixed_headers))
 }

@@ -1,6 +1,6 @@
 //! The routes in the protobuf annotations are the routes that are served, no more and no fewer.
 
-use std::collections::BTreeSet;
+use std::{borrow::Cow, collections::BTreeSet};
 
 use grantex_vault::{gateway::ROUTES, grpc::DESCRIPTOR_SET};
 use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor, Value};
@@ -47,7 +47,7 @@ fn the_annotations_state_the_routes_that_the_gateway_serves() {
         let bindings = rule.get_field_by_name("additional_bindings").unwrap();
         assert!(bindings.as_list().unwrap().is_empty(), "no second routes");
         let (verb, _) = route(&rule);
-        let body = rule.get_field_by_name("body").map(|body| body.into_owned());
+        let body = rule.get_field_by_name("body").map(Cow::into_owned);
         let all = Some(Value::String(
             if verb == "POST" { "*" } else { "" }.to_owned(),
         ));

@@ -105,8 +105,8 @@ async fn a_body_is_at_most_one_mebibyte() {
     assert_eq!(refused["message"], "body must be at most 1048576 bytes");
 
     // Not announced: read up to the limit and no further. The last chunk never comes.
-    let mut request = head(&tenant.key, json, "Transfer-Encoding: chunked");
-    request.push_str(&format!("{:x}\r\n{}\r\n", MIB + 1, " ".repeat(MIB + 1)));
+    let head = head(&tenant.key, json, "Transfer-Encoding: chunked");
+    let request = format!("{head}{:x}\r\n{}\r\n", MIB + 1, " ".repeat(MIB + 1));
     assert_eq!(raw(&server, request).await.status, 413);
     assert_eq!(server.outcomes().await, ["store stored"]);
 }

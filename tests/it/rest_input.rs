@@ -35,26 +35,17 @@ fn nested(levels: usize) -> String {
     format!("{}{}", "[".repeat(levels), "]".repeat(levels))
 }
 
-#[tokio::test]
-async fn a_store_that_breaks_a_rule_names_the_field_and_stores_nothing() {
-    let server = Server::start().await;
-    let tenant = server.tenant("acme").await;
-    let developer = server.client(Via::Rest, &tenant.key);
-    let mut table = Vec::new();
+/// A body and what is said of it.
+type Broken = (String, String);
+
+fn broken_texts() -> Vec<Broken> {
+    let mut table = vec![("{}".to_owned(), REQUIRED.to_owned())];
     for field in ["principalId", "service", "accessToken"] {
         table.push((with(field, json!(null)), REQUIRED.to_owned()));
         table.push((with(field, json!("")), REQUIRED.to_owned()));
     }
-    table.push(("{}".to_owned(), REQUIRED.to_owned()));
-    let texts = [
-        "principalId",
-        "service",
-        "accessToken",
-        "refreshToken",
-        "credentialType",
-        "tokenExpiresAt",
-    ];
-    for field in texts {
+    let optional = ["refreshToken", "credentialType", "tokenExpiresAt"];
+    for field in [["principalId", "service", "accessToken"], optional].concat() {
         for value in [
             json!(7),
             json!(true),
@@ -65,29 +56,20 @@ async fn a_store_that_breaks_a_rule_names_the_field_and_stores_nothing() {
         ] {
             table.push((with(field, value), format!("{field} must be a string")));
         }
-        for (value, fault) in [
-            (r#""\ud800""#, "is not valid JSON"),
-            (r#""\udc00\ud800""#, "is not valid JSON"),
-            ("1e999", "is not valid JSON"),
-        ] {
-            table.push((with_raw(field, value), format!("{field} {fault}")));
+        for value in [r#""\ud800""#, r#""\udc00\ud800""#, "1e999"] {
+            table.push((with_raw(field, value), format!("{field} is not valid JSON")));
         }
     }
     for (field, most) in [("principalId", 512), ("credentialType", 64)] {
-        let long = "é".repeat(most + 1);
-        table.push((
-            with(field, json!(long)),
-            format!("{field} must be at most {most} characters"),
-        ));
+        let long = with(field, json!("é".repeat(most + 1)));
+        table.push((long, format!("{field} must be at most {most} characters")));
         for control in ["\0", "a\nb", "\u{7f}", "\u{85}", "\u{9f}"] {
             let message = format!("{field} must not contain control characters");
             table.push((with(field, json!(control)), message));
         }
     }
-    table.push((
-        with("credentialType", json!("")),
-        "credentialType must not be empty".to_owned(),
-    ));
+    let empty = "credentialType must not be empty";
+    table.push((with("credentialType", json!("")), empty.to_owned()));
     for service in [
         ".a",
         "-a",
@@ -105,8 +87,11 @@ async fn a_store_that_breaks_a_rule_names_the_field_and_stores_nothing() {
     ] {
         table.push((with("service", json!(service)), SERVICE.to_owned()));
     }
-    let expiry = "tokenExpiresAt must be an RFC 3339 timestamp";
-    for text in [
+    table
+}
+
+fn broken_expiries() -> Vec<Broken> {
+    let texts = [
         "",
         "soon",
         "1775390400",
@@ -117,9 +102,15 @@ async fn a_store_that_breaks_a_rule_names_the_field_and_stores_nothing() {
         "0001-01-01T00:00:00+00:01",
         "9999-12-31T23:59:59-00:01",
         "2026-04-05T12:00:00Z\u{0}",
-    ] {
-        table.push((with("tokenExpiresAt", json!(text)), expiry.to_owned()));
-    }
+    ];
+    let message = "tokenExpiresAt must be an RFC 3339 timestamp";
+    texts
+        .map(|text| (with("tokenExpiresAt", json!(text)), message.to_owned()))
+        .into()
+}
+
+fn broken_metadata() -> Vec<Broken> {
+    let mut table = Vec::new();
     for value in [json!("{}"), json!([]), json!(1), json!(false)] {
         table.push((
             with("metadata", value),
@@ -137,6 +128,7 @@ async fn a_store_that_breaks_a_rule_names_the_field_and_stores_nothing() {
     let large = json!({"a": "x".repeat(65536 - 7)});
     let too_large = "metadata must be at most 65536 bytes as JSON";
     table.push((with("metadata", large), too_large.to_owned()));
+    let deep = format!(r#"{{"a":{}}}"#, nested(63));
     for (value, fault) in [
         (r#"{"a":1,"a":2}"#, "has a duplicate key"),
         (r#"{"a":[{"b":1,"b":1}]}"#, "has a duplicate key"),
@@ -145,28 +137,40 @@ async fn a_store_that_breaks_a_rule_names_the_field_and_stores_nothing() {
         (r#"{"a":-1e309}"#, "is not valid JSON"),
         (r#"{"a":"\ud83d"}"#, "is not valid JSON"),
         (r#"{"\udead":1}"#, "is not valid JSON"),
+        (&deep, "is nested deeper than 64 levels"),
     ] {
         table.push((with_raw("metadata", value), format!("metadata {fault}")));
     }
-    let deep = format!(r#"{{"a":{}}}"#, nested(63));
-    table.push((
-        with_raw("metadata", &deep),
-        "metadata is nested deeper than 64 levels".to_owned(),
-    ));
-    table.push((
-        with_raw("x", &nested(64)),
-        "body is nested deeper than 64 levels".to_owned(),
-    ));
-    table.push((
-        with_raw("x", r#"{"a":1,"a":1}"#),
-        "body has a duplicate key".to_owned(),
-    ));
+    table
+}
+
+fn broken_bodies() -> Vec<Broken> {
+    let duplicate = "body has a duplicate key";
+    let deep = "body is nested deeper than 64 levels";
+    let mut table = vec![
+        (with_raw("x", &nested(64)), deep.to_owned()),
+        (with_raw("x", r#"{"a":1,"a":1}"#), duplicate.to_owned()),
+    ];
     for name in ["principalId", "x", "\\u0073ervice"] {
-        let doubled =
-            with_raw(name, "\"user\"").replacen('{', &format!("{{\"{name}\":\"user\","), 1);
-        table.push((doubled, "body has a duplicate key".to_owned()));
+        let once = with_raw(name, "\"user\"");
+        let twice = once.replacen('{', &format!("{{\"{name}\":\"user\","), 1);
+        table.push((twice, duplicate.to_owned()));
     }
-    for (body, message) in table {
+    table
+}
+
+#[tokio::test]
+async fn a_store_that_breaks_a_rule_names_the_field_and_stores_nothing() {
+    let server = Server::start().await;
+    let tenant = server.tenant("acme").await;
+    let developer = server.client(Via::Rest, &tenant.key);
+    let table = [
+        broken_texts(),
+        broken_expiries(),
+        broken_metadata(),
+        broken_bodies(),
+    ];
+    for (body, message) in table.concat() {
         let shown: String = body.chars().take(120).collect();
         let refused = developer.post_raw(PATH, body).await.expect_err(&shown);
         assert_eq!(refused.says(), (400, "BAD_REQUEST", &*message), "{shown}");

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::harness::{Answer, Server, Tenant, Via};
+use crate::harness::{Answer, Server, Tenant, Trouble, Via};
 
 /// Every secret of these tests holds it, and no answer may.
 const CANARY: &str = "canary";
@@ -263,4 +263,17 @@ async fn a_row_that_the_vault_never_writes_is_an_internal_error_for_every_reader
             ["get", "list", "exchange"].map(|verb| format!("{verb} failed inconsistent_row"));
         assert_eq!(tail, [failed.clone(), failed].concat(), "{change}");
     }
+}
+
+#[tokio::test]
+async fn a_data_key_that_the_kms_calls_tampered_keeps_the_credential_shut() {
+    let (server, acme, _) = stored().await;
+    server.kms.set_trouble(Some(Trouble::Tampered));
+    for via in Via::BOTH {
+        assert_shut(
+            server.agent(via, &acme, "alice").exchange("github").await,
+            "the KMS says so",
+        );
+    }
+    assert_last_event(&server, 2, "does_not_open").await;
 }

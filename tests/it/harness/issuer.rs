@@ -77,7 +77,7 @@ impl SigningKey {
 
     /// A token of these claims under [`Self::header`].
     pub(crate) fn sign(&self, claims: &Value) -> String {
-        self.sign_raw(&self.header().to_string(), &claims.to_string())
+        self.sign_raw(self.header().to_string(), claims.to_string())
     }
 
     /// A token of any header and payload, JSON or not.

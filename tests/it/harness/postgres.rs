@@ -217,6 +217,10 @@ pub(crate) async fn connect(url: &str) -> tokio_postgres::Client {
     client
 }
 
+#[expect(
+    clippy::zombie_processes,
+    reason = "it outlives us: whom it waits for is this process"
+)]
 fn spawn_reaper(directory: &Path) -> ChildStdin {
     let mut reaper = Command::new("sh")
         .args(["-c", REAPER, "reaper"])
