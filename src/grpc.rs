@@ -32,6 +32,8 @@ pub fn routes(vault: Arc<Vault>, reflection: bool) -> (Routes, Health) {
         let reflection = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            // With these a client shows the details of an error as what they are.
+            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
             .build_v1()
             .expect("the descriptors are those that the code was generated from");
         routes = routes.add_service(reflection);

@@ -105,7 +105,7 @@ async fn an_idle_connection_outlives_a_load_balancers_idle_time_and_not_much_mor
     get(&mut stream).await;
     let (_, after) = read_to_end(stream).await;
     assert!(
-        after > Duration::from_secs(60) && after < Duration::from_secs(100),
+        after > Duration::from_mins(1) && after < Duration::from_secs(100),
         "{after:?}"
     );
 }
@@ -132,7 +132,7 @@ async fn an_old_connection_is_asked_to_close() {
 #[tokio::test]
 async fn a_flood_of_headers_is_cut_off() {
     let address = listen(Transport::Rest).await;
-    let many: String = (0..200).map(|n| format!("x-{n}: y\r\n")).collect();
+    let many = "x: y\r\n".repeat(200);
     let long = format!("x: {}\r\n", "y".repeat(128 * 1024));
     for headers in [many, long] {
         let mut stream = TcpStream::connect(address).await.unwrap();

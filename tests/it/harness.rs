@@ -22,9 +22,9 @@ pub(crate) use issuer::{FakeIssuer, SigningKey};
 pub(crate) use kms::{FakeKms, Trouble};
 pub(crate) use postgres::{Cluster, connect};
 pub(crate) use process::{Dev, Process, instance_directory, print, python_program, run};
-pub(crate) use raw_http::{RawAnswer, raw};
+pub(crate) use raw_http::raw;
 pub(crate) use rest::answer;
-pub(crate) use server::{ISSUER, Server, Setup, Tenant};
+pub(crate) use server::{Server, Setup, Tenant};
 
 /// How long anything that a test waits for may take.
 const PATIENCE: Duration = Duration::from_secs(20);
