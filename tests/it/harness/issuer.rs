@@ -61,6 +61,11 @@ impl SigningKey {
         }
     }
 
+    /// The key itself, to sign or encode in another way.
+    pub(crate) fn pair(&self) -> &RsaKeyPair {
+        &self.pair
+    }
+
     /// The public key as an entry of a key set (RFC 7517).
     pub(crate) fn jwk(&self) -> Value {
         let (modulus, exponent) = public_numbers(self.pair.public_key().as_ref());
