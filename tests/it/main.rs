@@ -32,4 +32,5 @@ mod stop;
 mod tamper;
 mod tenancy;
 mod tidy;
+mod tokens;
 mod verbs;
