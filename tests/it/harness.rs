@@ -7,8 +7,10 @@ mod clock;
 mod grpc;
 mod issuer;
 mod kms;
+mod moto;
 mod postgres;
 mod process;
+mod program;
 mod raw_http;
 mod rest;
 mod server;
@@ -20,11 +22,13 @@ pub(crate) use clock::ManualClock;
 pub(crate) use grpc::problem;
 pub(crate) use issuer::{FakeIssuer, SigningKey};
 pub(crate) use kms::{FakeKms, Trouble};
+pub(crate) use moto::Moto;
 pub(crate) use postgres::{Cluster, connect};
 pub(crate) use process::{Dev, Process, instance_directory, print, python_program, run};
-pub(crate) use raw_http::raw;
+pub(crate) use program::Program;
+pub(crate) use raw_http::{RawAnswer, raw};
 pub(crate) use rest::answer;
-pub(crate) use server::{Server, Setup, Tenant};
+pub(crate) use server::{ISSUER, Server, Setup, Tenant};
 
 /// How long anything that a test waits for may take.
 const PATIENCE: Duration = Duration::from_secs(20);
