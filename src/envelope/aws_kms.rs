@@ -6,7 +6,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use aws_config::{BehaviorVersion, Region, retry::RetryConfig, timeout::TimeoutConfig};
+use aws_config::{BehaviorVersion, Region, SdkConfig, retry::RetryConfig, timeout::TimeoutConfig};
 use aws_sdk_kms::{
     Client,
     error::{ProvideErrorMetadata, SdkError},
@@ -42,30 +42,34 @@ impl AwsKms {
     ///
     /// Returns `None` when no region is known.
     pub async fn connect(key: &str, timeout: Duration) -> Option<Self> {
-        let timeouts = TimeoutConfig::builder()
-            .connect_timeout(timeout / 3)
-            // A lost packet must leave time for a second try.
-            .operation_attempt_timeout(timeout / 2)
-            .operation_timeout(timeout)
-            .build();
-        let mut loader = aws_config::defaults(BehaviorVersion::latest())
-            .timeout_config(timeouts)
-            .retry_config(RetryConfig::standard().with_max_attempts(MAX_ATTEMPTS));
+        let mut loader =
+            aws_config::defaults(BehaviorVersion::latest()).timeout_config(timeouts(timeout));
         if let Some(region) = region_of_arn(key) {
             loader = loader.region(Region::new(region.to_owned()));
         }
         let config = loader.load().await;
         config.region()?;
+        Some(Self::new(key, &config, timeout))
+    }
+
+    /// Uses credentials, region and endpoint of this configuration. No call is made yet; none will
+    /// take longer than `timeout`, retries included.
+    #[must_use]
+    pub fn new(key: &str, config: &SdkConfig, timeout: Duration) -> Self {
+        let config = aws_sdk_kms::config::Builder::from(config)
+            .timeout_config(timeouts(timeout))
+            .retry_config(RetryConfig::standard().with_max_attempts(MAX_ATTEMPTS))
+            .build();
         let resolved = if is_key_arn(key) {
             vec![MasterKeyId::new(key)]
         } else {
             Vec::new()
         };
-        Some(Self {
-            client: Client::new(&config),
+        Self {
+            client: Client::from_conf(config),
             key: key.to_owned(),
             resolved: RwLock::new(resolved),
-        })
+        }
     }
 
     /// Refuses a recorded key that is not the configured one; asks KMS what the configured one is
@@ -181,6 +185,15 @@ impl Kms for AwsKms {
             .map_err(|error| classify(error, Subject::WrappedKey))?;
         self.wrapped(answer.key_id(), answer.ciphertext_blob())
     }
+}
+
+fn timeouts(timeout: Duration) -> TimeoutConfig {
+    TimeoutConfig::builder()
+        .connect_timeout(timeout / 3)
+        // A lost packet must leave time for a second try.
+        .operation_attempt_timeout(timeout / 2)
+        .operation_timeout(timeout)
+        .build()
 }
 
 /// What a call was about: it decides what "invalid" means.

@@ -10,6 +10,7 @@ mod harness;
 
 mod annotations;
 mod audit;
+mod aws_kms;
 mod callers;
 mod canary;
 mod connections;

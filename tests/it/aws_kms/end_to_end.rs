@@ -1,0 +1,90 @@
+//! The binary itself, its master key in KMS.
+
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::harness::{Cluster, ISSUER, Moto, Program, SigningKey};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_grantex-vault");
+
+/// Runs an operator's verb; answers what it printed.
+fn operate(database_url: &str, arguments: &[&str]) -> String {
+    let output = Command::new(BINARY)
+        .args(arguments)
+        .env_clear()
+        .env("DATABASE_URL", database_url)
+        .output()
+        .expect("the binary runs");
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {complaint}");
+    printed.trim_end().to_owned()
+}
+
+/// The value of a field in a line of the log.
+fn field<'a>(line: &'a str, name: &str) -> &'a str {
+    let (_, rest) = line.split_once(&format!("{name}=")).expect("the field");
+    rest.split(' ').next().unwrap()
+}
+
+async fn post(url: String, credentials: &str, body: Value) -> (u16, Value) {
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let request = client.post(url).bearer_auth(credentials).json(&body);
+    let answer = request.send().await.expect("the binary answers");
+    (answer.status().as_u16(), answer.json().await.unwrap())
+}
+
+#[tokio::test]
+async fn the_binary_stores_and_exchanges_with_its_master_key_in_kms() {
+    let moto = Moto::shared().await;
+    let arn = moto.master_key().await;
+    let master_key = format!("aws-kms:{}", moto.alias(&arn).await);
+    let database_url = Cluster::shared().await.empty_database().await;
+    let directory = tempfile::tempdir().unwrap();
+    let key_set = directory.path().join("jwks.json");
+    let key = SigningKey::number(0);
+    std::fs::write(&key_set, json!({"keys": [key.jwk()]}).to_string()).unwrap();
+    let settings = [
+        ("DATABASE_URL", &*database_url),
+        ("GRANTEX_VAULT_MIGRATE", "true"),
+        ("GRANTEX_VAULT_MASTER_KEY", &master_key),
+        ("GRANTEX_VAULT_ISSUER", ISSUER),
+        ("GRANTEX_VAULT_JWKS_FILE", key_set.to_str().unwrap()),
+        ("GRANTEX_VAULT_HTTP_ADDR", "127.0.0.1:0"),
+        ("GRANTEX_VAULT_GRPC_ADDR", "127.0.0.1:0"),
+    ];
+    let environment = [&settings[..], &moto.environment()].concat();
+    let vault = Program::start(BINARY, &["serve"], &environment);
+    let line = vault.line_with("serving http=").await;
+    let url = format!("http://{}/v1/vault/credentials", field(&line, "http"));
+
+    let developer = operate(&database_url, &["developer", "create", "--name", "Acme"]);
+    let api_key = operate(
+        &database_url,
+        &["api-key", "create", "--developer", &developer],
+    );
+    let credential = json!({
+        "principalId": "user", "service": "github", "accessToken": "gho_canary",
+    });
+    let (status, stored) = post(url.clone(), &api_key, credential).await;
+    assert_eq!(status, 201, "{stored}");
+
+    let now = stored["createdAt"].as_str().unwrap();
+    let now = grantex_vault::model::timestamp::Timestamp::parse(now).unwrap();
+    let grant = key.sign(&json!({
+        "iss": ISSUER, "sub": "user", "agt": "did:grantex:agent", "dev": developer,
+        "scp": ["github:read"], "jti": "token-1",
+        "iat": now.as_second(), "exp": now.as_second() + 600,
+    }));
+    let exchange = format!("{url}/exchange");
+    let (status, exchanged) = post(exchange, &grant, json!({"service": "github"})).await;
+    assert_eq!(status, 200, "{exchanged}");
+    assert_eq!(exchanged["accessToken"], "gho_canary");
+
+    let sql = crate::harness::connect(&database_url).await;
+    let row = "select master_key from vault.credentials";
+    let recorded: String = sql.query_one(row, &[]).await.unwrap().get(0);
+    assert_eq!(recorded, arn, "the resolved key, not the alias");
+    assert!(!vault.output().contains("canary"), "{}", vault.output());
+}
