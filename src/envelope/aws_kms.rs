@@ -13,6 +13,7 @@ use aws_sdk_kms::{
     primitives::Blob,
     types::DataKeySpec,
 };
+use tokio::{sync::Mutex, time::Instant};
 use zeroize::Zeroizing;
 
 use super::{
@@ -25,6 +26,8 @@ use crate::model::sealed::{MasterKeyId, WrappedKey};
 
 /// Tries of one call, the first included.
 const MAX_ATTEMPTS: u32 = 3;
+/// Rows of keys that are not ours make no more calls than one in this time.
+const ASK_AGAIN: Duration = Duration::from_mins(1);
 
 /// A master key of AWS KMS, by key id, ARN or alias.
 pub struct AwsKms {
@@ -32,8 +35,9 @@ pub struct AwsKms {
     /// What the operator configured: sent with every generating and wrapping call.
     key: String,
     /// The ARNs that the configured key resolved to. An alias that is pointed elsewhere while we run
-    /// adds one, so that what was stored since is still ours.
+    /// adds one, so that what was stored since, here or by another replica, is still ours.
     resolved: RwLock<Vec<MasterKeyId>>,
+    last_asked: Mutex<Option<Instant>>,
 }
 
 impl AwsKms {
@@ -69,31 +73,36 @@ impl AwsKms {
             client: Client::from_conf(config),
             key: key.to_owned(),
             resolved: RwLock::new(resolved),
+            last_asked: Mutex::default(),
         }
     }
 
-    /// Refuses a recorded key that is not the configured one; asks KMS what the configured one is
-    /// only when that is not known yet.
+    /// Refuses a recorded key that is not the configured one. KMS is asked what a name means now, and
+    /// never for the key that the row names.
     async fn check_configured(&self, recorded: &MasterKeyId) -> Result<(), KmsFault> {
-        if self.knows(recorded) {
-            return Ok(());
-        }
-        let nothing_known = self
-            .resolved
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .is_empty();
-        if nothing_known {
-            let call = self.client.describe_key().key_id(&self.key).send().await;
-            let answer = call.map_err(|error| classify(error, Subject::MasterKey))?;
-            let arn = answer.key_metadata().and_then(|key| key.arn());
-            self.learn(arn.ok_or_else(nonsense)?);
-        }
-        if self.knows(recorded) {
+        if self.knows(recorded) || self.asks_for(recorded).await? {
             Ok(())
         } else {
             Err(KmsFault::NotConfigured(recorded.clone()))
         }
+    }
+
+    /// Whether what the configured name means now is this key. One caller asks, others wait for it.
+    async fn asks_for(&self, recorded: &MasterKeyId) -> Result<bool, KmsFault> {
+        if is_key_arn(&self.key) {
+            return Ok(false);
+        }
+        let mut last_asked = self.last_asked.lock().await;
+        let known_by_now = self.knows(recorded);
+        if known_by_now || last_asked.is_some_and(|at| at.elapsed() < ASK_AGAIN) {
+            return Ok(known_by_now);
+        }
+        let call = self.client.describe_key().key_id(&self.key).send().await;
+        let answer = call.map_err(|error| classify(error, Subject::MasterKey))?;
+        let arn = answer.key_metadata().and_then(|key| key.arn());
+        let id = self.learn(arn.ok_or_else(nonsense)?);
+        *last_asked = Some(Instant::now());
+        Ok(id == *recorded)
     }
 
     fn knows(&self, id: &MasterKeyId) -> bool {

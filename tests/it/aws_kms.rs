@@ -106,6 +106,20 @@ async fn point(alias: &str, arn: &str) {
 }
 
 #[tokio::test]
+async fn an_alias_that_is_pointed_elsewhere_is_followed_by_replicas_that_only_read() {
+    let moto = Moto::shared().await;
+    let alias = moto.alias(&moto.master_key().await).await;
+    let (writer, reader) = (connect(&alias).await, connect(&alias).await);
+    let old = wrapped_by(&reader).await;
+    point(&alias, &moto.master_key().await).await;
+    let new = wrapped_by(&writer).await;
+    assert_ne!(new.master_key, old.master_key);
+    for wrapped in [new, old] {
+        assert!(unwrap(&reader, &wrapped).await.is_ok());
+    }
+}
+
+#[tokio::test]
 async fn another_context_is_tampering() {
     let kms = connect(&Moto::shared().await.master_key().await).await;
     let wrapped = wrapped_by(&kms).await;
