@@ -1,6 +1,7 @@
 //! Master keys in AWS KMS. The only file that knows its SDK.
 
 use std::{
+    ops::RangeInclusive,
     sync::{PoisonError, RwLock},
     time::Duration,
 };
@@ -26,6 +27,8 @@ use crate::model::sealed::{MasterKeyId, WrappedKey};
 
 /// Tries of one call, the first included.
 const MAX_ATTEMPTS: u32 = 3;
+/// A ciphertext blob (AWS KMS API reference, Decrypt).
+const BLOB_BYTES: RangeInclusive<usize> = 1..=6144;
 /// Rows of keys that are not ours make no more calls than one in this time.
 const ASK_AGAIN: Duration = Duration::from_mins(1);
 
@@ -243,10 +246,11 @@ where
     }
 }
 
+/// What KMS may be asked to open. Other lengths it calls invalid requests, not invalid ciphertexts.
 fn blob(key: &WrappedKey) -> Result<Blob, KmsFault> {
-    let body = format::unversioned(&key.bytes);
+    let body = format::unversioned(&key.bytes).filter(|body| BLOB_BYTES.contains(&body.len()));
     body.map(Blob::new)
-        .ok_or_else(|| KmsFault::Tampered("unknown format of a wrapped key".into()))
+        .ok_or_else(|| KmsFault::Tampered("not the form of a wrapped key".into()))
 }
 
 fn plaintext_key(plaintext: Option<Blob>) -> Result<DataKey, KmsFault> {

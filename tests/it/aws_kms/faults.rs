@@ -153,6 +153,24 @@ async fn a_recorded_key_that_is_not_configured_is_refused_without_a_call() {
 }
 
 #[tokio::test]
+async fn what_kms_would_not_even_look_at_is_tampering_without_a_call() {
+    let uncalled = Uncalled::listen();
+    let (kms, context) = (uncalled.kms(), context("acme", "user"));
+    for bytes in [vec![], vec![1], vec![0, 2, 3], vec![2, 2, 3], vec![1; 6146]] {
+        let length = bytes.len();
+        let key = WrappedKey {
+            bytes,
+            ..wrapped(ARN)
+        };
+        let fault = kms.unwrap(&key, &context).await.unwrap_err();
+        assert_eq!(kind(&fault), "tampered", "{length} bytes");
+        let fault = kms.rewrap(&key, &context).await.unwrap_err();
+        assert_eq!(kind(&fault), "tampered", "{length} bytes");
+    }
+    assert!(uncalled.was_left_alone());
+}
+
+#[tokio::test]
 async fn a_kms_that_cannot_be_reached_is_given_up_in_time() {
     let refusing = TcpListener::bind("127.0.0.1:0").unwrap().local_addr();
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
