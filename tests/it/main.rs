@@ -34,4 +34,5 @@ mod tamper;
 mod tenancy;
 mod tidy;
 mod tokens;
+mod vectors;
 mod verbs;
