@@ -63,7 +63,9 @@ pub fn routes(vault: Arc<Vault>) -> Router {
     Router::new()
         .fallback_service(api)
         .layer(middleware::from_fn(no_dot_segments))
-        .layer(middleware::map_response(fixed_headers))
+        .layer(middleware::map_response(async |response| {
+            with_fixed_headers(response)
+        }))
 }
 
 /// Which verb a request asks for.
@@ -90,8 +92,8 @@ async fn no_dot_segments(request: Request, next: Next) -> Response {
     next.run(request).await
 }
 
-/// What every answer carries.
-async fn fixed_headers(mut response: Response) -> Response {
+/// What every answer carries, whoever makes it.
+fn with_fixed_headers(mut response: Response) -> Response {
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

@@ -129,14 +129,16 @@ fn http_problem(request: &Request, status: StatusCode, message: &'static str) ->
 #[must_use]
 pub fn timed_out(request: RequestContext) -> Response {
     let message = "The request took too long".to_owned();
-    Problem::of_kind(Kind::Unavailable, message, request.id).into_response()
+    super::with_fixed_headers(
+        Problem::of_kind(Kind::Unavailable, message, request.id).into_response(),
+    )
 }
 
 /// What a request gets whose handler panicked.
 #[must_use]
 pub fn panicked(request: RequestContext) -> Response {
     let message = "An unexpected error occurred".to_owned();
-    Problem::of_kind(Kind::Internal, message, request.id).into_response()
+    super::with_fixed_headers(Problem::of_kind(Kind::Internal, message, request.id).into_response())
 }
 
 impl From<VaultError> for Failure {
