@@ -293,3 +293,27 @@ async fn an_id_in_a_path_is_any_text() {
         .await;
     assert_eq!(unknown.unwrap_err().status, 401);
 }
+
+#[tokio::test]
+async fn a_request_target_of_any_form_is_routed_by_its_path() {
+    let server = Server::start().await;
+    let tenant = server.tenant("acme").await;
+    for (line, status) in [
+        ("OPTIONS * HTTP/1.1", 404),
+        (
+            "GET http://elsewhere.test/v1/vault/credentials HTTP/1.1",
+            200,
+        ),
+        ("GET http://elsewhere.test HTTP/1.1", 404),
+        ("GET /v1/vault/credentials? HTTP/1.1", 200),
+        ("GET /v1/vault/credentials HTTP/1.0", 200),
+        ("GET /v1/vault/credentials/vc_%ff HTTP/1.0", 400),
+        ("GET /\u{e9} HTTP/1.1", 404),
+    ] {
+        let authorization = format!("Authorization: Bearer {}", tenant.key);
+        let request = format!("{line}\r\nHost: v\r\n{authorization}\r\nConnection: close\r\n\r\n");
+        let found = raw(&server, request).await;
+        assert_eq!(found.status, status, "{line}");
+        assert!(found.header("x-request-id").is_some(), "{line}");
+    }
+}

@@ -33,6 +33,8 @@ pub(crate) enum Trouble {
     Tampered,
     /// It answers nothing until the trouble is over.
     Hangs,
+    /// It has a bug.
+    Panics,
 }
 
 impl Trouble {
@@ -111,6 +113,7 @@ impl FakeKms {
                 over.await.expect("the sender lives as long as we");
                 return Ok(());
             }
+            Some(Trouble::Panics) => panic!("the test said so"),
             Some(Trouble::NotConfigured) => KmsFault::NotConfigured(MasterKeyId::new("other")),
             Some(Trouble::Denied) => KmsFault::Denied(cause()),
             Some(Trouble::Unusable) => KmsFault::Unusable(cause()),
