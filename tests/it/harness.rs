@@ -26,7 +26,7 @@ pub(crate) use moto::Moto;
 pub(crate) use postgres::{Cluster, connect};
 pub(crate) use process::{Dev, Process, instance_directory, print, python_program, run};
 pub(crate) use program::Program;
-pub(crate) use raw_http::{RawAnswer, raw};
+pub(crate) use raw_http::raw;
 pub(crate) use rest::answer;
 pub(crate) use server::{ISSUER, Server, Setup, Tenant};
 

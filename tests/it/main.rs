@@ -33,7 +33,6 @@ mod stop;
 mod tamper;
 mod tenancy;
 mod tidy;
-mod token_forms;
 mod tokens;
 mod under_load;
 mod vectors;

@@ -32,8 +32,8 @@ async fn stores_at_once_for_one_place_make_one_credential_that_opens() {
             Err(refused) => assert_eq!(refused.status, 404, "before the first store"),
         }
     };
-    let stores = join_all((0..24).map(store));
-    let (stored, _) = tokio::join!(stores, join_all((0..24).map(exchange)));
+    let storing = join_all((0..24).map(store));
+    let (stored, _) = tokio::join!(storing, join_all((0..24).map(exchange)));
     let distinct: BTreeSet<String> = stored.iter().map(|pair| format!("{pair:?}")).collect();
     assert_eq!(distinct.len(), 1, "{distinct:?}");
     assert_eq!(server.rows("credentials").await.len(), 1);

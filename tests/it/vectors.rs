@@ -133,7 +133,7 @@ impl Vector {
         (
             ServiceName::parse(&self.service).unwrap(),
             CredentialType::parse(&self.credential_type).unwrap(),
-            Metadata::from_stored(self.metadata.clone()),
+            Metadata::from_stored(&self.metadata).expect("an object"),
         )
     }
 

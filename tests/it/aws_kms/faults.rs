@@ -48,6 +48,7 @@ fn kind(fault: &KmsFault) -> &'static str {
         KmsFault::Throttled(_) => "throttled",
         KmsFault::Unreachable(_) => "unreachable",
         KmsFault::TimedOut => "timed out",
+        KmsFault::Overloaded => "overloaded",
         KmsFault::Tampered(_) => "tampered",
     }
 }
