@@ -14,7 +14,9 @@ use crate::{
     },
     clock::{Clock, SystemClock},
     config::{Config, ConfigFaults, KeyLocation, MasterKey},
-    envelope::{Envelope, aws_kms::AwsKms, kms::Kms, local_keyring::LocalKeyring},
+    envelope::{
+        Envelope, aws_kms::AwsKms, kms::Kms, local_keyring::LocalKeyring, master_keys::MasterKeys,
+    },
     gateway, grpc, listener,
     listener::Door,
     model::request::Transport,
@@ -136,7 +138,7 @@ pub async fn start(config: &Config, outside: Outside) -> Result<Running, StartFa
         .map_err(|fault| ConfigFaults::one("DATABASE_URL", fault))?;
     let kms = match outside.kms {
         Some(kms) => kms,
-        None => master_key(config).await?,
+        None => master_keys(config).await?,
     };
     let key_source = match outside.key_source {
         Some(source) => source,
@@ -263,18 +265,30 @@ fn grpc_door(service: tonic::service::Routes) -> Door<tonic::service::Routes, to
     }
 }
 
-async fn master_key(config: &Config) -> Result<Arc<dyn Kms>, ConfigFaults> {
-    const NAME: &str = "GRANTEX_VAULT_MASTER_KEY";
-    match &config.master_key {
+async fn master_keys(config: &Config) -> Result<Arc<dyn Kms>, ConfigFaults> {
+    let primary = holder("GRANTEX_VAULT_MASTER_KEY", &config.master_key, config).await?;
+    let mut others = Vec::new();
+    for key in &config.old_master_keys {
+        others.push(holder("GRANTEX_VAULT_OLD_MASTER_KEYS", key, config).await?);
+    }
+    Ok(Arc::new(MasterKeys::new(primary, others)))
+}
+
+async fn holder(
+    name: &str,
+    key: &MasterKey,
+    config: &Config,
+) -> Result<Arc<dyn Kms>, ConfigFaults> {
+    match key {
         MasterKey::AwsKms(key) => {
             let kms = AwsKms::connect(key, config.kms_timeout).await;
             let unknown = "is of AWS KMS, but no region is known: set AWS_REGION or give an ARN";
             kms.map(|kms| Arc::new(kms) as _)
-                .ok_or_else(|| ConfigFaults::one(NAME, unknown))
+                .ok_or_else(|| ConfigFaults::one(name, unknown))
         }
         MasterKey::Local(path) => LocalKeyring::load(path)
             .map(|keyring| Arc::new(keyring) as _)
-            .map_err(|fault| ConfigFaults::one(NAME, format_args!("cannot be used: {fault}"))),
+            .map_err(|fault| ConfigFaults::one(name, format_args!("cannot be used: {fault}"))),
     }
 }
 

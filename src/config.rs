@@ -29,6 +29,8 @@ pub struct Config {
     pub database: Database,
     pub migrate: bool,
     pub master_key: MasterKey,
+    pub old_master_keys: Vec<MasterKey>,
+    pub data_key_cache: DataKeyCache,
     pub kms_timeout: Duration,
     pub issuer: String,
     pub keys: KeyLocation,
@@ -55,6 +57,15 @@ pub enum MasterKey {
     AwsKms(String),
     /// A keyring file.
     Local(PathBuf),
+}
+
+/// How data keys are kept in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DataKeyCache {
+    /// How long one may be used; zero is not at all.
+    pub time_to_live: Duration,
+    /// How many are kept.
+    pub entries: u64,
 }
 
 /// Where the issuer's key set is.
@@ -109,6 +120,9 @@ impl Config {
         let database = values.database();
         let migrate = values.flag("GRANTEX_VAULT_MIGRATE");
         let master_key = values.master_key();
+        let old_master_keys = values.old_master_keys();
+        let time_to_live = values.duration("GRANTEX_VAULT_DATA_KEY_CACHE_TTL");
+        let entries = values.parsed("GRANTEX_VAULT_DATA_KEY_CACHE_ENTRIES");
         let kms_timeout = values.timeout("GRANTEX_VAULT_KMS_TIMEOUT");
         let issuer = values.required("GRANTEX_VAULT_ISSUER");
         let keys = values.keys(issuer.as_deref());
@@ -123,6 +137,11 @@ impl Config {
                 database: database?,
                 migrate: migrate?,
                 master_key: master_key?,
+                old_master_keys: old_master_keys?,
+                data_key_cache: DataKeyCache {
+                    time_to_live: time_to_live?,
+                    entries: entries?,
+                },
                 kms_timeout: kms_timeout?,
                 issuer: issuer?,
                 keys: keys?,
@@ -277,11 +296,22 @@ impl<'a> Values<'a> {
     fn master_key(&mut self) -> Option<MasterKey> {
         const NAME: &str = "GRANTEX_VAULT_MASTER_KEY";
         let uri = self.required(NAME)?;
+        self.master_key_uri(NAME, &uri)
+    }
+
+    fn old_master_keys(&mut self) -> Option<Vec<MasterKey>> {
+        const NAME: &str = "GRANTEX_VAULT_OLD_MASTER_KEYS";
+        let uris = self.get(NAME).unwrap_or_default();
+        let uris = uris.split(',').map(str::trim).filter(|uri| !uri.is_empty());
+        uris.map(|uri| self.master_key_uri(NAME, uri)).collect()
+    }
+
+    fn master_key_uri(&mut self, name: &str, uri: &str) -> Option<MasterKey> {
         match uri.split_once(':') {
             Some(("aws-kms", key)) if !key.is_empty() => Some(MasterKey::AwsKms(key.to_owned())),
             Some(("local", path)) if !path.is_empty() => Some(MasterKey::Local(path.into())),
             _ => self.fault(
-                NAME,
+                name,
                 "must be aws-kms:<key id, ARN or alias/…> or local:<file>",
             ),
         }

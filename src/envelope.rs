@@ -6,6 +6,7 @@ pub mod data_key;
 pub mod format;
 pub mod kms;
 pub mod local_keyring;
+pub mod master_keys;
 
 use std::{sync::Arc, time::Duration};
 

@@ -33,7 +33,7 @@ const fn setting(name: &'static str, default: Option<&'static str>, help: &'stat
 }
 
 /// All settings, in the order of the README.
-pub const SETTINGS: [Setting; 19] = [
+pub const SETTINGS: [Setting; 22] = [
     Setting {
         name: "DATABASE_URL",
         default: None,
@@ -60,6 +60,21 @@ pub const SETTINGS: [Setting; 19] = [
         "GRANTEX_VAULT_MASTER_KEY",
         None,
         "The key that wraps data keys: aws-kms:<key id, ARN or alias/…> or local:<keyring file>",
+    ),
+    setting(
+        "GRANTEX_VAULT_OLD_MASTER_KEYS",
+        None,
+        "Other keys that may be read, comma-separated: former primaries, and a future one",
+    ),
+    setting(
+        "GRANTEX_VAULT_DATA_KEY_CACHE_TTL",
+        Some("5m"),
+        "How long an unwrapped data key may be used without asking the KMS again; 0 switches the cache off",
+    ),
+    setting(
+        "GRANTEX_VAULT_DATA_KEY_CACHE_ENTRIES",
+        Some("50000"),
+        "The most data keys that are kept in memory",
     ),
     setting(
         "GRANTEX_VAULT_KMS_TIMEOUT",

@@ -41,6 +41,8 @@ pub struct AwsKms {
     /// adds one, so that what was stored since, here or by another replica, is still ours.
     resolved: RwLock<Vec<MasterKeyId>>,
     last_asked: Mutex<Option<Instant>>,
+    /// Where the client's calls go: ReEncrypt takes keys of one region only.
+    region: Option<String>,
 }
 
 impl AwsKms {
@@ -63,6 +65,7 @@ impl AwsKms {
     /// take longer than `timeout`, retries included.
     #[must_use]
     pub fn new(key: &str, config: &SdkConfig, timeout: Duration) -> Self {
+        let region = config.region().map(ToString::to_string);
         let config = aws_sdk_kms::config::Builder::from(config)
             .timeout_config(timeouts(timeout))
             .retry_config(RetryConfig::standard().with_max_attempts(MAX_ATTEMPTS))
@@ -77,16 +80,7 @@ impl AwsKms {
             key: key.to_owned(),
             resolved: RwLock::new(resolved),
             last_asked: Mutex::default(),
-        }
-    }
-
-    /// Refuses a recorded key that is not the configured one. KMS is asked what a name means now, and
-    /// never for the key that the row names.
-    async fn check_configured(&self, recorded: &MasterKeyId) -> Result<(), KmsFault> {
-        if self.knows(recorded) || self.asks_for(recorded).await? {
-            Ok(())
-        } else {
-            Err(KmsFault::NotConfigured(recorded.clone()))
+            region,
         }
     }
 
@@ -167,7 +161,9 @@ impl Kms for AwsKms {
     }
 
     async fn unwrap(&self, key: &WrappedKey, context: &KmsContext) -> Result<DataKey, KmsFault> {
-        self.check_configured(&key.master_key).await?;
+        if !self.holds(&key.master_key).await? {
+            return Err(KmsFault::NotConfigured(key.master_key.clone()));
+        }
         let call = self
             .client
             .decrypt()
@@ -182,7 +178,9 @@ impl Kms for AwsKms {
     }
 
     async fn rewrap(&self, key: &WrappedKey, context: &KmsContext) -> Result<WrappedKey, KmsFault> {
-        self.check_configured(&key.master_key).await?;
+        if !self.rewraps_from(&key.master_key) {
+            return Err(KmsFault::NotConfigured(key.master_key.clone()));
+        }
         let call = self
             .client
             .re_encrypt()
@@ -196,6 +194,22 @@ impl Kms for AwsKms {
             .await
             .map_err(|error| classify(error, Subject::WrappedKey))?;
         self.wrapped(answer.key_id(), answer.ciphertext_blob())
+    }
+
+    async fn holds(&self, id: &MasterKeyId) -> Result<bool, KmsFault> {
+        Ok(self.knows(id) || self.asks_for(id).await?)
+    }
+
+    fn rewraps_from(&self, id: &MasterKeyId) -> bool {
+        let region = region_of_arn(id.as_str());
+        self.knows(id) || (region.is_some() && region == self.region.as_deref())
+    }
+
+    async fn check(&self) -> Result<MasterKeyId, KmsFault> {
+        let call = self.client.describe_key().key_id(&self.key).send().await;
+        let answer = call.map_err(|error| classify(error, Subject::MasterKey))?;
+        let arn = answer.key_metadata().and_then(|key| key.arn());
+        Ok(self.learn(arn.ok_or_else(nonsense)?))
     }
 }
 

@@ -31,8 +31,19 @@ pub trait Kms: Send + Sync {
     /// table must not choose a key.
     async fn unwrap(&self, key: &WrappedKey, context: &KmsContext) -> Result<DataKey, KmsFault>;
 
-    /// Wraps a wrapped data key anew under the primary master key.
+    /// Wraps a wrapped data key anew under the primary master key. The old key is one that this
+    /// holder holds, or one that [`Self::rewraps_from`] admits.
     async fn rewrap(&self, key: &WrappedKey, context: &KmsContext) -> Result<WrappedKey, KmsFault>;
+
+    /// Whether this is an identity of a key that this holder was configured with. It may have to ask
+    /// what its configured name means; it never asks about the identity.
+    async fn holds(&self, id: &MasterKeyId) -> Result<bool, KmsFault>;
+
+    /// Whether it can rewrap from a key of another holder without the data key leaving the provider.
+    fn rewraps_from(&self, id: &MasterKeyId) -> bool;
+
+    /// Checks that the primary master key is there and may be used, and answers its identity.
+    async fn check(&self) -> Result<MasterKeyId, KmsFault>;
 }
 
 /// Why a master key could not be used, by who must act.

@@ -312,6 +312,18 @@ impl Kms for LocalKeyring {
         let key = self.unwrap_recorded(key, context)?;
         Ok(self.wrap_with_primary(&key, context))
     }
+
+    async fn holds(&self, id: &MasterKeyId) -> Result<bool, KmsFault> {
+        Ok(self.find(id).is_ok())
+    }
+
+    fn rewraps_from(&self, _: &MasterKeyId) -> bool {
+        false
+    }
+
+    async fn check(&self) -> Result<MasterKeyId, KmsFault> {
+        Ok(self.identity(self.primary))
+    }
 }
 
 // === impl Version ===

@@ -3,7 +3,7 @@
 mod end_to_end;
 mod faults;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use grantex_vault::{
     envelope::{
@@ -11,6 +11,7 @@ use grantex_vault::{
         context::{KmsContext, Place},
         data_key::DataKey,
         kms::{Kms, KmsFault},
+        master_keys::MasterKeys,
     },
     model::{
         sealed::WrappedKey,
@@ -41,12 +42,12 @@ fn context(developer: &str, principal: &str) -> KmsContext {
 }
 
 /// A data key that was wrapped by this KMS for [`context`] of acme's user.
-async fn wrapped_by(kms: &AwsKms) -> WrappedKey {
+async fn wrapped_by(kms: &dyn Kms) -> WrappedKey {
     let fresh = kms.generate(&context("acme", "user")).await.unwrap();
     fresh.wrapped().clone()
 }
 
-async fn unwrap(kms: &AwsKms, key: &WrappedKey) -> Result<DataKey, KmsFault> {
+async fn unwrap(kms: &dyn Kms, key: &WrappedKey) -> Result<DataKey, KmsFault> {
     kms.unwrap(key, &context("acme", "user")).await
 }
 
@@ -183,7 +184,7 @@ async fn a_key_of_somebody_else_is_not_configured() {
     let foreign = wrapped_by(&connect(&moto.master_key().await).await).await;
     let arn = moto.master_key().await;
     for name in [&arn, &moto.alias(&arn).await] {
-        let kms = connect(name).await;
+        let kms = MasterKeys::new(Arc::new(connect(name).await), Vec::new());
         for known in [false, true] {
             let opened = unwrap(&kms, &foreign).await;
             assert!(matches!(opened, Err(KmsFault::NotConfigured(_))), "{name}");

@@ -3,6 +3,7 @@
 use std::{
     io::ErrorKind,
     net::TcpListener,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -11,6 +12,7 @@ use grantex_vault::{
     envelope::{
         aws_kms::AwsKms,
         kms::{Kms, KmsFault},
+        master_keys::MasterKeys,
     },
     model::sealed::{MasterKeyId, WrappedKey},
 };
@@ -143,7 +145,8 @@ impl Uncalled {
 #[tokio::test]
 async fn a_recorded_key_that_is_not_configured_is_refused_without_a_call() {
     let uncalled = Uncalled::listen();
-    let (kms, context) = (uncalled.kms(), context("acme", "user"));
+    let kms = MasterKeys::new(Arc::new(uncalled.kms()), Vec::new());
+    let context = context("acme", "user");
     for other in [OTHER_ARN, "alias/one", "one", "", "local:k/1"] {
         let fault = kms.unwrap(&wrapped(other), &context).await.unwrap_err();
         assert_eq!(kind(&fault), "not configured", "{other}");

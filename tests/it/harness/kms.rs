@@ -185,6 +185,19 @@ impl Kms for FakeKms {
         self.trouble().await?;
         Ok(self.encrypt(&self.decrypt(key, context)?, context))
     }
+
+    async fn holds(&self, id: &MasterKeyId) -> Result<bool, KmsFault> {
+        Ok(self.keys.lock().unwrap().contains_key(id.as_str()))
+    }
+
+    fn rewraps_from(&self, id: &MasterKeyId) -> bool {
+        self.keys.lock().unwrap().contains_key(id.as_str())
+    }
+
+    async fn check(&self) -> Result<MasterKeyId, KmsFault> {
+        self.trouble().await?;
+        Ok(MasterKeyId::new(&self.primary.lock().unwrap()))
+    }
 }
 
 /// Counts itself while it lives.
