@@ -4,7 +4,10 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::Router;
 use thiserror::Error;
-use tokio::{net::TcpListener, time::timeout};
+use tokio::{
+    net::TcpListener,
+    time::{interval, timeout},
+};
 
 use crate::{
     auth::{
@@ -15,12 +18,17 @@ use crate::{
     clock::{Clock, SystemClock},
     config::{Config, ConfigFaults, KeyLocation, MasterKey},
     envelope::{
-        Envelope, aws_kms::AwsKms, kms::Kms, local_keyring::LocalKeyring, master_keys::MasterKeys,
+        Envelope,
+        aws_kms::AwsKms,
+        cache::{DataKeyCache, TimeToLive},
+        kms::Kms,
+        local_keyring::LocalKeyring,
+        master_keys::MasterKeys,
     },
     gateway, grpc, listener,
     listener::Door,
     model::request::Transport,
-    shutdown::{Shutdown, StopSignals},
+    shutdown::{self, Shutdown, StopSignals},
     store::{
         Store,
         schema::{self, SchemaFault},
@@ -33,6 +41,8 @@ const KEYS_REFRESH: Duration = Duration::from_mins(5);
 const KEYS_RETRY: Duration = Duration::from_secs(15);
 /// How often an unreachable database is tried again before the first success.
 const DATABASE_RETRY: Duration = Duration::from_secs(2);
+/// How often data keys whose time is over are wiped.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(15);
 /// How long requests that are under way may take after the listeners have closed.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -153,7 +163,13 @@ pub async fn start(config: &Config, outside: Outside) -> Result<Running, StartFa
         config.issuer.clone(),
         config.audience.clone(),
     );
-    let envelope = Envelope::new(kms, config.kms_timeout);
+    let cache = DataKeyCache::new(
+        TimeToLive::new(config.data_key_cache.time_to_live),
+        config.data_key_cache.entries,
+        Arc::clone(&clock),
+    );
+    let envelope = Arc::new(Envelope::new(kms, config.kms_timeout, cache));
+    spawn_until_closing(&shutdown, tend_data_keys(Arc::clone(&envelope)));
     let vault = Arc::new(Vault::new(store.clone(), envelope, verifier, clock));
 
     let (grpc_routes, health) = grpc::routes(Arc::clone(&vault), config.grpc_reflection);
@@ -219,6 +235,24 @@ impl Running {
             tracing::warn!("requests were still under way and are cut off");
         }
         self.store.close();
+    }
+}
+
+/// Wipes data keys when their time is over, and all of them when a hangup (SIGHUP) asks for it.
+async fn tend_data_keys(envelope: Arc<Envelope>) {
+    let mut sweeps = interval(SWEEP_INTERVAL);
+    let mut hangups = match shutdown::hangups() {
+        Ok(hangups) => hangups,
+        Err(error) => return tracing::warn!(%error, "SIGHUP cannot be handled"),
+    };
+    loop {
+        tokio::select! {
+            _ = sweeps.tick() => envelope.sweep().await,
+            _ = hangups.recv() => {
+                envelope.purge().await;
+                tracing::info!("the data keys in memory are forgotten");
+            }
+        }
     }
 }
 

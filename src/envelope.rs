@@ -1,6 +1,7 @@
 //! Envelope encryption: credentials at rest, each under a data key of its own that a master key wraps.
 
 pub mod aws_kms;
+pub mod cache;
 pub mod context;
 pub mod data_key;
 pub mod format;
@@ -17,8 +18,9 @@ use crate::model::{
     sealed::{Sealed, SealedCredential, WrappedKey},
     secret::{AccessToken, RefreshToken},
 };
-use context::{Attributes, Place};
-use data_key::DoesNotOpen;
+use cache::DataKeyCache;
+use context::{Attributes, KmsContext, Place};
+use data_key::{DataKey, DoesNotOpen};
 use kms::{Kms, KmsFault};
 
 /// How many KMS calls one replica has under way; more wait, no longer than a call may take.
@@ -28,37 +30,53 @@ const MAX_KMS_WAITING: usize = 1024;
 
 /// Seals credentials for their place and opens them in no other.
 pub struct Envelope {
+    master_keys: Arc<Bounded>,
+    cache: Arc<DataKeyCache>,
+}
+
+/// Why a credential could not be sealed or opened.
+#[derive(Debug, Error)]
+pub enum EnvelopeError {
+    /// The master key cannot be used now: an operator, or time, must act. Several callers may have
+    /// waited for the one call that failed.
+    #[error("the master key cannot be used")]
+    MasterKey(#[source] Arc<KmsFault>),
+    /// What is stored is not what was sealed for this place: somebody must find out why.
+    #[error("the stored credential does not open")]
+    DoesNotOpen(#[source] DoesNotOpen),
+}
+
+/// A KMS whose calls are bounded in time and number.
+struct Bounded {
     kms: Arc<dyn Kms>,
     timeout: Duration,
     calls: Semaphore,
     places: Semaphore,
 }
 
-/// Why a credential could not be sealed or opened.
-#[derive(Debug, Error)]
-pub enum EnvelopeError {
-    /// The master key cannot be used now: an operator, or time, must act.
-    #[error("the master key cannot be used")]
-    MasterKey(#[source] KmsFault),
-    /// What is stored is not what was sealed for this place: somebody must find out why.
-    #[error("the stored credential does not open")]
-    DoesNotOpen(#[source] DoesNotOpen),
-}
-
 impl Envelope {
     /// Seals with the primary master key of `kms`; no call to it takes longer than `timeout`,
     /// waiting for a free place included.
     #[must_use]
-    pub fn new(kms: Arc<dyn Kms>, timeout: Duration) -> Self {
-        Self {
+    pub fn new(kms: Arc<dyn Kms>, timeout: Duration, cache: DataKeyCache) -> Self {
+        let (calls, places) = (
+            Semaphore::new(MAX_KMS_CALLS),
+            Semaphore::new(MAX_KMS_WAITING),
+        );
+        let master_keys = Arc::new(Bounded {
             kms,
             timeout,
-            calls: Semaphore::new(MAX_KMS_CALLS),
-            places: Semaphore::new(MAX_KMS_WAITING),
+            calls,
+            places,
+        });
+        Self {
+            master_keys,
+            cache: Arc::new(cache),
         }
     }
 
-    /// Seals a credential's secrets under a new data key.
+    /// Seals a credential's secrets under a new data key. It costs exactly one KMS call, and the key
+    /// is kept for the exchanges that are likely to follow.
     ///
     /// # Errors
     ///
@@ -70,9 +88,16 @@ impl Envelope {
         access_token: &AccessToken,
         refresh_token: Option<&RefreshToken>,
     ) -> Result<SealedCredential, EnvelopeError> {
-        let context = place.kms_context();
-        let data_key = self.bounded(self.kms.generate(&context)).await?;
-        Ok(data_key.seal(place, attributes, access_token, refresh_token))
+        let (context, asked) = (place.kms_context(), self.cache.ask());
+        let made = self
+            .master_keys
+            .call(self.master_keys.kms.generate(&context))
+            .await;
+        let (sealed, key) = made?.seal(place, attributes, access_token, refresh_token);
+        self.cache
+            .insert(&sealed.data_key, &context, key, asked)
+            .await;
+        Ok(sealed)
     }
 
     /// Opens an access token that was sealed for this place beside these attributes.
@@ -88,17 +113,59 @@ impl Envelope {
         sealed: Sealed<AccessToken>,
         data_key: &WrappedKey,
     ) -> Result<AccessToken, EnvelopeError> {
-        let context = place.kms_context();
-        let data_key = self.bounded(self.kms.unwrap(data_key, &context)).await?;
-        data_key
-            .open_access_token(place, attributes, sealed)
+        let key = self.data_key(data_key, &place.kms_context()).await?;
+        key.open_access_token(place, attributes, sealed)
             .map_err(EnvelopeError::DoesNotOpen)
     }
 
-    async fn bounded<T>(
+    /// Forgets every data key in memory: the next use of each asks the KMS.
+    pub async fn purge(&self) {
+        self.cache.purge().await;
+    }
+
+    /// Wipes the data keys whose time is over.
+    pub async fn sweep(&self) {
+        self.cache.sweep().await;
+    }
+
+    async fn data_key(
+        &self,
+        wrapped: &WrappedKey,
+        context: &KmsContext,
+    ) -> Result<Arc<DataKey>, EnvelopeError> {
+        let unwrap = self
+            .master_keys
+            .call(self.master_keys.kms.unwrap(wrapped, context));
+        let found = self.cache.find(wrapped, context, unwrap).await?;
+        if found.refresh {
+            self.refresh(wrapped.clone(), context.clone());
+        }
+        Ok(found.key)
+    }
+
+    /// Asks again for a key that is in use and near its end. Nobody waits for it; when it fails, the
+    /// key ends in its time.
+    fn refresh(&self, wrapped: WrappedKey, context: KmsContext) {
+        let (master_keys, cache) = (Arc::clone(&self.master_keys), Arc::clone(&self.cache));
+        tokio::spawn(async move {
+            let asked = cache.ask();
+            if let Ok(key) = master_keys
+                .call(master_keys.kms.unwrap(&wrapped, &context))
+                .await
+            {
+                cache.insert(&wrapped, &context, key, asked).await;
+            }
+        });
+    }
+}
+
+// === impl Bounded ===
+
+impl Bounded {
+    async fn call<T>(
         &self,
         call: impl Future<Output = Result<T, KmsFault>>,
-    ) -> Result<T, EnvelopeError> {
+    ) -> Result<T, KmsFault> {
         let call = async {
             let _place = self
                 .places
@@ -111,12 +178,25 @@ impl Envelope {
                 .map_err(|_| KmsFault::Overloaded)?;
             call.await
         };
-        let answer = tokio::time::timeout(self.timeout, call).await;
-        answer
+        tokio::time::timeout(self.timeout, call)
+            .await
             .unwrap_or(Err(KmsFault::TimedOut))
-            .map_err(|fault| match fault {
-                KmsFault::Tampered(_) => EnvelopeError::DoesNotOpen(DoesNotOpen::DataKey),
-                other => EnvelopeError::MasterKey(other),
-            })
+    }
+}
+
+// === impl EnvelopeError ===
+
+impl From<Arc<KmsFault>> for EnvelopeError {
+    fn from(fault: Arc<KmsFault>) -> Self {
+        match *fault {
+            KmsFault::Tampered(_) => Self::DoesNotOpen(DoesNotOpen::DataKey),
+            _ => Self::MasterKey(fault),
+        }
+    }
+}
+
+impl From<KmsFault> for EnvelopeError {
+    fn from(fault: KmsFault) -> Self {
+        Arc::new(fault).into()
     }
 }

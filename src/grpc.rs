@@ -23,6 +23,7 @@ pub const DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/desc
 
 /// Serves the vault, its health, and reflection when it is wanted. The reporter says what health
 /// answers, for the server as a whole (the empty name) and for the vault's service.
+#[must_use]
 pub fn routes(vault: Arc<Vault>, reflection: bool) -> (Routes, Health) {
     let (reporter, health) = tonic_health::server::health_reporter();
     let vault = VaultServiceServer::new(service::VaultGrpc::new(vault))

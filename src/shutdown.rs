@@ -40,3 +40,12 @@ impl StopSignals {
         }
     }
 }
+
+/// SIGHUP: what an operator sends to have caches forgotten.
+///
+/// # Errors
+///
+/// When the system refuses a handler.
+pub fn hangups() -> std::io::Result<Signal> {
+    signal(SignalKind::hangup())
+}

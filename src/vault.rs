@@ -30,7 +30,7 @@ pub use store::StoredCredential;
 /// The vault.
 pub struct Vault {
     store: Store,
-    envelope: Envelope,
+    envelope: Arc<Envelope>,
     grants: GrantVerifier,
     journal: Journal,
     clock: Arc<dyn Clock>,
@@ -41,7 +41,7 @@ impl Vault {
     #[must_use]
     pub fn new(
         store: Store,
-        envelope: Envelope,
+        envelope: Arc<Envelope>,
         grants: GrantVerifier,
         clock: Arc<dyn Clock>,
     ) -> Self {

@@ -43,7 +43,7 @@ pub struct Attributes<'a> {
 ///
 /// `CloudTrail` shows it in clear and principals are often e-mail addresses, so principal and
 /// service appear only in a hash.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct KmsContext {
     developer: DeveloperId,
     place_sha256: String,

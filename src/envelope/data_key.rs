@@ -173,7 +173,8 @@ impl FreshDataKey {
         Self { key, wrapped }
     }
 
-    /// Seals a credential's fields, each apart, for their place and beside their attributes.
+    /// Seals a credential's fields, each apart, for their place and beside their attributes. The key
+    /// that comes back opens them and seals no more.
     #[must_use]
     pub fn seal(
         self,
@@ -181,17 +182,18 @@ impl FreshDataKey {
         attributes: &Attributes<'_>,
         access_token: &AccessToken,
         refresh_token: Option<&RefreshToken>,
-    ) -> SealedCredential {
+    ) -> (SealedCredential, DataKey) {
+        let Self { key, wrapped } = self;
         let seal = |field, text: &str| {
-            self.key
-                .encrypt(&place.additional_data(field, attributes), text.as_bytes())
+            key.encrypt(&place.additional_data(field, attributes), text.as_bytes())
         };
-        SealedCredential {
+        let sealed = SealedCredential {
             access_token: Sealed::from_stored(seal(Field::AccessToken, access_token.expose())),
             refresh_token: refresh_token
                 .map(|token| Sealed::from_stored(seal(Field::RefreshToken, token.expose()))),
-            data_key: self.wrapped,
-        }
+            data_key: wrapped,
+        };
+        (sealed, key)
     }
 
     /// The wrapped form.
@@ -259,7 +261,9 @@ mod tests {
             let access = AccessToken::new(Zeroizing::new(access.to_owned())).unwrap();
             let refresh = RefreshToken::new(Zeroizing::new(refresh.to_owned())).unwrap();
             self.with_attributes(|attributes| {
-                fresh.seal(&self.place(), attributes, &access, Some(&refresh))
+                fresh
+                    .seal(&self.place(), attributes, &access, Some(&refresh))
+                    .0
             })
         }
 

@@ -2,7 +2,7 @@
 
 #![warn(clippy::wildcard_enum_match_arm)]
 
-use std::{error::Error, time::Duration};
+use std::{error::Error, sync::Arc, time::Duration};
 
 use crate::{
     audit::{
@@ -66,7 +66,7 @@ pub enum Unavailable {
     /// The audit record.
     Audit(Unrecorded),
     /// The master key.
-    MasterKey(KmsFault),
+    MasterKey(Arc<KmsFault>),
     /// The issuer's keys.
     IssuerKeys,
 }
@@ -223,7 +223,7 @@ impl Unavailable {
         match self {
             Self::Database(fault) => chain(fault),
             Self::Audit(fault) => chain(fault),
-            Self::MasterKey(fault) => chain(fault),
+            Self::MasterKey(fault) => chain(&**fault),
             Self::IssuerKeys => "the issuer's keys cannot be had".into(),
         }
     }

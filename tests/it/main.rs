@@ -14,6 +14,7 @@ mod aws_kms;
 mod callers;
 mod canary;
 mod connections;
+mod data_keys;
 mod dev;
 mod grpc_contract;
 mod grpc_input;
