@@ -3,8 +3,9 @@
 
 use std::{
     fs,
+    io::Write,
     os::unix::{
-        fs::{DirBuilderExt, chown},
+        fs::{DirBuilderExt, OpenOptionsExt, chown},
         process::{CommandExt, ExitStatusExt},
     },
     path::{Path, PathBuf},
@@ -43,6 +44,8 @@ rm -rf "$1"
 /// A running Postgres that listens on a Unix socket in a private directory.
 pub(crate) struct Cluster {
     directory: PathBuf,
+    /// Settings of this one, which take the place of those of all.
+    settings: Vec<String>,
     bin: PathBuf,
     user: Option<(u32, u32)>,
     postmaster: Mutex<Option<Child>>,
@@ -60,6 +63,11 @@ impl Cluster {
 
     /// A new one, with a migrated template.
     pub(crate) async fn start() -> Self {
+        Self::start_with(&[], &[]).await
+    }
+
+    /// A new one with settings of its own (`name=value`) and files in its data directory.
+    pub(crate) async fn start_with(settings: &[&str], files: &[(&str, &str)]) -> Self {
         let bin = binaries();
         let user = unprivileged_user();
         let name = format!("grantex-vault-it-{}", uuid::Uuid::new_v4());
@@ -76,6 +84,7 @@ impl Cluster {
         }
         let cluster = Self {
             directory,
+            settings: settings.iter().copied().map(str::to_owned).collect(),
             bin,
             user,
             postmaster: Mutex::new(None),
@@ -84,7 +93,8 @@ impl Cluster {
         let made = cluster
             .program("initdb")
             .args([
-                "--auth=trust",
+                "--auth-local=trust",
+                "--auth-host=scram-sha-256",
                 "--no-sync",
                 "--no-locale",
                 "--encoding=UTF8",
@@ -93,6 +103,9 @@ impl Cluster {
             .arg(cluster.data())
             .status();
         assert!(made.expect("initdb runs").success(), "initdb: see /tmp");
+        for (name, content) in files {
+            cluster.write_data_file(name, content);
+        }
         cluster.start_again().await;
 
         let administrator = connect(&cluster.url("postgres")).await;
@@ -148,6 +161,9 @@ impl Cluster {
             .args(["-c", "shared_buffers=64MB"])
             // What a committed write is worth is the vault's business: fsync stays on.
             .args(["-c", "fsync=on", "-c", "synchronous_commit=on"]);
+        for setting in &self.settings {
+            command.args(["-c", setting]);
+        }
         let child = command.spawn().expect("postgres starts");
         *self.postmaster.lock().unwrap() = Some(child);
         until("postgres is ready", async || self.is_ready()).await;
@@ -174,9 +190,26 @@ impl Cluster {
         .await;
     }
 
+    /// Writes a file that only the server can read.
+    fn write_data_file(&self, name: &str, content: &str) {
+        let path = self.data().join(name);
+        let mut private = fs::OpenOptions::new();
+        let file = private.write(true).create_new(true).mode(0o600).open(&path);
+        let written = file.and_then(|mut file| file.write_all(content.as_bytes()));
+        written.expect("the directory is ours");
+        if let Some((uid, gid)) = self.user {
+            chown(&path, Some(uid), Some(gid)).expect("root may give a file away");
+        }
+    }
+
     fn url(&self, database: &str) -> String {
         let directory = self.directory.display();
-        format!("postgres:///{database}?host={directory}&user=postgres&sslmode=disable")
+        let port = self
+            .settings
+            .iter()
+            .find_map(|one| one.strip_prefix("port="));
+        let port = port.unwrap_or("5432");
+        format!("postgres:///{database}?host={directory}&port={port}&user=postgres&sslmode=disable")
     }
 
     fn data(&self) -> PathBuf {
