@@ -1,6 +1,7 @@
 //! The schema: migrating it, and refusing one that this server cannot serve.
 
 use thiserror::Error;
+use tokio::time::timeout;
 use tokio_postgres::{Client, NoTls, error::SqlState};
 
 use super::{STATEMENT_TIMEOUT, database_url::DatabaseUrl, tls};
@@ -34,6 +35,9 @@ pub enum SchemaFault {
     /// Acknowledged writes could be lost.
     #[error("the database has {0}: it would lose acknowledged writes in a crash")]
     LosesWrites(&'static str),
+    /// The role may not, or what was applied is not what this server knows.
+    #[error("the database's vault schema cannot be migrated")]
+    Migration(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// No answer.
     #[error("the database cannot be reached")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -48,8 +52,9 @@ pub struct Migrated {
     pub version: i32,
 }
 
-/// Brings the schema to this server's version. Several runners at once are safe: a session lock lets
-/// one through at a time, so the URL must lead to Postgres itself, not to a transaction pooler.
+/// Brings the schema to this server's version; a newer one is left as it is. Several runners at once
+/// are safe: a session lock lets one through at a time, so the URL must lead to Postgres itself, not
+/// to a transaction pooler.
 ///
 /// # Errors
 ///
@@ -61,13 +66,21 @@ pub async fn migrate(url: &DatabaseUrl) -> Result<Migrated, SchemaFault> {
         .execute(lock, &[&MIGRATION_LOCK])
         .await
         .map_err(unavailable)?;
+    if let Some((version, _)) = version(&client).await?
+        && version > SCHEMA_VERSION
+    {
+        return Ok(Migrated {
+            applied: 0,
+            version,
+        });
+    }
     client
         .batch_execute("create schema if not exists vault")
         .await
-        .map_err(unavailable)?;
+        .map_err(not_migrated)?;
     let mut runner = embedded::migrations::runner();
     runner.set_migration_table_name("vault.schema_history");
-    let report = runner.run_async(&mut client).await.map_err(unavailable)?;
+    let report = runner.run_async(&mut client).await.map_err(not_migrated)?;
     // The lock ends with the session.
     Ok(Migrated {
         applied: report.applied_migrations().len(),
@@ -95,17 +108,25 @@ pub(super) async fn check(client: &Client) -> Result<(), SchemaFault> {
     if row.get::<_, &str>(1) == "off" {
         return Err(SchemaFault::LosesWrites("synchronous_commit=off"));
     }
-    // schema::check
+    match version(client).await? {
+        None => Err(SchemaFault::Missing),
+        Some((found, _)) if found < SCHEMA_VERSION => Err(SchemaFault::Older(found)),
+        Some((found, serves_from)) if serves_from > SCHEMA_VERSION => {
+            Err(SchemaFault::Newer(found))
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+/// The schema's version, and the oldest server version that it serves; `None` when there is none.
+async fn version(client: &Client) -> Result<Option<(i32, i32)>, SchemaFault> {
+    // schema::version
     let version = "select version, serves_from from vault.schema_version";
-    let row = match client.query_opt(version, &[]).await {
-        Ok(row) => row.ok_or(SchemaFault::Missing)?,
-        Err(error) if is_missing(&error) => return Err(SchemaFault::Missing),
-        Err(error) => return Err(unavailable(error)),
-    };
-    match (row.get::<_, i32>(0), row.get::<_, i32>(1)) {
-        (found, _) if found < SCHEMA_VERSION => Err(SchemaFault::Older(found)),
-        (found, serves_from) if serves_from > SCHEMA_VERSION => Err(SchemaFault::Newer(found)),
-        _ => Ok(()),
+    let answer = timeout(STATEMENT_TIMEOUT, client.query_opt(version, &[])).await;
+    match answer.map_err(unavailable)? {
+        Ok(row) => Ok(row.map(|row| (row.get(0), row.get(1)))),
+        Err(error) if is_missing(&error) => Ok(None),
+        Err(error) => Err(unavailable(error)),
     }
 }
 
@@ -141,8 +162,12 @@ where
 async fn timed<T>(
     work: impl Future<Output = Result<T, tokio_postgres::Error>>,
 ) -> Result<T, SchemaFault> {
-    let answer = tokio::time::timeout(STATEMENT_TIMEOUT, work).await;
+    let answer = timeout(STATEMENT_TIMEOUT, work).await;
     answer.map_err(unavailable)?.map_err(unavailable)
+}
+
+fn not_migrated(error: impl std::error::Error + Send + Sync + 'static) -> SchemaFault {
+    SchemaFault::Migration(Box::new(error))
 }
 
 fn unavailable(error: impl std::error::Error + Send + Sync + 'static) -> SchemaFault {
