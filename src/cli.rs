@@ -107,7 +107,7 @@ async fn act(command: Command) -> Outcome {
         Command::Serve { settings } => {
             let lookup = |name: &str| settings.get(name).or_else(|| config::environment(name));
             start_logging(&lookup)?;
-            Ok(app::serve(Config::read(&lookup)?).await?)
+            app::serve(Config::read(&lookup)?).await.map_err(explain)
         }
         Command::Dev(args) => {
             let lookup = |name: &str| {
@@ -121,7 +121,9 @@ async fn act(command: Command) -> Outcome {
             } else {
                 announce_text
             };
-            Ok(dev::run(&args.data_dir, &lookup, announce).await?)
+            dev::run(&args.data_dir, &lookup, announce)
+                .await
+                .map_err(explain)
         }
         Command::Migrate { target } => migrate(&target).await,
         Command::Developer { command } => developer::run(command).await,
@@ -153,13 +155,16 @@ async fn migrate(target: &Target) -> Outcome {
     Ok(())
 }
 
-/// An error with what caused it, for a person.
+/// An error with what caused it, for a person; a cause that was said already is not said twice.
 fn explain(error: impl Error + 'static) -> Box<dyn Error> {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
+        let said = error.to_string();
+        if !text.contains(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
         cause = error.source();
     }
     text.into()
