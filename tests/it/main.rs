@@ -15,6 +15,7 @@ mod callers;
 mod canary;
 mod connections;
 mod data_keys;
+mod database;
 mod dev;
 mod grpc_contract;
 mod grpc_input;

@@ -1,0 +1,133 @@
+//! Migrating: once, by whoever comes first, and never backwards.
+
+use futures_util::future::join_all;
+use grantex_vault::store::schema::{self, Migrated, SCHEMA_VERSION, SchemaFault};
+use tokio::process::Command;
+
+use super::{chain, check, parse};
+use crate::harness::{Cluster, ISSUER, Setup, Via, connect};
+
+async fn migrate(url: &str) -> Result<Migrated, SchemaFault> {
+    schema::migrate(&parse(url)).await
+}
+
+async fn execute(url: &str, sql: &str) {
+    connect(url).await.batch_execute(sql).await.unwrap();
+}
+
+/// As a later version of the vault would leave it.
+const NEWER: &str = "
+    insert into vault.schema_history (version, name, applied_on, checksum)
+    values (2, 'later', '2030-01-01T00:00:00Z', '1');
+    update vault.schema_version set version = 2";
+
+#[tokio::test]
+async fn an_empty_database_is_migrated_once() {
+    let url = Cluster::shared().await.empty_database().await;
+    let first = migrate(&url).await.unwrap();
+    assert_eq!((first.applied, first.version), (1, SCHEMA_VERSION));
+    let second = migrate(&url).await.unwrap();
+    assert_eq!((second.applied, second.version), (0, SCHEMA_VERSION));
+    assert!(check(&url).await.is_ok());
+}
+
+#[tokio::test]
+async fn migrating_again_keeps_what_is_stored() {
+    let server = Setup::new().start().await;
+    let tenant = server.tenant("acme").await;
+    let developer = server.client(Via::Rest, &tenant.key);
+    let stored = developer.store_token("user", "github", "secret").await;
+    migrate(&server.database_url).await.unwrap();
+    let found = developer.get(stored["id"].as_str().unwrap()).await;
+    assert_eq!(found.unwrap()["id"], stored["id"]);
+}
+
+#[tokio::test]
+async fn eight_runners_at_once_migrate_an_empty_database_once() {
+    for _ in 0..3 {
+        let url = Cluster::shared().await.empty_database().await;
+        let runners = join_all((0..8).map(|_| migrate(&url))).await;
+        let migrated = runners.into_iter().map(|outcome| outcome.unwrap());
+        let applied: usize = migrated.map(|migrated| migrated.applied).sum();
+        assert_eq!(applied, 1);
+        assert!(check(&url).await.is_ok());
+    }
+}
+
+#[tokio::test]
+async fn eight_servers_that_start_at_once_on_an_empty_database_all_serve() {
+    let url = Cluster::shared().await.empty_database().await;
+    let start = || {
+        let setup = Setup::new().with("DATABASE_URL", &url);
+        setup.with("GRANTEX_VAULT_MIGRATE", "true").start()
+    };
+    let servers = join_all((0..8).map(|_| start())).await;
+    let tenant = servers[0].tenant("acme").await;
+    for server in &servers {
+        let listed = server.client(Via::Grpc, &tenant.key).list().await;
+        assert_eq!(listed.unwrap()["credentials"], serde_json::json!([]));
+    }
+}
+
+#[tokio::test]
+async fn a_newer_schema_is_left_as_it_is() {
+    let url = Cluster::shared().await.database().await;
+    execute(&url, NEWER).await;
+    let migrated = migrate(&url).await.unwrap();
+    assert_eq!((migrated.applied, migrated.version), (0, 2));
+    let setup = Setup::new().with("DATABASE_URL", &url);
+    let rolled_back = setup.with("GRANTEX_VAULT_MIGRATE", "true").start().await;
+    rolled_back.tenant("acme").await;
+}
+
+#[tokio::test]
+async fn an_applied_migration_that_is_not_ours_is_refused_for_what_it_is() {
+    let url = Cluster::shared().await.database().await;
+    execute(&url, "update vault.schema_history set checksum = '1'").await;
+    let fault = migrate(&url).await.unwrap_err();
+    assert!(
+        matches!(fault, SchemaFault::Migration(_)),
+        "{}",
+        chain(&fault)
+    );
+    assert!(
+        chain(&fault).contains("V1__vault_schema"),
+        "{}",
+        chain(&fault)
+    );
+}
+
+#[tokio::test]
+async fn a_role_that_may_not_migrate_is_told_so() {
+    let cluster = Cluster::shared().await;
+    let url = cluster.empty_database().await;
+    let role = format!("bystander_{}", uuid::Uuid::new_v4().simple());
+    execute(&url, &format!("create role {role} login")).await;
+    let url = url.replace("user=postgres", &format!("user={role}"));
+    let fault = migrate(&url).await.unwrap_err();
+    assert!(matches!(fault, SchemaFault::Migration(_)), "{fault:?}");
+    assert!(
+        chain(&fault).contains("permission denied"),
+        "{}",
+        chain(&fault)
+    );
+    for arguments in [&["migrate"][..], &["serve", "--migrate", "true"]] {
+        let said = complaint(&url, arguments).await;
+        assert!(said.contains("permission denied"), "{arguments:?}: {said}");
+    }
+}
+
+/// What the binary says when it does not succeed.
+async fn complaint(database_url: &str, arguments: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_grantex-vault"))
+        .args(arguments)
+        .env_clear()
+        .env("DATABASE_URL", database_url)
+        .env("GRANTEX_VAULT_MASTER_KEY", "local:/nowhere")
+        .env("GRANTEX_VAULT_ISSUER", ISSUER)
+        .output()
+        .await
+        .expect("the binary runs");
+    assert!(!output.status.success());
+    String::from_utf8(output.stderr).unwrap()
+}
