@@ -231,10 +231,15 @@ where
         transport = context.transport.as_str(),
         verb = verb.map_or("none", Verb::as_str),
         status = status(&response, context.transport),
-        duration_ms = started.elapsed().as_secs_f64() * 1000.0,
+        duration_ms = milliseconds(started.elapsed()),
         "request"
     );
     Ok(response)
+}
+
+/// Whole microseconds, as milliseconds.
+fn milliseconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
 }
 
 /// The caller's own id when it sent one that can be kept, else a new one.
