@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Cluster, ISSUER, Moto, Program, SigningKey};
+use crate::harness::{Cluster, ISSUER, Moto, Process, SigningKey};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_grantex-vault");
 
@@ -20,12 +20,6 @@ fn operate(database_url: &str, arguments: &[&str]) -> String {
     let complaint = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{arguments:?}: {complaint}");
     printed.trim_end().to_owned()
-}
-
-/// The value of a field in a line of the log.
-fn field<'a>(line: &'a str, name: &str) -> &'a str {
-    let (_, rest) = line.split_once(&format!("{name}=")).expect("the field");
-    rest.split(' ').next().unwrap()
 }
 
 async fn post(url: String, credentials: &str, body: Value) -> (u16, Value) {
@@ -55,9 +49,9 @@ async fn the_binary_stores_and_exchanges_with_its_master_key_in_kms() {
         ("GRANTEX_VAULT_GRPC_ADDR", "127.0.0.1:0"),
     ];
     let environment = [&settings[..], &moto.environment()].concat();
-    let vault = Program::start(BINARY, &["serve"], &environment);
-    let line = vault.line_with("serving http=").await;
-    let url = format!("http://{}/v1/vault/credentials", field(&line, "http"));
+    let vault = Process::start(&["serve"], &environment);
+    let http = vault.logged_field("http").await;
+    let url = format!("http://{http}/v1/vault/credentials");
 
     let developer = operate(&database_url, &["developer", "create", "--name", "Acme"]);
     let api_key = operate(
@@ -86,5 +80,6 @@ async fn the_binary_stores_and_exchanges_with_its_master_key_in_kms() {
     let row = "select master_key from vault.credentials";
     let recorded: String = sql.query_one(row, &[]).await.unwrap().get(0);
     assert_eq!(recorded, arn, "the resolved key, not the alias");
-    assert!(!vault.output().contains("canary"), "{}", vault.output());
+    let said = [vault.output(), vault.log()].concat();
+    assert!(!said.contains("canary"), "{said}");
 }

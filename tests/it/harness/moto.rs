@@ -9,7 +9,7 @@ use aws_sdk_kms::{
 };
 use tokio::sync::OnceCell;
 
-use super::Program;
+use super::Process;
 
 /// Installed by `make setup`.
 const SERVER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/.venv/bin/moto_server");
@@ -20,7 +20,7 @@ const REGION: &str = "eu-west-1";
 /// A running server of fake AWS services.
 pub(crate) struct Moto {
     pub(crate) url: String,
-    _server: Program,
+    _server: Process,
 }
 
 static SHARED: OnceCell<Moto> = OnceCell::const_new();
@@ -36,8 +36,9 @@ impl Moto {
             Path::new(SERVER).exists(),
             "{SERVER} is missing: run `make setup`"
         );
-        let server = Program::start(SERVER, &["-H", "127.0.0.1", "-p", "0"], &[]);
-        let line = server.line_with("Running on http://").await;
+        let arguments = ["-H", "127.0.0.1", "-p", "0"];
+        let mut server = Process::start_program(SERVER, &arguments);
+        let line = server.logged_line("Running on http://").await;
         let (_, url) = line.split_once("Running on ").expect("it was waited for");
         Self {
             url: url.trim().to_owned(),

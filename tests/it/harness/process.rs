@@ -1,10 +1,11 @@
-//! The real binary as a process of its own.
+//! The real binary, and other programs, as processes of their own. One is gone when it is dropped, or
+//! when the test process is, however that ends.
 
 use std::{
-    io::{BufRead, BufReader, Read},
+    io::{BufRead, BufReader, Read, Write},
     os::unix::{fs::PermissionsExt, process::CommandExt},
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Output, Stdio},
+    process::{Child, ChildStdin, Command, ExitStatus, Output, Stdio},
     sync::{Arc, Mutex},
     thread,
 };
@@ -16,16 +17,25 @@ use tempfile::TempDir;
 
 use super::until;
 
-/// Runs beside a process, its input held open by the test process: when that ends, it ends the
-/// process. `$1` is its id.
-const REAPER: &str = "trap '' INT TERM HUP; cat >/dev/null; kill -TERM \"$1\"";
+const VAULT: &str = env!("CARGO_BIN_EXE_grantex-vault");
 
-/// A running `grantex-vault`.
+/// Becomes the program of its arguments. Beside it waits who ends it, with the signal `$1`, should the
+/// input end that the test process holds open. A line instead says that there is nothing to end.
+const REAPED: &str = r#"
+signal=$1
+shift
+exec 3<&0 </dev/null
+(trap '' INT TERM HUP; read -r gone <&3 || kill -s "$signal" $$) >/dev/null 2>&1 &
+exec 3<&- "$@"
+"#;
+
+/// A running program.
 pub(crate) struct Process {
     child: Child,
+    ending: Signal,
     output: Arc<Mutex<String>>,
     log: Arc<Mutex<String>>,
-    reaper: Child,
+    reaper: ChildStdin,
 }
 
 /// A running `grantex-vault dev`.
@@ -45,7 +55,9 @@ pub(crate) fn instance_directory() -> TempDir {
 
 /// Runs a command of the binary to its end.
 pub(crate) fn run(arguments: &[&str]) -> Output {
-    command(arguments, &[]).output().expect("the binary runs")
+    let mut command = command(VAULT, &[]);
+    command.args(arguments).stdin(Stdio::null());
+    command.output().expect("the binary runs")
 }
 
 /// The same for one that succeeds: what it prints, less the line's end.
@@ -59,38 +71,49 @@ pub(crate) fn print(arguments: &[&str]) -> String {
         .to_owned()
 }
 
-fn command(arguments: &[&str], variables: &[(&str, &str)]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_grantex-vault"));
-    command
-        .args(arguments)
-        .env_clear()
-        .envs(variables.iter().copied());
+/// A command with an environment of nothing but these variables, and where programs are.
+fn command(program: &str, variables: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(program);
+    command.env_clear().envs(variables.iter().copied());
     command.env("PATH", environment("PATH").unwrap_or_default());
-    command.stdin(Stdio::null());
     command
 }
 
 // === impl Process ===
 
 impl Process {
+    /// Starts `grantex-vault`. It is asked to end, so that a `dev` stops its Postgres.
     pub(crate) fn start(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
-        let mut command = command(arguments, variables);
+        Self::reaped(VAULT, arguments, variables, Signal::TERM)
+    }
+
+    /// Starts another program, which has nothing to put in order before it ends.
+    pub(crate) fn start_program(path: &str, arguments: &[&str]) -> Self {
+        Self::reaped(path, arguments, &[], Signal::KILL)
+    }
+
+    fn reaped(path: &str, arguments: &[&str], variables: &[(&str, &str)], ending: Signal) -> Self {
+        let name = if ending == Signal::KILL {
+            "KILL"
+        } else {
+            "TERM"
+        };
+        let mut command = command("/bin/sh", variables);
         command
+            .args(["-c", REAPED, "sh", name, path])
+            .args(arguments)
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0);
-        let mut child = command.spawn().expect("the binary runs");
-        let reaper = Command::new("sh")
-            .args(["-c", REAPER, "reaper", &child.id().to_string()])
-            .process_group(0)
-            .stdin(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("sh runs");
+        let mut child = command.spawn().expect("sh runs");
         let output = collect(child.stdout.take().expect("it was asked for"));
         let log = collect(child.stderr.take().expect("it was asked for"));
+        // Not left in the child, whose `wait` would close it.
+        let reaper = child.stdin.take().expect("it was asked for");
         Self {
             child,
+            ending,
             output,
             log,
             reaper,
@@ -132,13 +155,35 @@ impl Process {
         find().expect("it was there")
     }
 
+    /// The first line of the log with this text.
+    pub(crate) async fn logged_line(&mut self, text: &str) -> String {
+        let mut found = None;
+        until(&format!("{text:?} is logged"), async || {
+            let ended = self.ended();
+            let log = self.log();
+            found = log
+                .lines()
+                .find(|line| line.contains(text))
+                .map(str::to_owned);
+            assert!(found.is_some() || ended.is_none(), "it ended: {log}");
+            found.is_some()
+        })
+        .await;
+        found.expect("it was waited for")
+    }
+
+    /// What the kernel says of it: the line of `/proc/<pid>/<file>` that begins so.
+    pub(crate) fn kernel_line(&self, file: &str, beginning: &str) -> String {
+        let path = format!("/proc/{}/{file}", self.child.id());
+        let text = std::fs::read_to_string(path).expect("all users may read it");
+        let mut lines = text.lines();
+        let line = lines.find(|line| line.starts_with(beginning));
+        line.expect("Linux has it").to_owned()
+    }
+
     /// A number of `/proc/<pid>/status`, in KiB.
     pub(crate) fn memory(&self, field: &str) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status
-            .lines()
-            .find(|line| line.starts_with(field))
-            .expect("Linux has it");
+        let line = self.kernel_line("status", field);
         let number = line
             .split_whitespace()
             .nth(1)
@@ -150,12 +195,11 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         if self.ended().is_none() {
-            self.signal(Signal::TERM);
+            self.signal(self.ending);
             let _ = self.child.wait();
         }
-        // Its process is gone: there is nothing to end any more.
-        let _ = self.reaper.kill();
-        let _ = self.reaper.wait();
+        // Its id may be another's by now.
+        let _ = self.reaper.write_all(b"\n");
     }
 }
 
