@@ -1,6 +1,6 @@
 //! What was ever sealed opens for ever: vectors of every version of the envelope's format.
 
-use std::{io::Write, sync::Arc, time::Duration};
+use std::{io::Write, process::Command, sync::Arc, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use grantex_vault::{
@@ -23,6 +23,8 @@ use grantex_vault::{
 };
 use serde::Deserialize;
 use serde_json::Value;
+
+use crate::harness::python_program;
 
 /// Files of vectors, one a version of the format. A file that stands here never changes.
 const FILES: [&str; 1] = [include_str!("../vectors/v1.json")];
@@ -276,4 +278,19 @@ async fn a_vector_of_a_master_key_that_is_not_there_waits_for_it() {
             assert!(waits, "{}: {fault}", vector.name);
         }
     }
+}
+
+#[test]
+fn a_reader_written_from_the_document_alone_opens_every_vector() {
+    let here = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors");
+    let output = Command::new(python_program("python"))
+        .current_dir(here)
+        .args(["read.py", "../../docs/envelope.md", "v1.json"])
+        .output()
+        .expect("Python runs");
+    let traceback = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{traceback}");
+    let vectors: usize = File::read_all().iter().map(|f| f.credentials.len()).sum();
+    let opened = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(opened.trim(), vectors.to_string());
 }
