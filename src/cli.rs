@@ -20,7 +20,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::{
     app,
     config::{self, Config, Logging},
-    dev,
+    dev, memory,
     store::schema,
     telemetry,
 };
@@ -29,6 +29,9 @@ use target::Target;
 
 /// What a command ends with: nothing, or a sentence for a person.
 type Outcome = Result<(), Box<dyn Error>>;
+
+const CORE_DUMPS_ALLOWED: &str = "GRANTEX_VAULT_ALLOW_CORE_DUMPS=true: this process can be dumped \
+                                  and debugged, and what is read that way includes secrets";
 
 /// A credential vault for AI agents.
 ///
@@ -92,8 +95,12 @@ struct DevArgs {
 
 /// Runs the command that the arguments name.
 pub async fn run() -> ExitCode {
-    let cli = Cli::parse();
-    match act(cli.command).await {
+    let command = Cli::parse().command;
+    let outcome = match prepare(&command) {
+        Ok(()) => act(command).await,
+        Err(error) => Err(error),
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("grantex-vault: {error}");
@@ -102,11 +109,38 @@ pub async fn run() -> ExitCode {
     }
 }
 
+/// What comes before every command, and before it reads a secret: a server logs from here on, and
+/// nobody looks into the process' memory.
+fn prepare(command: &Command) -> Outcome {
+    let settings = match command {
+        Command::Serve { settings } | Command::Dev(DevArgs { settings, .. }) => Some(settings),
+        _ => None,
+    };
+    let lookup = |name: &str| {
+        let flag = settings.and_then(|settings| settings.get(name));
+        flag.or_else(|| config::environment(name))
+    };
+    if settings.is_some() {
+        start_logging(&lookup)?;
+    }
+    if !config::core_dumps_allowed(&lookup)? {
+        return memory::protect().map_err(|error| {
+            let way_out = "GRANTEX_VAULT_ALLOW_CORE_DUMPS=true starts without";
+            format!("core dumps cannot be switched off ({way_out}): {error}").into()
+        });
+    }
+    if settings.is_some() {
+        tracing::warn!("{CORE_DUMPS_ALLOWED}");
+    } else {
+        eprintln!("grantex-vault: {CORE_DUMPS_ALLOWED}");
+    }
+    Ok(())
+}
+
 async fn act(command: Command) -> Outcome {
     match command {
         Command::Serve { settings } => {
             let lookup = |name: &str| settings.get(name).or_else(|| config::environment(name));
-            start_logging(&lookup)?;
             app::serve(Config::read(&lookup)?).await.map_err(explain)
         }
         Command::Dev(args) => {
@@ -115,7 +149,6 @@ async fn act(command: Command) -> Outcome {
                     .get(name)
                     .or_else(|| config::environment(name))
             };
-            start_logging(&lookup)?;
             let announce = if args.json {
                 announce_json
             } else {

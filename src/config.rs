@@ -184,6 +184,17 @@ impl Logging {
     }
 }
 
+/// Reads whether core dumps and debuggers are let in; it is read before everything but logging.
+///
+/// # Errors
+///
+/// When the value is neither true nor false.
+pub fn core_dumps_allowed(lookup: &dyn Fn(&str) -> Option<String>) -> Result<bool, ConfigFaults> {
+    let mut values = Values::new(lookup);
+    let allowed = values.flag("GRANTEX_VAULT_ALLOW_CORE_DUMPS");
+    values.finish(allowed)
+}
+
 // === impl Values ===
 
 impl<'a> Values<'a> {

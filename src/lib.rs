@@ -11,6 +11,7 @@ pub mod envelope;
 pub mod gateway;
 pub mod grpc;
 pub mod listener;
+pub mod memory;
 pub mod model;
 pub mod shutdown;
 pub mod store;

@@ -33,7 +33,7 @@ const fn setting(name: &'static str, default: Option<&'static str>, help: &'stat
 }
 
 /// All settings, in the order of the README.
-pub const SETTINGS: [Setting; 22] = [
+pub const SETTINGS: [Setting; 23] = [
     Setting {
         name: "DATABASE_URL",
         default: None,
@@ -135,6 +135,11 @@ pub const SETTINGS: [Setting; 22] = [
         "GRANTEX_VAULT_PG_BIN",
         None,
         "Where dev finds Postgres' server programs (default: the usual places, then PATH)",
+    ),
+    setting(
+        "GRANTEX_VAULT_ALLOW_CORE_DUMPS",
+        Some("false"),
+        "Let the process be dumped and debugged; a core dump includes secrets",
     ),
     setting(
         "GRANTEX_VAULT_LOG_FOREIGN",

@@ -22,6 +22,7 @@ mod grpc_input;
 mod grpc_services;
 mod issuer_keys;
 mod long_list;
+mod memory;
 mod outages;
 mod python_sdk;
 mod readme;

@@ -9,11 +9,12 @@ use std::{
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// What each room may import of ours; who is not named may import anything.
-const ROOMS: [(&str, &[&str]); 13] = [
+const ROOMS: [(&str, &[&str]); 14] = [
     ("model", &[]),
     ("clock", &["model"]),
     ("shutdown", &[]),
     ("telemetry", &[]),
+    ("memory", &[]),
     ("auth", &["model", "clock"]),
     ("envelope", &["model", "clock"]),
     ("store", &["model", "clock"]),
