@@ -18,8 +18,9 @@ use deadpool_postgres::{
     Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime,
 };
 use thiserror::Error;
-use tokio_postgres::NoTls;
+use tokio_postgres::{IsolationLevel, NoTls};
 
+use crate::model::sealed::MasterKeyId;
 use columns::BadColumn;
 use database_url::DatabaseUrl;
 
@@ -60,6 +61,9 @@ pub enum StoreFault {
     /// Time: too slow, or too many wait.
     #[error("the database is overloaded")]
     Overloaded,
+    /// The operator: this replica is configured to wrap with a key that was retired.
+    #[error("master key {0} is retired: nothing may be stored under it")]
+    RetiredMasterKey(MasterKeyId),
     /// Somebody changed a row: a column holds what the vault never writes.
     #[error("row {row} of vault.{table} is inconsistent")]
     Inconsistent {
@@ -133,14 +137,17 @@ impl Store {
 // === impl Connection ===
 
 impl Connection {
-    /// Begins a transaction.
+    /// Begins a transaction whose every statement sees what was committed before it began, whatever
+    /// the database's default is: retiring a master key relies on that.
     ///
     /// # Errors
     ///
     /// When the database does not answer.
     pub async fn transaction(&mut self) -> Result<Transaction<'_>, StoreFault> {
         let object = self.object.as_mut().expect("taken only when dropped");
-        let inner = deadline(&self.stalled, object.transaction()).await?;
+        let builder = object.build_transaction();
+        let begin = builder.isolation_level(IsolationLevel::ReadCommitted);
+        let inner = deadline(&self.stalled, begin.start()).await?;
         Ok(Transaction {
             inner,
             stalled: &self.stalled,

@@ -106,23 +106,28 @@ pub struct CredentialPage {
 }
 
 impl Transaction<'_> {
-    /// Inserts a credential or replaces the one of the same developer, principal and service.
+    /// Inserts a credential or replaces the one of the same developer, principal and service; never
+    /// under a master key that was retired, whatever the configuration of this replica says.
     ///
     /// # Errors
     ///
-    /// When the database does not answer.
+    /// When the master key is retired; when the database does not answer.
     pub async fn write_credential(
         &self,
         write: &CredentialWrite<'_>,
     ) -> Result<Written, StoreFault> {
         // Transaction::write_credential
-        // xmax is 0 only on a row that this statement inserted.
+        // xmax is 0 only on a row that this statement inserted. Answers no row when the master key is
+        // retired; `Store::retire_master_key` says why none can slip through.
         const SQL: &str = "
             insert into vault.credentials as c (
                 developer_id, id, principal_id, service, service_key, credential_type,
                 access_token, refresh_token, wrapped_key, master_key,
                 token_expires_at, metadata, created_at, updated_at)
-            values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12::text::json, $13, $13)
+            select $1, $2, $3, $4, $5, $6, $7::bytea, $8::bytea, $9::bytea, $10,
+                $11::timestamptz, $12::text::json, $13::timestamptz, $13
+            where not exists (
+                select from vault.master_keys where id = $10 and state = 'retired')
             on conflict (developer_id, principal_id, service_key) do update set
                 service = excluded.service,
                 credential_type = excluded.credential_type,
@@ -152,9 +157,12 @@ impl Transaction<'_> {
                     &write.metadata.as_str(),
                     &write.at,
                 ];
-                self.inner.query_one(&statement, &parameters).await
+                self.inner.query_opt(&statement, &parameters).await
             })
             .await?;
+        let row = row.ok_or_else(|| {
+            StoreFault::RetiredMasterKey(write.sealed.data_key.master_key.clone())
+        })?;
         let columns = Columns {
             table: "credentials",
             row: &row,

@@ -67,6 +67,8 @@ pub enum Unavailable {
     Audit(Unrecorded),
     /// The master key.
     MasterKey(Arc<KmsFault>),
+    /// The master key that this replica wraps with was retired.
+    RetiredMasterKey(StoreFault),
     /// The issuer's keys.
     IssuerKeys,
 }
@@ -154,7 +156,7 @@ impl VaultError {
                 "The vault's database is unavailable".into()
             }
             Self::Unavailable(Unavailable::Audit(_)) => "The vault's audit is unavailable".into(),
-            Self::Unavailable(Unavailable::MasterKey(_)) => {
+            Self::Unavailable(Unavailable::MasterKey(_) | Unavailable::RetiredMasterKey(_)) => {
                 "The vault's key management is unavailable".into()
             }
             Self::Unavailable(Unavailable::IssuerKeys) => {
@@ -173,7 +175,7 @@ impl VaultError {
             }
             Self::OutOfScope { .. } => Some(Outcome::Denied(Denial::OutOfScope)),
             Self::NotFound(_) => Some(Outcome::NotFound),
-            Self::Unavailable(Unavailable::MasterKey(_)) => {
+            Self::Unavailable(Unavailable::MasterKey(_) | Unavailable::RetiredMasterKey(_)) => {
                 Some(Outcome::Failed(Failure::MasterKeyUnavailable))
             }
             Self::Internal(Internal::DoesNotOpen { .. }) => {
@@ -221,7 +223,7 @@ impl VaultError {
 impl Unavailable {
     fn chain(&self) -> String {
         match self {
-            Self::Database(fault) => chain(fault),
+            Self::Database(fault) | Self::RetiredMasterKey(fault) => chain(fault),
             Self::Audit(fault) => chain(fault),
             Self::MasterKey(fault) => chain(&**fault),
             Self::IssuerKeys => "the issuer's keys cannot be had".into(),
@@ -249,6 +251,9 @@ impl From<StoreFault> for VaultError {
         match fault {
             StoreFault::Unavailable(_) | StoreFault::Overloaded => {
                 Self::Unavailable(Unavailable::Database(fault))
+            }
+            StoreFault::RetiredMasterKey(_) => {
+                Self::Unavailable(Unavailable::RetiredMasterKey(fault))
             }
             StoreFault::Inconsistent { .. } => Self::Internal(Internal::InconsistentRow(fault)),
         }

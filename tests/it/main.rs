@@ -32,6 +32,7 @@ mod rest_input;
 mod rest_lists;
 mod rest_shapes;
 mod revocations;
+mod rotation;
 mod stop;
 mod tamper;
 mod tenancy;

@@ -1,0 +1,3 @@
+//! Moving to another master key while everything is served.
+
+mod retired;
