@@ -52,8 +52,7 @@ pub(super) fn run(command: Command) -> Outcome {
         }
         Command::AddKey(place) => {
             let path = place.path();
-            let mut keyring = LocalKeyring::load(&path)?;
-            let added = keyring.add_key(&path, SystemClock.now())?;
+            let added = LocalKeyring::load(&path)?.add_key(SystemClock.now())?;
             print(&[added]);
         }
         Command::List(place) => print(&LocalKeyring::load(&place.path())?.list()),

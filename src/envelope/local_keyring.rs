@@ -1,21 +1,19 @@
 //! Master keys in a file: for development, tests and on-premises.
 
+mod file;
+mod keyring;
+
 use std::{
-    collections::BTreeMap,
-    fs::{self, File, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
-    path::Path,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use base64::{Engine, engine::general_purpose::STANDARD};
-use serde::{Deserialize, Serialize};
-use thiserror::Error;
-use zeroize::Zeroizing;
 
 use super::{
-    context::{KmsContext, push},
+    context::KmsContext,
     data_key::{DataKey, FreshDataKey},
     kms::{Kms, KmsFault},
 };
@@ -23,84 +21,37 @@ use crate::model::{
     sealed::{MasterKeyId, WrappedKey},
     timestamp::Timestamp,
 };
+use file::Stamp;
+use keyring::Keyring;
 
-/// The largest keyring file that is read.
-const MAX_FILE_BYTES: u64 = 1024 * 1024;
+pub use file::KeyringFault;
+pub use keyring::KeyDescription;
 
-/// A keyring: versioned AES-256 keys, one of them primary.
+/// How long a changed file may go unnoticed. A key that is not known is looked for at once.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// A keyring: versioned AES-256 keys, one of them primary, in a file that may be replaced while the
+/// vault serves.
+///
+/// There is no task that watches the file: whoever uses a key looks first, at most every two
+/// seconds, whether it is still the file that was read. A file that cannot be used is logged and
+/// changes nothing.
 ///
 /// A master key wraps with random 96-bit nonces, so one version should not wrap more than 2³² data
 /// keys (NIST SP 800-38D, section 8.3).
 #[derive(Debug)]
 pub struct LocalKeyring {
-    id: String,
-    primary: u32,
-    keys: BTreeMap<u32, Version>,
+    path: PathBuf,
+    current: ArcSwap<Keyring>,
+    looked: Mutex<Looked>,
 }
 
-/// A keyring's key, without the key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeyDescription {
-    /// Its number in the keyring, from 1.
-    pub version: u32,
-    /// The identity that is stored with what it wraps.
-    pub id: MasterKeyId,
-    /// When it was made.
-    pub created_at: String,
-    /// Whether new data keys are wrapped by it.
-    pub primary: bool,
-}
-
-/// Why a keyring file cannot be used. The messages name the path, never a key.
-#[derive(Debug, Error)]
-pub enum KeyringFault {
-    /// Reading or writing failed.
-    #[error("keyring {path}: {source}")]
-    File {
-        /// The file.
-        path: String,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
-    /// Everybody on the machine can read the master keys.
-    #[error("keyring {path} is accessible to others (mode {mode:o}): chmod 600 it")]
-    Exposed {
-        /// The file.
-        path: String,
-        /// Its permission bits.
-        mode: u32,
-    },
-    /// The content is not a keyring.
-    #[error("keyring {path}: {reason}")]
-    Malformed {
-        /// The file.
-        path: String,
-        /// What is wrong, without any value.
-        reason: &'static str,
-    },
-}
-
+/// What the last look at the file saw.
 #[derive(Debug)]
-struct Version {
-    key: DataKey,
-    created_at: String,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct KeyringFile {
-    id: String,
-    primary: u32,
-    keys: Vec<KeyFile>,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct KeyFile {
-    version: u32,
-    created_at: String,
-    key: Zeroizing<String>,
+struct Looked {
+    at: Instant,
+    /// Of the content that was read or refused; `None` makes the next look read it.
+    stamp: Option<Stamp>,
 }
 
 impl LocalKeyring {
@@ -110,20 +61,8 @@ impl LocalKeyring {
     ///
     /// When the file exists already or cannot be written.
     pub fn create(path: &Path, now: Timestamp) -> Result<Self, KeyringFault> {
-        let id = uuid::Uuid::new_v4().simple().to_string();
-        let keys = BTreeMap::from([(1, Version::make(now))]);
-        let keyring = Self {
-            id,
-            primary: 1,
-            keys,
-        };
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true).mode(0o600);
-        options
-            .open(path)
-            .and_then(|file| keyring.write_to(file))
-            .map_err(|source| KeyringFault::file(path, source))?;
-        Ok(keyring)
+        file::create(path, &Keyring::make(now))?;
+        Self::load(path)
     }
 
     /// Reads a keyring file.
@@ -132,189 +71,180 @@ impl LocalKeyring {
     ///
     /// When it cannot be read, others can read it, or it is not a keyring.
     pub fn load(path: &Path) -> Result<Self, KeyringFault> {
-        let metadata = fs::metadata(path).map_err(|source| KeyringFault::file(path, source))?;
-        let mode = metadata.permissions().mode() & 0o777;
-        if mode & 0o007 != 0 {
-            return Err(KeyringFault::Exposed {
-                path: path.display().to_string(),
-                mode,
-            });
-        }
-        let malformed = |reason| KeyringFault::Malformed {
-            path: path.display().to_string(),
-            reason,
-        };
-        if metadata.len() > MAX_FILE_BYTES {
-            return Err(malformed("it is larger than 1 MiB"));
-        }
-        let text = fs::read(path).map_err(|source| KeyringFault::file(path, source))?;
-        let file: KeyringFile = serde_json::from_slice(&Zeroizing::new(text))
-            .map_err(|_| malformed("it is not the JSON of a keyring"))?;
-        Self::from_file(file).map_err(malformed)
+        let (keyring, stamp) = file::read(path)?;
+        Ok(Self {
+            path: path.to_owned(),
+            current: ArcSwap::from_pointee(keyring),
+            looked: Mutex::new(Looked {
+                at: Instant::now(),
+                stamp: Some(stamp),
+            }),
+        })
     }
 
     /// Adds a key, which can be read with at once and becomes primary only later: every replica must
-    /// know it before one wraps with it. The file is replaced in one step.
+    /// know it before one wraps with it.
     ///
     /// # Errors
     ///
-    /// When the file cannot be written.
-    pub fn add_key(&mut self, path: &Path, now: Timestamp) -> Result<KeyDescription, KeyringFault> {
-        let version = self.keys.last_key_value().map_or(1, |(last, _)| last + 1);
-        self.keys.insert(version, Version::make(now));
-        self.replace(path)
-            .map_err(|source| KeyringFault::file(path, source))?;
-        Ok(self.describe(version, &self.keys[&version]))
+    /// When the file cannot be read or written.
+    pub fn add_key(&self, now: Timestamp) -> Result<KeyDescription, KeyringFault> {
+        self.change(|keyring| Ok(keyring.add(now)))
+    }
+
+    /// Makes a key the one that wraps from now on.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such key; when the file cannot be read or written.
+    pub fn set_primary(&self, version: u32) -> Result<KeyDescription, KeyringFault> {
+        self.change(|keyring| {
+            if keyring.describe(version).is_none() {
+                return Err(self.no_such_version(version));
+            }
+            keyring.primary = version;
+            Ok(version)
+        })
+    }
+
+    /// A key that may be removed as far as the keyring is concerned: one of its own, and not the
+    /// primary.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such key, or it is the primary.
+    pub fn removable(&self, version: u32) -> Result<KeyDescription, KeyringFault> {
+        let keyring = self.current.load();
+        let description = keyring.describe(version);
+        let description = description.ok_or_else(|| self.no_such_version(version))?;
+        if description.primary {
+            return Err(self.primary(version));
+        }
+        Ok(description)
+    }
+
+    /// Removes a key, for ever: whoever calls has made sure that it wraps nothing any more.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such key, or it is the primary; when the file cannot be read or written.
+    pub fn remove_key(&self, version: u32) -> Result<(), KeyringFault> {
+        self.change(|keyring| match version {
+            primary if primary == keyring.primary => Err(self.primary(version)),
+            _ if keyring.remove(version) => Ok(keyring.primary),
+            _ => Err(self.no_such_version(version)),
+        })
+        .map(|_| ())
     }
 
     /// What keys there are, oldest first.
     #[must_use]
     pub fn list(&self) -> Vec<KeyDescription> {
-        self.keys
-            .iter()
-            .map(|(version, key)| self.describe(*version, key))
-            .collect()
+        self.current.load().list()
     }
 
-    fn describe(&self, version: u32, key: &Version) -> KeyDescription {
-        KeyDescription {
-            version,
-            id: self.identity(version),
-            created_at: key.created_at.clone(),
-            primary: version == self.primary,
+    /// Changes what the file holds now and replaces it in one step.
+    fn change(
+        &self,
+        change: impl FnOnce(&mut Keyring) -> Result<u32, KeyringFault>,
+    ) -> Result<KeyDescription, KeyringFault> {
+        let (mut keyring, _) = file::read(&self.path)?;
+        let version = change(&mut keyring)?;
+        let described = keyring.describe(version).expect("it is in the keyring");
+        file::replace(&self.path, &keyring)?;
+        self.look_at_once();
+        Ok(described)
+    }
+
+    fn no_such_version(&self, version: u32) -> KeyringFault {
+        let path = self.path.display().to_string();
+        KeyringFault::NoSuchVersion { path, version }
+    }
+
+    fn primary(&self, version: u32) -> KeyringFault {
+        let path = self.path.display().to_string();
+        KeyringFault::Primary { path, version }
+    }
+
+    /// The keys, of a file that was looked at a moment ago.
+    fn current(&self) -> Arc<Keyring> {
+        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        if looked.at.elapsed() >= LOOK_EVERY {
+            self.look(&mut looked);
         }
+        drop(looked);
+        self.current.load_full()
     }
 
-    fn from_file(file: KeyringFile) -> Result<Self, &'static str> {
-        let mut keys = BTreeMap::new();
-        for entry in file.keys {
-            let bytes = STANDARD.decode(entry.key.as_bytes()).map(Zeroizing::new);
-            let bytes = bytes.map_err(|_| "a key is not base64")?;
-            let key = DataKey::from_bytes(&bytes).ok_or("a key is not 32 bytes")?;
-            let version = Version {
-                key,
-                created_at: entry.created_at,
-            };
-            if keys.insert(entry.version, version).is_some() {
-                return Err("a version stands twice");
+    /// The keys, after another look at the file when they lack the one that is asked for.
+    fn current_with(&self, id: &MasterKeyId) -> Arc<Keyring> {
+        let keyring = self.current();
+        if keyring.holds(id) {
+            return keyring;
+        }
+        self.look_at_once();
+        self.current.load_full()
+    }
+
+    fn look_at_once(&self) {
+        self.look(&mut self.looked.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn look(&self, looked: &mut Looked) {
+        looked.at = Instant::now();
+        let stamp = Stamp::of(&self.path).ok();
+        if stamp.is_some() && stamp == looked.stamp {
+            return;
+        }
+        match file::read(&self.path).and_then(|read| self.same_keyring(read)) {
+            Ok((keyring, stamp)) => {
+                looked.stamp = Some(stamp);
+                let primary = keyring.identity(keyring.primary);
+                self.current.store(Arc::new(keyring));
+                tracing::info!(path = %self.path.display(), %primary, "the keyring was read again");
+            }
+            // Until it changes again; what cannot be read at all is tried at the next look.
+            Err(fault) => {
+                looked.stamp = stamp;
+                tracing::warn!(%fault, "the keyring cannot be read again: the keys stay as they are");
             }
         }
-        if !keys.contains_key(&file.primary) {
-            return Err("the primary version is not among the keys");
+    }
+
+    /// Another keyring in the place of this one would make everything unreadable.
+    fn same_keyring(&self, read: (Keyring, Stamp)) -> Result<(Keyring, Stamp), KeyringFault> {
+        if read.0.id == self.current.load().id {
+            return Ok(read);
         }
-        let id_is_plain = !file.id.is_empty() && file.id.bytes().all(|b| b.is_ascii_alphanumeric());
-        if !id_is_plain {
-            return Err("the id must be letters and digits");
-        }
-        Ok(Self {
-            id: file.id,
-            primary: file.primary,
-            keys,
-        })
+        let reason = "it is another keyring than the one that was loaded";
+        Err(KeyringFault::malformed(&self.path, reason))
     }
-
-    fn write_to(&self, mut file: File) -> io::Result<()> {
-        let keys = self.keys.iter().map(|(version, key)| KeyFile {
-            version: *version,
-            created_at: key.created_at.clone(),
-            key: Zeroizing::new(STANDARD.encode(key.key.expose())),
-        });
-        let content = KeyringFile {
-            id: self.id.clone(),
-            primary: self.primary,
-            keys: keys.collect(),
-        };
-        let mut text = Zeroizing::new(serde_json::to_vec_pretty(&content)?);
-        text.push(b'\n');
-        file.write_all(&text)?;
-        file.sync_all()
-    }
-
-    /// Writes beside the file and renames over it: a reader sees the old keyring or the new one.
-    fn replace(&self, path: &Path) -> io::Result<()> {
-        let directory = path
-            .parent()
-            .filter(|parent| !parent.as_os_str().is_empty());
-        let beside = path.with_extension(format!("new-{}", std::process::id()));
-        let mut options = OpenOptions::new();
-        let file = options
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&beside)?;
-        self.write_to(file)
-            .and_then(|()| fs::rename(&beside, path))
-            .inspect_err(|_| {
-                let _ = fs::remove_file(&beside);
-            })?;
-        File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
-    }
-
-    fn identity(&self, version: u32) -> MasterKeyId {
-        MasterKeyId::new(&format!("local:{}/{version}", self.id))
-    }
-
-    fn find(&self, id: &MasterKeyId) -> Result<&Version, KmsFault> {
-        self.keys
-            .iter()
-            .find(|(version, _)| self.identity(**version) == *id)
-            .map(|(_, key)| key)
-            .ok_or_else(|| KmsFault::NotConfigured(id.clone()))
-    }
-
-    fn wrap_with_primary(&self, key: &DataKey, context: &KmsContext) -> WrappedKey {
-        let master_key = self.identity(self.primary);
-        let primary = self
-            .keys
-            .get(&self.primary)
-            .expect("a keyring has its primary");
-        let additional_data = additional_data(&master_key, context);
-        let bytes = primary.key.encrypt(&additional_data, key.expose());
-        WrappedKey { master_key, bytes }
-    }
-
-    fn unwrap_recorded(&self, key: &WrappedKey, context: &KmsContext) -> Result<DataKey, KmsFault> {
-        let master_key = self.find(&key.master_key)?;
-        let additional_data = additional_data(&key.master_key, context);
-        let tampered =
-            |cause| KmsFault::Tampered(Box::<dyn std::error::Error + Send + Sync>::from(cause));
-        let plain = master_key.key.decrypt(&additional_data, &key.bytes);
-        let plain = plain.map_err(|fault| tampered(fault.to_string()))?;
-        DataKey::from_bytes(&plain).ok_or_else(|| tampered("not a data key".to_owned()))
-    }
-}
-
-/// Binds a wrapped key to its master key's identity and its context.
-fn additional_data(master_key: &MasterKeyId, context: &KmsContext) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    push(&mut bytes, master_key.as_str().as_bytes());
-    bytes.extend_from_slice(&context.to_bytes());
-    bytes
 }
 
 #[async_trait]
 impl Kms for LocalKeyring {
     async fn generate(&self, context: &KmsContext) -> Result<FreshDataKey, KmsFault> {
         let key = DataKey::make();
-        let wrapped = self.wrap_with_primary(&key, context);
+        let wrapped = self.current().wrap(&key, context);
         Ok(FreshDataKey::new(key, wrapped))
     }
 
     async fn wrap(&self, key: &DataKey, context: &KmsContext) -> Result<WrappedKey, KmsFault> {
-        Ok(self.wrap_with_primary(key, context))
+        Ok(self.current().wrap(key, context))
     }
 
     async fn unwrap(&self, key: &WrappedKey, context: &KmsContext) -> Result<DataKey, KmsFault> {
-        self.unwrap_recorded(key, context)
+        self.current_with(&key.master_key).unwrap(key, context)
     }
 
     async fn rewrap(&self, key: &WrappedKey, context: &KmsContext) -> Result<WrappedKey, KmsFault> {
-        let key = self.unwrap_recorded(key, context)?;
-        Ok(self.wrap_with_primary(&key, context))
+        let keyring = self.current_with(&key.master_key);
+        let key = keyring.unwrap(key, context)?;
+        Ok(keyring.wrap(&key, context))
     }
 
     async fn holds(&self, id: &MasterKeyId) -> Result<bool, KmsFault> {
-        Ok(self.find(id).is_ok())
+        Ok(self.current_with(id).holds(id))
     }
 
     fn rewraps_from(&self, _: &MasterKeyId) -> bool {
@@ -322,34 +252,19 @@ impl Kms for LocalKeyring {
     }
 
     async fn check(&self) -> Result<MasterKeyId, KmsFault> {
-        Ok(self.identity(self.primary))
-    }
-}
-
-// === impl Version ===
-
-impl Version {
-    fn make(now: Timestamp) -> Self {
-        Self {
-            key: DataKey::make(),
-            created_at: now.to_string(),
-        }
-    }
-}
-
-// === impl KeyringFault ===
-
-impl KeyringFault {
-    fn file(path: &Path, source: io::Error) -> Self {
-        Self::File {
-            path: path.display().to_string(),
-            source,
-        }
+        self.look_at_once();
+        let keyring = self.current.load();
+        Ok(keyring.identity(keyring.primary))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        fs::{self, Permissions},
+        os::unix::fs::PermissionsExt,
+    };
+
     use super::*;
     use crate::{
         envelope::context::Place,
@@ -412,8 +327,8 @@ mod tests {
     async fn an_added_key_is_kept_and_does_not_wrap_yet() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("keyring.json");
-        let mut keyring = LocalKeyring::create(&path, now()).unwrap();
-        assert_eq!(keyring.add_key(&path, now()).unwrap().version, 2);
+        let keyring = LocalKeyring::create(&path, now()).unwrap();
+        assert_eq!(keyring.add_key(now()).unwrap().version, 2);
         let again = LocalKeyring::load(&path).unwrap();
         let primaries: Vec<bool> = again.list().iter().map(|key| key.primary).collect();
         assert_eq!(primaries, [true, false]);
@@ -429,7 +344,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("keyring.json");
         LocalKeyring::create(&path, now()).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o604)).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o604)).unwrap();
         assert!(matches!(
             LocalKeyring::load(&path),
             Err(KeyringFault::Exposed { .. })
@@ -459,10 +374,84 @@ mod tests {
             r#"{"id":"a","primary":1,"keys":[{"version":1,"createdAt":"","key":"Y2FuYXJ5"}]}"#,
         ] {
             fs::write(&path, text).unwrap();
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+            fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
             let fault = LocalKeyring::load(&path).unwrap_err();
             assert!(matches!(fault, KeyringFault::Malformed { .. }), "{text}");
             assert!(!format!("{fault:?} {fault}").contains("canary"));
         }
+    }
+
+    #[tokio::test]
+    async fn a_running_vault_reads_with_a_key_that_was_added_elsewhere_and_wraps_with_it_later() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("keyring.json");
+        let serving = LocalKeyring::create(&path, now()).unwrap();
+        let operator = LocalKeyring::load(&path).unwrap();
+        operator.add_key(now()).unwrap();
+        assert!(operator.set_primary(2).unwrap().primary);
+        let fresh = operator.generate(&context("p")).await.unwrap();
+        assert!(fresh.wrapped().master_key.as_str().ends_with("/2"));
+        let key = serving.unwrap(fresh.wrapped(), &context("p")).await;
+        assert_eq!(key.unwrap().expose(), fresh.key().expose());
+        let fresh = serving.generate(&context("p")).await.unwrap();
+        assert!(fresh.wrapped().master_key.as_str().ends_with("/2"));
+    }
+
+    #[tokio::test]
+    async fn a_removed_key_is_gone_from_a_running_vault_too_and_the_primary_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("keyring.json");
+        let serving = LocalKeyring::create(&path, now()).unwrap();
+        let first = serving.generate(&context("p")).await.unwrap();
+        let operator = LocalKeyring::load(&path).unwrap();
+        let primary = operator.remove_key(1);
+        assert!(matches!(primary, Err(KeyringFault::Primary { .. })));
+        operator.add_key(now()).unwrap();
+        operator.set_primary(2).unwrap();
+        assert_eq!(operator.removable(1).unwrap().version, 1);
+        assert!(operator.removable(2).is_err() && operator.removable(3).is_err());
+        operator.remove_key(1).unwrap();
+        let missing = operator.remove_key(1);
+        assert!(matches!(missing, Err(KeyringFault::NoSuchVersion { .. })));
+        serving.check().await.unwrap();
+        let opened = serving.unwrap(first.wrapped(), &context("p")).await;
+        assert!(matches!(opened, Err(KmsFault::NotConfigured(_))));
+    }
+
+    #[tokio::test]
+    async fn a_version_is_never_used_twice() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("keyring.json");
+        let keyring = LocalKeyring::create(&path, now()).unwrap();
+        assert_eq!(keyring.add_key(now()).unwrap().version, 2);
+        keyring.remove_key(2).unwrap();
+        assert_eq!(keyring.add_key(now()).unwrap().version, 3);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_cannot_be_used_changes_nothing_until_it_can() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("keyring.json");
+        let serving = LocalKeyring::create(&path, now()).unwrap();
+        let good = fs::read(&path).unwrap();
+        let fresh = serving.generate(&context("p")).await.unwrap();
+        let other = directory.path().join("other.json");
+        LocalKeyring::create(&other, now()).unwrap();
+        let broken: [&dyn Fn(); 4] = [
+            &|| fs::write(&path, "{").unwrap(),
+            &|| fs::set_permissions(&path, Permissions::from_mode(0o606)).unwrap(),
+            &|| fs::rename(&other, &path).unwrap(),
+            &|| fs::remove_file(&path).unwrap(),
+        ];
+        for breaks in broken {
+            breaks();
+            serving.check().await.unwrap();
+            assert!(serving.unwrap(fresh.wrapped(), &context("p")).await.is_ok());
+        }
+        fs::write(&path, good).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        LocalKeyring::load(&path).unwrap().add_key(now()).unwrap();
+        serving.check().await.unwrap();
+        assert_eq!(serving.list().len(), 2);
     }
 }
