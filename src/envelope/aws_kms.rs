@@ -12,7 +12,7 @@ use aws_sdk_kms::{
     Client,
     error::{ProvideErrorMetadata, SdkError},
     primitives::Blob,
-    types::DataKeySpec,
+    types::{DataKeySpec, KeyMetadata, KeySpec, KeyState, KeyUsageType},
 };
 use tokio::{sync::Mutex, time::Instant};
 use zeroize::Zeroizing;
@@ -200,6 +200,11 @@ impl Kms for AwsKms {
         Ok(self.knows(id) || self.asks_for(id).await?)
     }
 
+    fn holds_unasked(&self, id: &MasterKeyId) -> Option<bool> {
+        let known = self.knows(id);
+        (known || is_key_arn(&self.key)).then_some(known)
+    }
+
     fn rewraps_from(&self, id: &MasterKeyId) -> bool {
         let region = region_of_arn(id.as_str());
         self.knows(id) || (region.is_some() && region == self.region.as_deref())
@@ -208,8 +213,9 @@ impl Kms for AwsKms {
     async fn check(&self) -> Result<MasterKeyId, KmsFault> {
         let call = self.client.describe_key().key_id(&self.key).send().await;
         let answer = call.map_err(|error| classify(error, Subject::MasterKey))?;
-        let arn = answer.key_metadata().and_then(|key| key.arn());
-        Ok(self.learn(arn.ok_or_else(nonsense)?))
+        let key = answer.key_metadata().ok_or_else(nonsense)?;
+        fit_for_use(key)?;
+        Ok(self.learn(key.arn().ok_or_else(nonsense)?))
     }
 }
 
@@ -237,6 +243,9 @@ where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
     let code = error.code().unwrap_or_default().to_owned();
+    let pending_deletion = error
+        .message()
+        .is_some_and(|message| message.contains("pending deletion"));
     let cause: Cause = error.into();
     match (code.as_str(), subject) {
         ("InvalidCiphertextException" | "IncorrectKeyException", Subject::WrappedKey) => {
@@ -245,18 +254,46 @@ where
         ("AccessDeniedException" | "UnrecognizedClientException" | "ExpiredTokenException", _) => {
             KmsFault::Denied(cause)
         }
-        (
-            "DisabledException"
-            | "KMSInvalidStateException"
-            | "NotFoundException"
-            | "InvalidKeyUsageException"
-            | "InvalidArnException",
-            _,
-        ) => KmsFault::Unusable(cause),
+        ("DisabledException", _) => KmsFault::Disabled(cause),
+        ("NotFoundException" | "InvalidArnException", _) => KmsFault::Missing(cause),
+        ("InvalidKeyUsageException", _) => KmsFault::WrongUsage(cause),
+        // One code for several states; only its text tells them apart.
+        ("KMSInvalidStateException", _) if pending_deletion => KmsFault::PendingDeletion(cause),
+        ("KMSInvalidStateException", _) => KmsFault::NotReady(cause),
         ("ThrottlingException" | "LimitExceededException" | "RequestLimitExceeded", _) => {
             KmsFault::Throttled(cause)
         }
         _ => KmsFault::Unreachable(cause),
+    }
+}
+
+/// Whether a key can wrap data keys, by what DescribeKey says of it. What it does not say is no fault.
+fn fit_for_use(key: &KeyMetadata) -> Result<(), KmsFault> {
+    let says = |what: &str| Cause::from(format!("DescribeKey says {what}"));
+    if let Some(usage) = key.key_usage()
+        && *usage != KeyUsageType::EncryptDecrypt
+    {
+        return Err(KmsFault::WrongUsage(says(usage.as_str())));
+    }
+    if let Some(spec) = key.key_spec()
+        && *spec != KeySpec::SymmetricDefault
+    {
+        return Err(KmsFault::WrongUsage(says(spec.as_str())));
+    }
+    let Some(state) = key.key_state() else {
+        return Ok(());
+    };
+    let cause = says(state.as_str());
+    match state {
+        KeyState::Disabled => Err(KmsFault::Disabled(cause)),
+        KeyState::PendingDeletion | KeyState::PendingReplicaDeletion => {
+            Err(KmsFault::PendingDeletion(cause))
+        }
+        KeyState::Creating | KeyState::PendingImport | KeyState::Unavailable => {
+            Err(KmsFault::NotReady(cause))
+        }
+        // One that is updated can be used, and of states to come the calls themselves will tell.
+        _ => Ok(()),
     }
 }
 

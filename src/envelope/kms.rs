@@ -39,10 +39,15 @@ pub trait Kms: Send + Sync {
     /// what its configured name means; it never asks about the identity.
     async fn holds(&self, id: &MasterKeyId) -> Result<bool, KmsFault>;
 
+    /// What [`Self::holds`] answers, when nobody has to be asked for it.
+    fn holds_unasked(&self, _: &MasterKeyId) -> Option<bool> {
+        None
+    }
+
     /// Whether it can rewrap from a key of another holder without the data key leaving the provider.
     fn rewraps_from(&self, id: &MasterKeyId) -> bool;
 
-    /// Checks that the primary master key is there and may be used, and answers its identity.
+    /// Checks that the primary master key is there and fit for use, and answers its identity.
     async fn check(&self) -> Result<MasterKeyId, KmsFault>;
 }
 
@@ -55,9 +60,21 @@ pub enum KmsFault {
     /// The operator: the vault's identity may not use the key.
     #[error("the KMS denied the use of the master key")]
     Denied(#[source] Cause),
-    /// The operator: the key is disabled, pending deletion, or gone.
-    #[error("the master key is disabled, pending deletion, or missing")]
-    Unusable(#[source] Cause),
+    /// The operator: the key must be enabled.
+    #[error("the master key is disabled")]
+    Disabled(#[source] Cause),
+    /// The operator, soon: what the key wraps is lost unless its deletion is cancelled.
+    #[error("the master key is pending deletion")]
+    PendingDeletion(#[source] Cause),
+    /// The operator: the name is wrong, or the key was deleted.
+    #[error("there is no such master key in this account and region")]
+    Missing(#[source] Cause),
+    /// The operator: another key must be configured.
+    #[error("the master key is not a symmetric key for encryption")]
+    WrongUsage(#[source] Cause),
+    /// The operator, or time: the key awaits its material, or its key store is away.
+    #[error("the master key is not ready")]
+    NotReady(#[source] Cause),
     /// Time: too many calls.
     #[error("the KMS throttled the call")]
     Throttled(#[source] Cause),
@@ -67,6 +84,9 @@ pub enum KmsFault {
     /// Time: no answer within `GRANTEX_VAULT_KMS_TIMEOUT`.
     #[error("the KMS did not answer in time")]
     TimedOut,
+    /// Time: it did not answer lately, and is not asked before it had time to recover.
+    #[error("the KMS did not answer lately and is not asked")]
+    BreakerOpen,
     /// Time: more calls wait already than could be answered in time.
     #[error("too many calls to the KMS are waiting")]
     Overloaded,

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Server, Trouble, Via};
+use crate::harness::{KeyState, Server, Trouble, Via};
 
 /// What an event of a developer holds unless it says otherwise.
 fn by_developer(server: &Server, via: Via, key_id: &str) -> Value {
@@ -155,7 +155,9 @@ async fn an_agents_exchanges_are_recorded_whether_they_succeed_or_not() {
         let missing = json!({"outcome": "not_found", "service": "slack", "credential_id": null});
         assert_event(&server, &base, missing).await;
 
-        server.kms.set_trouble(Some(Trouble::Unusable));
+        server
+            .kms
+            .set_trouble(Some(Trouble::Keys(KeyState::Disabled)));
         assert_eq!(agent.exchange("GITHUB").await.unwrap_err().status, 503);
         let failed = json!({"outcome": "failed", "reason": "master_key_unavailable"});
         assert_event(&server, &base, failed).await;

@@ -5,6 +5,7 @@ mod faults;
 
 use std::{sync::Arc, time::Duration};
 
+use aws_sdk_kms::types::{KeySpec, KeyUsageType};
 use grantex_vault::{
     envelope::{
         aws_kms::AwsKms,
@@ -161,7 +162,7 @@ async fn a_changed_wrapped_key_is_tampering() {
 }
 
 #[tokio::test]
-async fn a_missing_key_is_unusable() {
+async fn a_missing_key_is_missing_to_every_call() {
     let arn = Moto::shared().await.master_key().await;
     let (account, _) = arn.split_once(":key/").unwrap();
     let missing = uuid::Uuid::new_v4();
@@ -172,10 +173,46 @@ async fn a_missing_key_is_unusable() {
     ] {
         let kms = connect(&name).await;
         let generated = kms.generate(&context("acme", "user")).await;
-        assert!(matches!(generated, Err(KmsFault::Unusable(_))), "{name}");
+        assert!(matches!(generated, Err(KmsFault::Missing(_))), "{name}");
         let wrapped = kms.wrap(&DataKey::make(), &context("acme", "user")).await;
-        assert!(matches!(wrapped, Err(KmsFault::Unusable(_))), "{name}");
+        assert!(matches!(wrapped, Err(KmsFault::Missing(_))), "{name}");
+        let checked = kms.check().await;
+        assert!(matches!(checked, Err(KmsFault::Missing(_))), "{name}");
     }
+}
+
+#[tokio::test]
+async fn a_check_answers_the_resolved_key_or_why_it_cannot_be_used() {
+    let moto = Moto::shared().await;
+    let arn = moto.master_key().await;
+    let kms = connect(&moto.alias(&arn).await).await;
+    assert_eq!(kms.check().await.unwrap().as_str(), arn);
+
+    let admin = moto.kms();
+    // Moto's administration wants ids.
+    let (_, id) = arn.split_once(":key/").unwrap();
+    admin.disable_key().key_id(id).send().await.unwrap();
+    let checked = kms.check().await;
+    assert!(matches!(checked, Err(KmsFault::Disabled(_))), "{checked:?}");
+    admin.enable_key().key_id(id).send().await.unwrap();
+    assert_eq!(kms.check().await.unwrap().as_str(), arn);
+
+    let deletion = admin.schedule_key_deletion().key_id(id);
+    deletion.pending_window_in_days(7).send().await.unwrap();
+    let checked = kms.check().await;
+    let pending = matches!(checked, Err(KmsFault::PendingDeletion(_)));
+    assert!(pending, "{checked:?}");
+}
+
+#[tokio::test]
+async fn a_key_that_signs_is_of_the_wrong_usage() {
+    let admin = Moto::shared().await.kms();
+    let made = admin.create_key().key_usage(KeyUsageType::SignVerify);
+    let made = made.key_spec(KeySpec::Rsa2048).send().await.unwrap();
+    let kms = connect(made.key_metadata().unwrap().arn().unwrap()).await;
+    let checked = kms.check().await;
+    let wrong_usage = matches!(checked, Err(KmsFault::WrongUsage(_)));
+    assert!(wrong_usage, "{checked:?}");
 }
 
 #[tokio::test]

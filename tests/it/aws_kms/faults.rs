@@ -46,10 +46,15 @@ fn kind(fault: &KmsFault) -> &'static str {
     match fault {
         KmsFault::NotConfigured(_) => "not configured",
         KmsFault::Denied(_) => "denied",
-        KmsFault::Unusable(_) => "unusable",
+        KmsFault::Disabled(_) => "disabled",
+        KmsFault::PendingDeletion(_) => "pending deletion",
+        KmsFault::Missing(_) => "missing",
+        KmsFault::WrongUsage(_) => "wrong usage",
+        KmsFault::NotReady(_) => "not ready",
         KmsFault::Throttled(_) => "throttled",
         KmsFault::Unreachable(_) => "unreachable",
         KmsFault::TimedOut => "timed out",
+        KmsFault::BreakerOpen => "breaker open",
         KmsFault::Overloaded => "overloaded",
         KmsFault::Tampered(_) => "tampered",
     }
@@ -61,10 +66,16 @@ async fn each_error_of_kms_is_sorted_by_who_must_act() {
         ("AccessDeniedException", 400, "denied", "denied"),
         ("UnrecognizedClientException", 400, "denied", "denied"),
         ("ExpiredTokenException", 400, "denied", "denied"),
-        ("DisabledException", 400, "unusable", "unusable"),
-        ("KMSInvalidStateException", 400, "unusable", "unusable"),
-        ("NotFoundException", 400, "unusable", "unusable"),
-        ("InvalidKeyUsageException", 400, "unusable", "unusable"),
+        ("DisabledException", 400, "disabled", "disabled"),
+        ("KMSInvalidStateException", 400, "not ready", "not ready"),
+        ("NotFoundException", 400, "missing", "missing"),
+        ("InvalidArnException", 400, "missing", "missing"),
+        (
+            "InvalidKeyUsageException",
+            400,
+            "wrong usage",
+            "wrong usage",
+        ),
         ("InvalidCiphertextException", 400, "unreachable", "tampered"),
         ("IncorrectKeyException", 400, "unreachable", "tampered"),
         ("LimitExceededException", 400, "throttled", "throttled"),
@@ -81,6 +92,49 @@ async fn each_error_of_kms_is_sorted_by_who_must_act() {
             "{code} when unwrapping"
         );
     }
+}
+
+#[tokio::test]
+async fn a_key_that_is_pending_deletion_is_told_from_other_wrong_states() {
+    let message = "arn:aws:kms:eu-west-1:111122223333:key/one is pending deletion.";
+    let body = json!({"__type": "KMSInvalidStateException", "message": message});
+    let kms = answering(400, body.to_string()).await;
+    let fault = kms.generate(&context("acme", "user")).await.unwrap_err();
+    assert_eq!(kind(&fault), "pending deletion");
+}
+
+/// What DescribeKey answers of a key that is fit for use, but for one member.
+fn described_with(member: &str, value: &str) -> String {
+    let mut key = json!({
+        "KeyId": "one", "Arn": ARN, "Enabled": true, "KeyState": "Enabled",
+        "KeyUsage": "ENCRYPT_DECRYPT", "KeySpec": "SYMMETRIC_DEFAULT",
+    });
+    key[member] = value.into();
+    json!({"KeyMetadata": key}).to_string()
+}
+
+#[tokio::test]
+async fn a_check_tells_in_which_way_a_key_is_unfit() {
+    for (member, value, expected) in [
+        ("KeyState", "Disabled", "disabled"),
+        ("KeyState", "PendingDeletion", "pending deletion"),
+        ("KeyState", "PendingReplicaDeletion", "pending deletion"),
+        ("KeyState", "PendingImport", "not ready"),
+        ("KeyState", "Unavailable", "not ready"),
+        ("KeyState", "Creating", "not ready"),
+        ("KeyUsage", "SIGN_VERIFY", "wrong usage"),
+        ("KeyUsage", "GENERATE_VERIFY_MAC", "wrong usage"),
+        ("KeySpec", "RSA_2048", "wrong usage"),
+    ] {
+        let kms = answering(200, described_with(member, value)).await;
+        assert_eq!(kind(&kms.check().await.unwrap_err()), expected, "{value}");
+    }
+    for (member, value) in [("KeyState", "Updating"), ("KeyState", "SomethingNew")] {
+        let kms = answering(200, described_with(member, value)).await;
+        assert_eq!(kms.check().await.unwrap().as_str(), ARN, "{value}");
+    }
+    let kms = answering(200, "{}".to_owned()).await;
+    assert_eq!(kind(&kms.check().await.unwrap_err()), "unreachable");
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use std::{
         Mutex,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -26,23 +27,70 @@ use tokio::sync::watch;
 pub(crate) enum Trouble {
     NotConfigured,
     Denied,
-    Unusable,
+    /// Every key is in this state.
+    Keys(KeyState),
     Throttled,
     Unreachable,
     TimedOut,
     Tampered,
+    /// It answers this late.
+    Slow(Duration),
     /// It answers nothing until the trouble is over.
     Hangs,
     /// It has a bug.
     Panics,
 }
 
+/// What a master key can be, as AWS calls it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum KeyState {
+    Enabled,
+    Disabled,
+    PendingDeletion,
+    /// It was deleted, or never there.
+    Missing,
+    /// It is there but signs, say.
+    WrongUsage,
+    PendingImport,
+}
+
+struct MasterKey {
+    bytes: [u8; 32],
+    state: KeyState,
+}
+
+impl KeyState {
+    /// All in which an operator must act before the key can be used.
+    pub(crate) const UNFIT: [Self; 4] = [
+        Self::Disabled,
+        Self::PendingDeletion,
+        Self::Missing,
+        Self::WrongUsage,
+    ];
+
+    fn permits_use(self) -> Result<(), KmsFault> {
+        let cause = format!("the key is {self:?}").into();
+        Err(match self {
+            Self::Enabled => return Ok(()),
+            Self::Disabled => KmsFault::Disabled(cause),
+            Self::PendingDeletion => KmsFault::PendingDeletion(cause),
+            Self::Missing => KmsFault::Missing(cause),
+            Self::WrongUsage => KmsFault::WrongUsage(cause),
+            Self::PendingImport => KmsFault::NotReady(cause),
+        })
+    }
+}
+
 impl Trouble {
     /// All that make the vault unavailable.
-    pub(crate) const UNAVAILABLE: [Self; 7] = [
+    pub(crate) const UNAVAILABLE: [Self; 11] = [
         Self::NotConfigured,
         Self::Denied,
-        Self::Unusable,
+        Self::Keys(KeyState::Disabled),
+        Self::Keys(KeyState::PendingDeletion),
+        Self::Keys(KeyState::Missing),
+        Self::Keys(KeyState::WrongUsage),
+        Self::Keys(KeyState::PendingImport),
         Self::Throttled,
         Self::Unreachable,
         Self::TimedOut,
@@ -51,9 +99,10 @@ impl Trouble {
 }
 
 pub(crate) struct FakeKms {
-    keys: Mutex<BTreeMap<String, [u8; 32]>>,
+    keys: Mutex<BTreeMap<String, MasterKey>>,
     primary: Mutex<String>,
     trouble: watch::Sender<Option<Trouble>>,
+    calls: AtomicUsize,
     generated: AtomicUsize,
     unwrapped: AtomicUsize,
     hanging: AtomicUsize,
@@ -65,6 +114,7 @@ impl FakeKms {
             keys: Mutex::default(),
             primary: Mutex::default(),
             trouble: watch::Sender::new(None),
+            calls: AtomicUsize::new(0),
             generated: AtomicUsize::new(0),
             unwrapped: AtomicUsize::new(0),
             hanging: AtomicUsize::new(0),
@@ -75,15 +125,27 @@ impl FakeKms {
 
     /// Makes a master key, the primary from now on.
     pub(crate) fn add_primary(&self, id: &str) {
-        let mut key = [0; 32];
-        aws_lc_rs::rand::fill(&mut key).unwrap();
+        let (mut bytes, state) = ([0; 32], KeyState::Enabled);
+        aws_lc_rs::rand::fill(&mut bytes).unwrap();
+        let key = MasterKey { bytes, state };
         self.keys.lock().unwrap().insert(id.to_owned(), key);
         id.clone_into(&mut self.primary.lock().unwrap());
+    }
+
+    /// Puts one master key into a state.
+    pub(crate) fn set_key_state(&self, id: &str, state: KeyState) {
+        let mut keys = self.keys.lock().unwrap();
+        keys.get_mut(id).expect("the key was added").state = state;
     }
 
     /// Gets into trouble, or out of it.
     pub(crate) fn set_trouble(&self, trouble: Option<Trouble>) {
         self.trouble.send_replace(trouble);
+    }
+
+    /// How many calls arrived, of whatever kind.
+    pub(crate) fn calls(&self) -> usize {
+        self.calls.load(Ordering::SeqCst)
     }
 
     /// How many data keys were asked for.
@@ -102,6 +164,7 @@ impl FakeKms {
     }
 
     async fn trouble(&self) -> Result<(), KmsFault> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
         let mut trouble = self.trouble.subscribe();
         let now = *trouble.borrow_and_update();
         let cause = || "the test said so".into();
@@ -113,10 +176,15 @@ impl FakeKms {
                 over.await.expect("the sender lives as long as we");
                 return Ok(());
             }
+            Some(Trouble::Slow(latency)) => {
+                let _counted = Counted::one_more(&self.hanging);
+                tokio::time::sleep(latency).await;
+                return Ok(());
+            }
+            Some(Trouble::Keys(state)) => return state.permits_use(),
             Some(Trouble::Panics) => panic!("the test said so"),
             Some(Trouble::NotConfigured) => KmsFault::NotConfigured(MasterKeyId::new("other")),
             Some(Trouble::Denied) => KmsFault::Denied(cause()),
-            Some(Trouble::Unusable) => KmsFault::Unusable(cause()),
             Some(Trouble::Throttled) => KmsFault::Throttled(cause()),
             Some(Trouble::Unreachable) => KmsFault::Unreachable(cause()),
             Some(Trouble::TimedOut) => KmsFault::TimedOut,
@@ -124,29 +192,30 @@ impl FakeKms {
         })
     }
 
-    fn cipher(&self, id: &str) -> Option<RandomizedNonceKey> {
+    /// The cipher of a key, if there is one and its state permits its use.
+    fn cipher(&self, id: &str) -> Result<RandomizedNonceKey, KmsFault> {
         let keys = self.keys.lock().unwrap();
-        let key = keys.get(id)?;
-        Some(RandomizedNonceKey::new(&AES_256_GCM, key).expect("32 bytes"))
+        let not_configured = || KmsFault::NotConfigured(MasterKeyId::new(id));
+        let key = keys.get(id).ok_or_else(not_configured)?;
+        key.state.permits_use()?;
+        Ok(RandomizedNonceKey::new(&AES_256_GCM, &key.bytes).expect("32 bytes"))
     }
 
-    fn encrypt(&self, key: &DataKey, context: &KmsContext) -> WrappedKey {
+    fn encrypt(&self, key: &DataKey, context: &KmsContext) -> Result<WrappedKey, KmsFault> {
         let primary = self.primary.lock().unwrap().clone();
-        let cipher = self.cipher(&primary).expect("the primary exists");
+        let cipher = self.cipher(&primary)?;
         let mut body = key.expose().to_vec();
         let nonce = cipher
             .seal_in_place_append_tag(Aad::from(context.to_bytes()), &mut body)
             .unwrap();
-        WrappedKey {
+        Ok(WrappedKey {
             master_key: MasterKeyId::new(&primary),
             bytes: versioned(&[nonce.as_ref().as_slice(), &body].concat()),
-        }
+        })
     }
 
     fn decrypt(&self, key: &WrappedKey, context: &KmsContext) -> Result<DataKey, KmsFault> {
-        let cipher = self
-            .cipher(key.master_key.as_str())
-            .ok_or_else(|| KmsFault::NotConfigured(key.master_key.clone()))?;
+        let cipher = self.cipher(key.master_key.as_str())?;
         let tampered = || KmsFault::Tampered("it does not open".into());
         let body = unversioned(&key.bytes).ok_or_else(tampered)?;
         let (nonce, body) = body.split_at_checked(NONCE_BYTES).ok_or_else(tampered)?;
@@ -166,13 +235,13 @@ impl Kms for FakeKms {
         self.generated.fetch_add(1, Ordering::SeqCst);
         self.trouble().await?;
         let key = DataKey::make();
-        let wrapped = self.encrypt(&key, context);
+        let wrapped = self.encrypt(&key, context)?;
         Ok(FreshDataKey::new(key, wrapped))
     }
 
     async fn wrap(&self, key: &DataKey, context: &KmsContext) -> Result<WrappedKey, KmsFault> {
         self.trouble().await?;
-        Ok(self.encrypt(key, context))
+        self.encrypt(key, context)
     }
 
     async fn unwrap(&self, key: &WrappedKey, context: &KmsContext) -> Result<DataKey, KmsFault> {
@@ -183,11 +252,15 @@ impl Kms for FakeKms {
 
     async fn rewrap(&self, key: &WrappedKey, context: &KmsContext) -> Result<WrappedKey, KmsFault> {
         self.trouble().await?;
-        Ok(self.encrypt(&self.decrypt(key, context)?, context))
+        self.encrypt(&self.decrypt(key, context)?, context)
     }
 
     async fn holds(&self, id: &MasterKeyId) -> Result<bool, KmsFault> {
         Ok(self.keys.lock().unwrap().contains_key(id.as_str()))
+    }
+
+    fn holds_unasked(&self, id: &MasterKeyId) -> Option<bool> {
+        Some(self.keys.lock().unwrap().contains_key(id.as_str()))
     }
 
     fn rewraps_from(&self, id: &MasterKeyId) -> bool {
@@ -196,7 +269,9 @@ impl Kms for FakeKms {
 
     async fn check(&self) -> Result<MasterKeyId, KmsFault> {
         self.trouble().await?;
-        Ok(MasterKeyId::new(&self.primary.lock().unwrap()))
+        let primary = self.primary.lock().unwrap().clone();
+        self.cipher(&primary)?;
+        Ok(MasterKeyId::new(&primary))
     }
 }
 
