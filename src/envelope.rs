@@ -1,6 +1,7 @@
 //! Envelope encryption: credentials at rest, each under a data key of its own that a master key wraps.
 
 pub mod aws_kms;
+pub mod breaker;
 pub mod cache;
 pub mod context;
 pub mod data_key;
