@@ -1,5 +1,8 @@
 //! Puts the rooms together, starts them, stops them.
 
+mod master_keys;
+mod readiness;
+
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::Router;
@@ -16,14 +19,11 @@ use crate::{
         key_source::{FileKeySource, HttpKeySource, KeySource},
     },
     clock::{Clock, SystemClock},
-    config::{Config, ConfigFaults, KeyLocation, MasterKey},
+    config::{Config, ConfigFaults, KeyLocation},
     envelope::{
         Envelope,
-        aws_kms::AwsKms,
         cache::{DataKeyCache, TimeToLive},
         kms::Kms,
-        local_keyring::LocalKeyring,
-        master_keys::MasterKeys,
     },
     gateway, grpc, listener,
     listener::Door,
@@ -35,12 +35,11 @@ use crate::{
     },
     vault::Vault,
 };
+use readiness::Check;
 
 /// The key set is fetched anew this often, and this soon after a failure.
 const KEYS_REFRESH: Duration = Duration::from_mins(5);
 const KEYS_RETRY: Duration = Duration::from_secs(15);
-/// How often an unreachable database is tried again before the first success.
-const DATABASE_RETRY: Duration = Duration::from_secs(2);
 /// How often data keys whose time is over are wiped.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(15);
 /// How long requests that are under way may take after the listeners have closed.
@@ -125,8 +124,9 @@ pub async fn stop_or_signal(running: Running, drain_delay: Duration, signals: &m
 
 /// Starts a server.
 ///
-/// A database that cannot be reached yet is no reason not to: health says `NOT_SERVING` and calls
-/// answer unavailable until it can. One with the wrong schema is.
+/// A database or a KMS that cannot be reached yet is no reason not to: health says `NOT_SERVING` and
+/// calls answer unavailable until it can. A database with the wrong schema is, and so is a master key
+/// that is missing, disabled, pending deletion or of the wrong usage.
 ///
 /// # Errors
 ///
@@ -136,25 +136,21 @@ pub async fn start(config: &Config, outside: Outside) -> Result<Running, StartFa
     if config.migrate {
         schema::migrate(&config.database.migrate_url).await?;
     }
-    let reachable = match schema::check_once(&config.database.url).await {
-        Ok(()) => true,
-        Err(SchemaFault::Unavailable(cause)) => {
-            tracing::warn!(%cause, "the database cannot be reached yet");
-            false
-        }
-        Err(refused) => return Err(refused.into()),
-    };
+    let clock = outside.clock;
+    let holders = master_keys::holders(config, outside.kms, &clock).await?;
+    let mut checks = vec![Check::Database(Box::new(config.database.url.clone()))];
+    checks.extend(
+        holders
+            .iter()
+            .map(|holder| Check::MasterKey(holder.clone(), config.kms_timeout)),
+    );
+    let unready = readiness::first(checks).await?;
     let store = Store::open(&config.database.url, config.database.pool_size)
         .map_err(|fault| ConfigFaults::one("DATABASE_URL", fault))?;
-    let kms = match outside.kms {
-        Some(kms) => kms,
-        None => master_keys(config).await?,
-    };
     let key_source = match outside.key_source {
         Some(source) => source,
         None => key_source(&config.keys)?,
     };
-    let clock = outside.clock;
     let keys = VerificationKeys::new(key_source, Arc::clone(&clock), config.jwks_max_stale);
     let keys = Arc::new(keys);
     let verifier = GrantVerifier::new(
@@ -168,6 +164,7 @@ pub async fn start(config: &Config, outside: Outside) -> Result<Running, StartFa
         config.data_key_cache.entries,
         Arc::clone(&clock),
     );
+    let kms = master_keys::together(&holders);
     let envelope = Arc::new(Envelope::new(kms, config.kms_timeout, cache));
     spawn_until_closing(&shutdown, tend_data_keys(Arc::clone(&envelope)));
     let vault = Arc::new(Vault::new(store.clone(), envelope, verifier, clock));
@@ -187,15 +184,11 @@ pub async fn start(config: &Config, outside: Outside) -> Result<Running, StartFa
         shutdown.clone(),
     ));
 
-    health.set_serving(reachable).await;
-    if !reachable {
-        let database = config.database.url.clone();
-        let (health, closing) = (health.clone(), shutdown.closing.clone());
+    health.set_serving(unready.is_empty()).await;
+    if !unready.is_empty() {
+        let health = health.clone();
         spawn_until_closing(&shutdown, async move {
-            while schema::check_once(&database).await.is_err() {
-                let _ = timeout(DATABASE_RETRY, closing.cancelled()).await;
-            }
-            tracing::info!("the database can be reached");
+            readiness::all(unready).await;
             health.set_serving(true).await;
         });
     }
@@ -296,33 +289,6 @@ fn grpc_door(service: tonic::service::Routes) -> Door<tonic::service::Routes, to
         verb_of: |_, path| grpc::verb_of(path),
         timed_out: grpc::timed_out,
         panicked: grpc::panicked,
-    }
-}
-
-async fn master_keys(config: &Config) -> Result<Arc<dyn Kms>, ConfigFaults> {
-    let primary = holder("GRANTEX_VAULT_MASTER_KEY", &config.master_key, config).await?;
-    let mut others = Vec::new();
-    for key in &config.old_master_keys {
-        others.push(holder("GRANTEX_VAULT_OLD_MASTER_KEYS", key, config).await?);
-    }
-    Ok(Arc::new(MasterKeys::new(primary, others)))
-}
-
-async fn holder(
-    name: &str,
-    key: &MasterKey,
-    config: &Config,
-) -> Result<Arc<dyn Kms>, ConfigFaults> {
-    match key {
-        MasterKey::AwsKms(key) => {
-            let kms = AwsKms::connect(key, config.kms_timeout).await;
-            let unknown = "is of AWS KMS, but no region is known: set AWS_REGION or give an ARN";
-            kms.map(|kms| Arc::new(kms) as _)
-                .ok_or_else(|| ConfigFaults::one(name, unknown))
-        }
-        MasterKey::Local(path) => LocalKeyring::load(path)
-            .map(|keyring| Arc::new(keyring) as _)
-            .map_err(|fault| ConfigFaults::one(name, format_args!("cannot be used: {fault}"))),
     }
 }
 

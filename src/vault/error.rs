@@ -232,7 +232,8 @@ impl Unavailable {
 }
 
 /// An error and what caused it, for the log.
-fn chain(error: &(dyn Error + 'static)) -> String {
+#[must_use]
+pub fn chain(error: &(dyn Error + 'static)) -> String {
     let causes = std::iter::successors(Some(error), |error| (*error).source());
     causes
         .map(ToString::to_string)

@@ -21,6 +21,7 @@ mod grpc_contract;
 mod grpc_input;
 mod grpc_services;
 mod issuer_keys;
+mod kms_outage;
 mod long_list;
 mod memory;
 mod outages;
