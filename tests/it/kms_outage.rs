@@ -196,7 +196,7 @@ async fn callers_who_hang_up_are_no_outage() {
 }
 
 #[tokio::test]
-async fn a_probe_that_panics_or_is_given_up_is_not_the_last() {
+async fn a_probe_that_panics_is_not_the_last() {
     let (server, tenant) = start("20s").await;
     break_down(&server, &tenant, Trouble::Unreachable).await;
     server.clock.advance(LONGEST_COOL_OFF);

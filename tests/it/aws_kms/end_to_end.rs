@@ -83,3 +83,30 @@ async fn the_binary_stores_and_exchanges_with_its_master_key_in_kms() {
     let said = [vault.output(), vault.log()].concat();
     assert!(!said.contains("canary"), "{said}");
 }
+
+#[tokio::test]
+async fn the_binary_refuses_a_missing_key_and_names_it_with_its_setting() {
+    let moto = Moto::shared().await;
+    let good = format!("aws-kms:{}", moto.master_key().await);
+    let missing = format!("aws-kms:alias/{}", uuid::Uuid::new_v4());
+    for (primary, old, named) in [
+        (&missing, "", "GRANTEX_VAULT_MASTER_KEY"),
+        (&good, &*missing, "GRANTEX_VAULT_OLD_MASTER_KEYS"),
+    ] {
+        let output = Command::new(BINARY)
+            .arg("serve")
+            .env_clear()
+            .envs(moto.environment())
+            // Nobody is there, which alone would not end it.
+            .env("DATABASE_URL", "postgres://vault@127.0.0.1:1/vault?sslmode=disable")
+            .env("GRANTEX_VAULT_MASTER_KEY", primary)
+            .env("GRANTEX_VAULT_OLD_MASTER_KEYS", old)
+            .env("GRANTEX_VAULT_ISSUER", ISSUER)
+            .output();
+        let output = output.expect("the binary runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        let complaint = format!("{named} names {missing}, which cannot be used: there is no such");
+        assert!(said.contains(&complaint), "{said}");
+    }
+}
