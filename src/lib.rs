@@ -13,6 +13,7 @@ pub mod grpc;
 pub mod listener;
 pub mod memory;
 pub mod model;
+pub mod rotation;
 pub mod shutdown;
 pub mod store;
 pub mod telemetry;

@@ -6,6 +6,8 @@ mod columns;
 pub mod credentials;
 pub mod database_url;
 pub mod developers;
+pub mod master_keys;
+pub mod rotation;
 pub mod schema;
 mod tls;
 
@@ -30,6 +32,8 @@ const WAIT_TIMEOUT: Duration = Duration::from_secs(2);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long one statement may take before its caller is told that the database is unavailable.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a statement of an operator may take that reads a whole table.
+const SCAN_TIMEOUT: Duration = Duration::from_mins(10);
 /// How many requests may wait for a connection before the next one is refused at once.
 const MAX_WAITING: usize = 1024;
 
@@ -196,9 +200,25 @@ async fn deadline<T>(
     stalled: &AtomicBool,
     work: impl Future<Output = Query<T>>,
 ) -> Result<T, StoreFault> {
-    let Ok(answer) = tokio::time::timeout(STATEMENT_TIMEOUT, work).await else {
+    within(STATEMENT_TIMEOUT, stalled, work).await
+}
+
+async fn within<T>(
+    limit: Duration,
+    stalled: &AtomicBool,
+    work: impl Future<Output = Query<T>>,
+) -> Result<T, StoreFault> {
+    let Ok(answer) = tokio::time::timeout(limit, work).await else {
         stalled.store(true, Ordering::Relaxed);
         return Err(StoreFault::Overloaded);
     };
     answer.map_err(|error| StoreFault::Unavailable(error.into()))
+}
+
+/// The same for a statement of an operator that reads a whole table: it may take its time.
+async fn patiently<T>(
+    stalled: &AtomicBool,
+    work: impl Future<Output = Query<T>>,
+) -> Result<T, StoreFault> {
+    within(SCAN_TIMEOUT, stalled, work).await
 }

@@ -28,6 +28,15 @@ impl MasterKeys {
         Self { primary, others }
     }
 
+    /// The identity of the primary, which may be asked for.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be used.
+    pub async fn primary(&self) -> Result<MasterKeyId, KmsFault> {
+        self.primary.check().await
+    }
+
     /// Who holds a recorded key. That is settled before any call is made with it: whoever can write
     /// the table must not choose a key.
     async fn holder(&self, id: &MasterKeyId) -> Result<&dyn Kms, KmsFault> {

@@ -9,7 +9,7 @@ use std::{
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// What each room may import of ours; who is not named may import anything.
-const ROOMS: [(&str, &[&str]); 14] = [
+const ROOMS: [(&str, &[&str]); 15] = [
     ("model", &[]),
     ("clock", &["model"]),
     ("shutdown", &[]),
@@ -23,6 +23,7 @@ const ROOMS: [(&str, &[&str]); 14] = [
         "vault",
         &["model", "clock", "auth", "envelope", "store", "audit"],
     ),
+    ("rotation", &["model", "clock", "envelope", "store"]),
     ("grpc", &["model", "clock", "vault"]),
     ("gateway", &["model", "clock", "vault"]),
     ("listener", &["model", "shutdown"]),

@@ -1,0 +1,60 @@
+//! Rewrap: every data key under the primary. The credential itself is neither read nor opened.
+
+use super::{KEYS_PAGE, Rotation, RotationFault, Trouble, Watch, place_of};
+use crate::{
+    envelope::kms::Kms,
+    model::sealed::MasterKeyId,
+    store::rotation::{DataKeyRow, Replaced, RowKey, Scanned},
+};
+
+impl Rotation {
+    /// Wraps every data key that another master key wraps by the primary.
+    ///
+    /// A credential that is stored meanwhile is not overwritten. Under which key that happens is the
+    /// business of the server that stores it, so look at what remains.
+    ///
+    /// # Errors
+    ///
+    /// When database or master key cannot be used; the primary is retired.
+    pub async fn rewrap(&self, watch: &Watch<'_>) -> Result<(), RotationFault> {
+        let primary = self.usable_primary().await?;
+        let mut position = RowKey::default();
+        loop {
+            let page = self.store.data_keys(&position, KEYS_PAGE).await?;
+            let Some(last) = page.last() else {
+                return Ok(());
+            };
+            position = last.key.clone();
+            let work = async |row: &Scanned<_>, content: &_| {
+                self.rewrap_one(&primary, &row.key, content, watch).await
+            };
+            self.each(page, watch, work).await?;
+        }
+    }
+
+    async fn rewrap_one(
+        &self,
+        primary: &MasterKeyId,
+        key: &RowKey,
+        row: &DataKeyRow,
+        watch: &Watch<'_>,
+    ) -> Result<(), Trouble> {
+        if row.data_key.master_key == *primary {
+            return Ok(());
+        }
+        self.pace.turn().await;
+        let context = place_of(&row.labels).kms_context();
+        let rewrapped = self
+            .call(async || self.keys.rewrap(&row.data_key, &context).await)
+            .await?;
+        let replaced = self
+            .store
+            .replace_data_key(key, &row.data_key, &rewrapped)
+            .await?;
+        match replaced {
+            Replaced::Done => watch.done(),
+            Replaced::Overtaken => watch.overtaken(),
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,216 @@
+//! `vault.master_keys`: which master keys nothing may be stored under any more. Operator verbs only,
+//! but for the look that every store takes at it (`Transaction::write_credential`).
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+use tokio_postgres::types::ToSql;
+
+use super::{Store, StoreFault, Transaction, columns::Columns, patiently};
+use crate::model::sealed::MasterKeyId;
+
+/// How often it is looked whether older writers have ended, and how long they may take.
+const WRITERS_POLL: Duration = Duration::from_millis(20);
+const WRITERS_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// How much a master key is used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MasterKeyUse {
+    /// Which.
+    pub id: MasterKeyId,
+    /// How many credentials' data keys it wraps.
+    pub credentials: i64,
+    /// Whether nothing may be stored under it any more.
+    pub retired: bool,
+}
+
+/// What became of a key that was to be retired.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retired {
+    /// No credential needs it, and none ever will.
+    Done,
+    /// Credentials need it; it is as it was.
+    Needed,
+}
+
+impl Store {
+    /// Every master key that wraps something or was retired, by its name.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn master_key_uses(&self) -> Result<Vec<MasterKeyUse>, StoreFault> {
+        // Store::master_key_uses
+        const SQL: &str = "
+            select id, coalesce(credentials, 0) as credentials,
+                coalesce(state = 'retired', false) as retired
+            from vault.master_keys
+            full join (
+                select master_key as id, count(*) as credentials
+                from vault.credentials group by master_key) used using (id)
+            order by id";
+        let connection = self.connection().await?;
+        let work = connection.client().query(SQL, &[]);
+        let rows = patiently(&connection.stalled, work).await?;
+        let read = |row| {
+            let columns = Columns {
+                table: "master_keys",
+                row,
+            };
+            Ok(MasterKeyUse {
+                id: MasterKeyId::new(columns.get("id")?),
+                credentials: columns.get("credentials")?,
+                retired: columns.get("retired")?,
+            })
+        };
+        rows.iter().map(read).collect()
+    }
+
+    /// Whether a master key is retired.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn master_key_is_retired(&self, id: &MasterKeyId) -> Result<bool, StoreFault> {
+        // Store::master_key_is_retired
+        const SQL: &str = "select from vault.master_keys where id = $1 and state = 'retired'";
+        let connection = self.connection().await?;
+        let parameters = [&id.as_str() as _];
+        let work = connection.client().query_opt(SQL, &parameters);
+        connection.deadline(work).await.map(|row| row.is_some())
+    }
+
+    /// Retires a master key unless a credential needs it: from then on nothing is stored under it.
+    ///
+    /// No store slips through. A statement of Postgres locks its tables before it takes the snapshot
+    /// that it reads with, at least in the isolation level READ COMMITTED, which our transactions ask
+    /// for. So there are two kinds of stores under this key. Those that read after the mark was
+    /// committed see it and are refused. Those that read before hold their lock on the credentials
+    /// already when the mark is committed, and until their transaction ends: they are waited for, and
+    /// then their rows are seen. Nobody is locked out meanwhile, as a lock on the table would do for
+    /// as long as it takes to read all of it.
+    ///
+    /// When a credential needs the key after all the mark is taken back. A kill in between leaves it,
+    /// which is safe: what is there can be read, and stores under the key stay refused.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer, or transactions that write credentials do not end.
+    pub async fn retire_master_key(&self, id: &MasterKeyId) -> Result<Retired, StoreFault> {
+        let mut connection = self.connection().await?;
+        // Refused without a mark: stores under a key that is in use go on.
+        if connection.transaction().await?.is_needed(id).await? {
+            return Ok(Retired::Needed);
+        }
+        loop {
+            let transaction = connection.transaction().await?;
+            let was = transaction.mark_retired(id).await?;
+            transaction.commit().await?;
+            let transaction = connection.transaction().await?;
+            // Somebody else who retires it too may have taken the mark back.
+            if !transaction.lock_mark(id).await? {
+                continue;
+            }
+            let answer = match transaction.writers_have_ended().await {
+                Ok(()) => transaction.is_needed(id).await,
+                Err(fault) => Err(fault),
+            };
+            if !matches!(answer, Ok(false)) {
+                transaction.take_mark_back(id, was).await?;
+            }
+            transaction.commit().await?;
+            return answer.map(|needed| {
+                if needed {
+                    Retired::Needed
+                } else {
+                    Retired::Done
+                }
+            });
+        }
+    }
+}
+
+/// What stood there before a key was marked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Before {
+    Nothing,
+    Active,
+    Retired,
+}
+
+impl Transaction<'_> {
+    async fn is_needed(&self, id: &MasterKeyId) -> Result<bool, StoreFault> {
+        // Transaction::is_needed
+        const SQL: &str = "select exists (select from vault.credentials where master_key = $1)";
+        let parameters = [&id.as_str() as _];
+        let work = self.inner.query_one(SQL, &parameters);
+        patiently(self.stalled, work).await.map(|row| row.get(0))
+    }
+
+    async fn mark_retired(&self, id: &MasterKeyId) -> Result<Before, StoreFault> {
+        // Transaction::mark_retired
+        // xmax is 0 only on a row that this statement inserted.
+        const SQL: &str = "
+            insert into vault.master_keys as m (id, state) values ($1, 'retired')
+            on conflict (id) do update set state = 'retired'
+            returning xmax = 0, (select o.state = 'active' from vault.master_keys o where o.id = $1)";
+        let parameters = [&id.as_str() as _];
+        let row = self
+            .deadline(self.inner.query_one(SQL, &parameters))
+            .await?;
+        Ok(match (row.get(0), row.get::<_, Option<bool>>(1)) {
+            (true, _) => Before::Nothing,
+            (false, Some(true)) => Before::Active,
+            (false, _) => Before::Retired,
+        })
+    }
+
+    async fn lock_mark(&self, id: &MasterKeyId) -> Result<bool, StoreFault> {
+        // Transaction::lock_mark
+        const SQL: &str =
+            "select from vault.master_keys where id = $1 and state = 'retired' for update";
+        let parameters = [&id.as_str() as _];
+        let work = self.inner.query_opt(SQL, &parameters);
+        patiently(self.stalled, work).await.map(|row| row.is_some())
+    }
+
+    async fn take_mark_back(&self, id: &MasterKeyId, was: Before) -> Result<(), StoreFault> {
+        // Transaction::take_mark_back
+        const DELETE: &str = "delete from vault.master_keys where id = $1";
+        // Transaction::take_mark_back
+        const UPDATE: &str = "update vault.master_keys set state = 'active' where id = $1";
+        let sql = match was {
+            Before::Nothing => DELETE,
+            Before::Active => UPDATE,
+            Before::Retired => return Ok(()),
+        };
+        let parameters = [&id.as_str() as _];
+        let work = self.inner.execute(sql, &parameters);
+        self.deadline(work).await.map(|_| ())
+    }
+
+    /// Waits until every transaction has ended that writes credentials now.
+    async fn writers_have_ended(&self) -> Result<(), StoreFault> {
+        // Transaction::writers_have_ended
+        const SQL: &str = "
+            select distinct virtualtransaction from pg_locks
+            where locktype = 'relation' and mode = 'RowExclusiveLock' and granted
+              and database = (select oid from pg_database where datname = current_database())
+              and relation = 'vault.credentials'::regclass
+              and ($1::text[] is null or virtualtransaction = any ($1))";
+        let mut writers: Option<Vec<String>> = None;
+        let end = Instant::now() + WRITERS_TIMEOUT;
+        loop {
+            let parameters: [&(dyn ToSql + Sync); 1] = [&writers];
+            let rows = self.deadline(self.inner.query(SQL, &parameters)).await?;
+            if rows.is_empty() {
+                return Ok(());
+            }
+            if Instant::now() > end {
+                return Err(StoreFault::Overloaded);
+            }
+            writers = Some(rows.iter().map(|row| row.get(0)).collect());
+            sleep(WRITERS_POLL).await;
+        }
+    }
+}
