@@ -1,6 +1,6 @@
 //! Puts the rooms together, starts them, stops them.
 
-mod master_keys;
+pub(crate) mod master_keys;
 mod readiness;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -137,7 +137,11 @@ pub async fn start(config: &Config, outside: Outside) -> Result<Running, StartFa
         schema::migrate(&config.database.migrate_url).await?;
     }
     let clock = outside.clock;
-    let holders = master_keys::holders(config, outside.kms, &clock).await?;
+    let settings = config.master_keys();
+    let holders = match outside.kms {
+        Some(kms) => master_keys::from_outside(kms, &settings, &clock),
+        None => master_keys::holders(&settings, &clock).await?,
+    };
     let mut checks = vec![Check::Database(Box::new(config.database.url.clone()))];
     checks.extend(
         holders

@@ -10,6 +10,8 @@ mod api_key;
 mod developer;
 mod grant;
 mod keyring;
+mod master_key;
+mod progress;
 mod settings_args;
 mod target;
 
@@ -69,10 +71,15 @@ enum Command {
         #[command(subcommand)]
         command: api_key::Command,
     },
-    /// Make and extend local keyring files (GRANTEX_VAULT_MASTER_KEY=local:<file>).
+    /// Make and change local keyring files (GRANTEX_VAULT_MASTER_KEY=local:<file>).
     Keyring {
         #[command(subcommand)]
         command: keyring::Command,
+    },
+    /// Move credentials to another master key, and check that they open.
+    MasterKey {
+        #[command(subcommand)]
+        command: master_key::Command,
     },
     /// Sign grant tokens with a development issuer.
     Grant {
@@ -161,7 +168,8 @@ async fn act(command: Command) -> Outcome {
         Command::Migrate { target } => migrate(&target).await,
         Command::Developer { command } => developer::run(command).await,
         Command::ApiKey { command } => api_key::run(command).await,
-        Command::Keyring { command } => keyring::run(command),
+        Command::Keyring { command } => keyring::run(command).await,
+        Command::MasterKey { command } => master_key::run(command).await,
         Command::Grant { command } => grant::run(command),
     }
 }

@@ -59,6 +59,17 @@ pub enum MasterKey {
     Local(PathBuf),
 }
 
+/// Who holds the master keys, and how long a call to one may take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MasterKeySettings {
+    /// The key that wraps.
+    pub primary: MasterKey,
+    /// Every other key that may be read.
+    pub others: Vec<MasterKey>,
+    /// The time.
+    pub kms_timeout: Duration,
+}
+
 /// How data keys are kept in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DataKeyCache {
@@ -148,6 +159,38 @@ impl Config {
                 audience: audience?,
                 jwks_max_stale: jwks_max_stale?,
                 drain_delay: drain_delay?,
+            })
+        };
+        values.finish(read())
+    }
+
+    /// Who holds the master keys.
+    #[must_use]
+    pub fn master_keys(&self) -> MasterKeySettings {
+        MasterKeySettings {
+            primary: self.master_key.clone(),
+            others: self.old_master_keys.clone(),
+            kms_timeout: self.kms_timeout,
+        }
+    }
+}
+
+impl MasterKeySettings {
+    /// Reads who holds the master keys: all that rotating them needs beside the database.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with it.
+    pub fn read(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigFaults> {
+        let mut values = Values::new(lookup);
+        let primary = values.master_key();
+        let others = values.old_master_keys();
+        let kms_timeout = values.timeout("GRANTEX_VAULT_KMS_TIMEOUT");
+        let read = || {
+            Some(Self {
+                primary: primary?,
+                others: others?,
+                kms_timeout: kms_timeout?,
             })
         };
         values.finish(read())

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     clock::Clock,
-    config::{Config, ConfigFaults, MasterKey},
+    config::{ConfigFaults, MasterKey, MasterKeySettings},
     envelope::{
         aws_kms::AwsKms, breaker::GuardedKms, kms::Kms, local_keyring::LocalKeyring,
         master_keys::MasterKeys,
@@ -16,36 +16,48 @@ const OLD: &str = "GRANTEX_VAULT_OLD_MASTER_KEYS";
 
 /// The holder of one configured key.
 #[derive(Clone)]
-pub(super) struct Holder {
+pub(crate) struct Holder {
     /// The setting that names the key.
-    pub(super) setting: &'static str,
+    pub(crate) setting: &'static str,
     /// The key, as the setting names it.
-    pub(super) key: String,
-    pub(super) kms: Arc<dyn Kms>,
+    pub(crate) key: String,
+    pub(crate) kms: Arc<dyn Kms>,
 }
 
-/// The holders of a configuration's keys, the primary first. Those that are elsewhere are guarded by
-/// a breaker. `outside` takes the place of all, and is elsewhere.
-pub(super) async fn holders(
-    config: &Config,
-    outside: Option<Arc<dyn Kms>>,
+/// The holders of the configured keys, the primary first. Those that are elsewhere are guarded by a
+/// breaker. No call is made yet.
+///
+/// # Errors
+///
+/// When a keyring cannot be used, or no region is known for a key of AWS.
+pub(crate) async fn holders(
+    settings: &MasterKeySettings,
     clock: &Arc<dyn Clock>,
 ) -> Result<Vec<Holder>, ConfigFaults> {
-    if let Some(kms) = outside {
-        let key = name_of(&config.master_key);
-        let kms = guarded(kms, &key, config, clock);
-        let setting = PRIMARY;
-        return Ok(vec![Holder { setting, key, kms }]);
-    }
-    let mut holders = vec![holder(PRIMARY, &config.master_key, config, clock).await?];
-    for key in &config.old_master_keys {
-        holders.push(holder(OLD, key, config, clock).await?);
+    let mut holders = vec![holder(PRIMARY, &settings.primary, settings, clock).await?];
+    for key in &settings.others {
+        holders.push(holder(OLD, key, settings, clock).await?);
     }
     Ok(holders)
 }
 
+/// A holder that comes from outside takes the place of all, and is elsewhere.
+pub(crate) fn from_outside(
+    kms: Arc<dyn Kms>,
+    settings: &MasterKeySettings,
+    clock: &Arc<dyn Clock>,
+) -> Vec<Holder> {
+    let key = name_of(&settings.primary);
+    let kms = guarded(kms, &key, settings, clock);
+    vec![Holder {
+        setting: PRIMARY,
+        key,
+        kms,
+    }]
+}
+
 /// All holders as one, which wraps with the first.
-pub(super) fn together(holders: &[Holder]) -> Arc<dyn Kms> {
+pub(crate) fn together(holders: &[Holder]) -> Arc<MasterKeys> {
     let mut all = holders.iter().map(|holder| Arc::clone(&holder.kms));
     let primary = all.next().expect("a primary is required");
     Arc::new(MasterKeys::new(primary, all.collect()))
@@ -54,16 +66,16 @@ pub(super) fn together(holders: &[Holder]) -> Arc<dyn Kms> {
 async fn holder(
     setting: &'static str,
     key: &MasterKey,
-    config: &Config,
+    settings: &MasterKeySettings,
     clock: &Arc<dyn Clock>,
 ) -> Result<Holder, ConfigFaults> {
     let name = name_of(key);
     let kms = match key {
         MasterKey::AwsKms(key) => {
-            let kms = AwsKms::connect(key, config.kms_timeout).await;
+            let kms = AwsKms::connect(key, settings.kms_timeout).await;
             let unknown = "is of AWS KMS, but no region is known: set AWS_REGION or give an ARN";
             let kms = kms.ok_or_else(|| ConfigFaults::one(setting, unknown))?;
-            guarded(Arc::new(kms), &name, config, clock)
+            guarded(Arc::new(kms), &name, settings, clock)
         }
         MasterKey::Local(path) => {
             let refused =
@@ -75,9 +87,14 @@ async fn holder(
     Ok(Holder { setting, key, kms })
 }
 
-fn guarded(kms: Arc<dyn Kms>, name: &str, config: &Config, clock: &Arc<dyn Clock>) -> Arc<dyn Kms> {
+fn guarded(
+    kms: Arc<dyn Kms>,
+    name: &str,
+    settings: &MasterKeySettings,
+    clock: &Arc<dyn Clock>,
+) -> Arc<dyn Kms> {
     let (name, clock) = (name.to_owned(), Arc::clone(clock));
-    Arc::new(GuardedKms::new(kms, name, clock, config.kms_timeout))
+    Arc::new(GuardedKms::new(kms, name, clock, settings.kms_timeout))
 }
 
 /// As the settings spell it.

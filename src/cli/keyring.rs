@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
-use super::Outcome;
+use super::{Outcome, explain, target::Target};
 use crate::{
     clock::{Clock, SystemClock},
     dev,
     envelope::local_keyring::{KeyDescription, LocalKeyring},
+    store::master_keys::Retired,
 };
 
 #[derive(Subcommand)]
@@ -17,6 +18,13 @@ pub(super) enum Command {
     Create(Place),
     /// Add a key. It can be read with at once; new data keys are still wrapped by the primary.
     AddKey(Place),
+    /// Make a key the primary, which wraps new data keys. A running vault sees the changed file
+    /// within seconds; where several machines have copies, every one must have the key before.
+    SetPrimary(Version),
+    /// Remove a key, for ever. Refused for the primary, and while a credential needs the key: the
+    /// database of --data-dir or else of DATABASE_URL is asked, and the key retired there first, so
+    /// that no replica can store under it any more.
+    RemoveKey(Version),
     /// List the keys: identity, time, which one is primary. Never the keys themselves.
     List(Place),
 }
@@ -31,6 +39,14 @@ pub(super) struct Place {
     data_dir: Option<PathBuf>,
 }
 
+#[derive(Args)]
+pub(super) struct Version {
+    /// The key's number in the keyring: what follows the slash of its identity.
+    version: u32,
+    #[command(flatten)]
+    place: Place,
+}
+
 impl Place {
     fn path(&self) -> PathBuf {
         let of_dev = |directory: &PathBuf| dev::keyring_file(directory);
@@ -42,7 +58,7 @@ impl Place {
     }
 }
 
-pub(super) fn run(command: Command) -> Outcome {
+pub(super) async fn run(command: Command) -> Outcome {
     match command {
         Command::Create(place) => {
             let path = place.path();
@@ -51,13 +67,34 @@ pub(super) fn run(command: Command) -> Outcome {
             advise(&path);
         }
         Command::AddKey(place) => {
-            let path = place.path();
-            let added = LocalKeyring::load(&path)?.add_key(SystemClock.now())?;
+            let added = LocalKeyring::load(&place.path())?.add_key(SystemClock.now())?;
             print(&[added]);
+        }
+        Command::SetPrimary(Version { version, place }) => {
+            let keyring = LocalKeyring::load(&place.path())?;
+            print(&[keyring.set_primary(version)?]);
+        }
+        Command::RemoveKey(Version { version, place }) => {
+            let keyring = LocalKeyring::load(&place.path())?;
+            remove(&keyring, version, place.data_dir).await?;
+            print(&keyring.list());
         }
         Command::List(place) => print(&LocalKeyring::load(&place.path())?.list()),
     }
     Ok(())
+}
+
+/// Retired before it is removed: a look at the table alone would miss a store that is under way on a
+/// replica with an older configuration.
+async fn remove(keyring: &LocalKeyring, version: u32, data_dir: Option<PathBuf>) -> Outcome {
+    let key = keyring.removable(version)?;
+    let store = Target { data_dir }.store()?;
+    let retired = store.retire_master_key(&key.id).await.map_err(explain)?;
+    if retired == Retired::Needed {
+        let needed = "it wraps credentials still: `grantex-vault master-key rewrap` first";
+        return Err(format!("{} is needed: {needed}", key.id).into());
+    }
+    Ok(keyring.remove_key(version)?)
 }
 
 fn print(keys: &[KeyDescription]) {

@@ -6,8 +6,8 @@ use clap::Args;
 
 use super::explain;
 use crate::{
-    config::{self, Database},
-    dev::Instance,
+    config::{self, Database, MasterKeySettings},
+    dev::{self, Instance},
     store::Store,
 };
 
@@ -15,7 +15,7 @@ use crate::{
 pub(super) struct Target {
     /// Act on the `dev` instance that runs in this directory, instead of on DATABASE_URL.
     #[arg(long, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
+    pub(super) data_dir: Option<PathBuf>,
 }
 
 impl Target {
@@ -32,6 +32,24 @@ impl Target {
 
     /// The store of the target; one connection is enough for an operator.
     pub(super) fn store(&self) -> Result<Store, Box<dyn std::error::Error>> {
-        Store::open(&self.database()?.url, 1).map_err(explain)
+        self.store_of(1)
+    }
+
+    /// The store of the target, with so many connections.
+    pub(super) fn store_of(&self, connections: usize) -> Result<Store, Box<dyn std::error::Error>> {
+        Store::open(&self.database()?.url, connections).map_err(explain)
+    }
+
+    /// The master keys that the environment names, else those of the instance.
+    pub(super) fn master_keys(&self) -> Result<MasterKeySettings, Box<dyn std::error::Error>> {
+        let keyring = self.data_dir.as_deref().map(dev::keyring_file);
+        Ok(MasterKeySettings::read(&|name| {
+            config::environment(name).or_else(|| {
+                let keyring = keyring
+                    .as_ref()
+                    .filter(|_| name == "GRANTEX_VAULT_MASTER_KEY")?;
+                Some(format!("local:{}", keyring.display()))
+            })
+        })?)
     }
 }

@@ -1,0 +1,97 @@
+//! How far a long command is: a line that changes on a terminal, lines elsewhere. On standard error.
+
+use std::{
+    cell::Cell,
+    io::{IsTerminal, stderr},
+    pin::pin,
+    time::Duration,
+};
+
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
+
+use crate::{
+    rotation::{Broken, Counts, Watch},
+    store::rotation::RowKey,
+};
+
+/// How often a terminal is told, and everybody else.
+const ON_TERMINAL: Duration = Duration::from_millis(200);
+const ELSEWHERE: Duration = Duration::from_secs(5);
+/// Blanks what is left of a longer line before.
+const CLEAR: &str = "\r\x1b[K";
+
+/// Runs work over `total` credentials and tells how far it is; what is broken is printed as it is
+/// found. Answers what the work did, and its counts.
+pub(super) async fn watch<T>(
+    command: &str,
+    verb: &str,
+    total: u64,
+    work: impl AsyncFnOnce(&Watch<'_>) -> T,
+) -> (T, Counts) {
+    let terminal = stderr().is_terminal();
+    let report = |broken: &Broken| {
+        clear(terminal);
+        println!("{broken}");
+    };
+    let watch = Watch::new(&report);
+    let started = Instant::now();
+    let tell = || {
+        let line = line(command, verb, total, watch.counts(), started.elapsed());
+        if terminal {
+            eprint!("{CLEAR}{line}");
+        } else {
+            eprintln!("{line}");
+        }
+    };
+    let every = if terminal { ON_TERMINAL } else { ELSEWHERE };
+    let mut ticks = interval_at(started + every, every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut work = pin!(work(&watch));
+    let answer = loop {
+        tokio::select! {
+            answer = &mut work => break answer,
+            _ = ticks.tick() => tell(),
+        }
+    };
+    clear(terminal);
+    let counts = watch.counts();
+    eprintln!("{}", line(command, verb, total, counts, started.elapsed()));
+    (answer, counts)
+}
+
+/// Where a scan could go on after a kill: told now and then, and not to a terminal, where the line
+/// that changes would cover it.
+#[derive(Default)]
+pub(super) struct Places(Cell<Option<Instant>>);
+
+impl Places {
+    /// All up to this place are done.
+    pub(super) fn reached(&self, place: &RowKey) {
+        let due = self.0.get().is_none_or(|last| last.elapsed() >= ELSEWHERE);
+        if due && !stderr().is_terminal() {
+            eprintln!("done up to --after '{place}'");
+            self.0.set(Some(Instant::now()));
+        }
+    }
+}
+
+fn clear(terminal: bool) {
+    if terminal {
+        eprint!("{CLEAR}");
+    }
+}
+
+fn line(command: &str, verb: &str, total: u64, counts: Counts, elapsed: Duration) -> String {
+    let Counts {
+        looked,
+        done,
+        broken,
+        ..
+    } = counts;
+    // More may have been stored since they were counted.
+    let percent = (looked * 100).checked_div(total).unwrap_or(100).min(100);
+    let rate = u128::from(looked) * 1000 / elapsed.as_millis().max(1);
+    format!(
+        "{command}: {percent}%, {looked} of {total} looked at, {done} {verb}, {broken} do not open, {rate}/s"
+    )
+}
