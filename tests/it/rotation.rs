@@ -1,3 +1,9 @@
 //! Moving to another master key while everything is served.
 
+mod command_line;
+mod keyring;
+mod online;
 mod retired;
+mod rewrap;
+mod sealed_rows;
+mod verify;

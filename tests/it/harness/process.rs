@@ -60,6 +60,12 @@ pub(crate) fn run(arguments: &[&str]) -> Output {
     command.output().expect("the binary runs")
 }
 
+/// The same with these variables as its environment.
+pub(crate) fn run_with(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+    let mut command = command(arguments, variables);
+    command.output().expect("the binary runs")
+}
+
 /// The same for one that succeeds: what it prints, less the line's end.
 pub(crate) fn print(arguments: &[&str]) -> String {
     let output = run(arguments);

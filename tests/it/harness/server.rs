@@ -7,6 +7,7 @@ use grantex_vault::{
     auth::api_key::{self, Mode},
     clock::Clock,
     config::Config,
+    envelope::kms::Kms,
     model::{bearer::ApiKey, id::ApiKeyId, text::DeveloperId, timestamp::Timestamp},
     store::{Store, api_keys::ApiKeyRow, developers::DeveloperRow},
 };
@@ -23,6 +24,8 @@ pub(crate) struct Setup {
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) kms: Arc<FakeKms>,
     pub(crate) issuer: Arc<FakeIssuer>,
+    /// The master keys that are used instead of the fake KMS.
+    pub(crate) master_keys: Option<Arc<dyn Kms>>,
     settings: BTreeMap<String, String>,
 }
 
@@ -56,6 +59,7 @@ impl Setup {
             clock: Arc::new(ManualClock::start()),
             kms: Arc::new(FakeKms::start()),
             issuer: Arc::new(FakeIssuer::start()),
+            master_keys: None,
             settings: BTreeMap::new(),
         };
         setup
@@ -86,9 +90,10 @@ impl Setup {
         }
         let database_url = self.settings["DATABASE_URL"].clone();
         let config = Config::read(&|name| self.settings.get(name).cloned())?;
+        let kms = self.master_keys.take();
         let outside = Outside {
             clock: Arc::clone(&self.clock) as _,
-            kms: Some(Arc::clone(&self.kms) as _),
+            kms: Some(kms.unwrap_or_else(|| Arc::clone(&self.kms) as _)),
             key_source: Some(Arc::clone(&self.issuer) as _),
             ..Outside::default()
         };

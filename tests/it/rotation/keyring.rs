@@ -1,0 +1,74 @@
+//! A rotation within one local keyring, while `dev` serves with it and is not started again.
+
+use grantex_vault::config::environment;
+use serde_json::{Value, json};
+
+use crate::harness::{Dev, connect, instance_directory, print, run, until};
+
+async fn store(dev: &Dev, token: &str) {
+    let body =
+        json!({"principalId": dev.get("principalId"), "service": "github", "accessToken": token});
+    let url = format!("{}/v1/vault/credentials", dev.get("http"));
+    let request = reqwest::Client::new()
+        .post(url)
+        .bearer_auth(dev.get("apiKey"));
+    assert_eq!(request.json(&body).send().await.unwrap().status(), 201);
+}
+
+async fn exchanged(dev: &Dev) -> Value {
+    let url = format!("{}/v1/vault/credentials/exchange", dev.get("http"));
+    let request = reqwest::Client::new()
+        .post(url)
+        .bearer_auth(dev.get("grantToken"));
+    let answer = request
+        .json(&json!({"service": "github"}))
+        .send()
+        .await
+        .unwrap();
+    answer.json::<Value>().await.unwrap()["accessToken"].clone()
+}
+
+#[tokio::test]
+async fn a_running_vault_moves_to_the_next_key_of_its_keyring_without_a_restart() {
+    let directory = instance_directory();
+    let dev = Dev::start(directory.path(), &[]).await;
+    let at = ["--data-dir", directory.path().to_str().unwrap()];
+    let say = |arguments: &[&str]| print(&[arguments, &at].concat());
+    let refuse = |arguments: &[&str], why: &str| {
+        let output = run(&[arguments, &at].concat());
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && said.contains(why), "{said}");
+    };
+    store(&dev, "first").await;
+    let listed = say(&["keyring", "list"]);
+    let old = listed.split('\t').next().unwrap().to_owned();
+    refuse(&["keyring", "set-primary", "2"], "has no version 2");
+    refuse(&["keyring", "remove-key", "1"], "is the primary");
+    say(&["keyring", "add-key"]);
+    assert!(say(&["keyring", "set-primary", "2"]).contains("/2\t"));
+    refuse(&["keyring", "remove-key", "1"], "is needed");
+    assert_eq!(exchanged(&dev).await, "first");
+
+    let rewrapped = say(&["master-key", "rewrap"]);
+    assert!(
+        rewrapped.contains("rewrapped 1,") && rewrapped.contains("/2\tprimary\t1"),
+        "{rewrapped}"
+    );
+    assert_eq!(exchanged(&dev).await, "first");
+    let database = connect(dev.get("databaseUrl")).await;
+    until("the running vault wraps with the new key", async || {
+        store(&dev, "second").await;
+        let sql = "select master_key like '%/2' from vault.credentials";
+        database.query_one(sql, &[]).await.unwrap().get(0)
+    })
+    .await;
+    assert_eq!(say(&["keyring", "remove-key", "1"]).lines().count(), 1);
+    let status = say(&["master-key", "status"]);
+    assert!(status.contains(&format!("{old}\tretired\t0")), "{status}");
+    assert_eq!(exchanged(&dev).await, "second");
+    assert!(say(&["master-key", "verify"]).contains("1 of 1 open"));
+    assert!(
+        environment("GRANTEX_VAULT_MASTER_KEY").is_none(),
+        "the instance's keyring was used"
+    );
+}
