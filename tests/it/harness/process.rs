@@ -55,14 +55,13 @@ pub(crate) fn instance_directory() -> TempDir {
 
 /// Runs a command of the binary to its end.
 pub(crate) fn run(arguments: &[&str]) -> Output {
-    let mut command = command(VAULT, &[]);
-    command.args(arguments).stdin(Stdio::null());
-    command.output().expect("the binary runs")
+    run_with(arguments, &[])
 }
 
 /// The same with these variables as its environment.
 pub(crate) fn run_with(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
-    let mut command = command(arguments, variables);
+    let mut command = command(VAULT, variables);
+    command.args(arguments).stdin(Stdio::null());
     command.output().expect("the binary runs")
 }
 

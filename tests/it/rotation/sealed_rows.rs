@@ -141,7 +141,7 @@ async fn line(kms: &dyn Kms, number: usize) -> String {
     let access = AccessToken::new(Zeroizing::new(format!("{CANARY} {number}"))).unwrap();
     let refresh = RefreshToken::new(Zeroizing::new(format!("{CANARY} refresh"))).unwrap();
     let fresh = kms.generate(&place.kms_context()).await.unwrap();
-    let sealed = fresh.seal(&place, &attributes, &access, Some(&refresh));
+    let (sealed, _) = fresh.seal(&place, &attributes, &access, Some(&refresh));
     let id = CredentialId::make(ManualClock::start().now());
     let [access, refresh, wrapped] = [
         sealed.access_token.as_bytes(),
