@@ -1,5 +1,7 @@
 //! Puts the rooms together, starts them, stops them.
 
+mod background;
+mod doors;
 pub(crate) mod master_keys;
 mod readiness;
 
@@ -7,10 +9,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::Router;
 use thiserror::Error;
-use tokio::{
-    net::TcpListener,
-    time::{interval, timeout},
-};
+use tokio::{net::TcpListener, time::timeout};
 
 use crate::{
     auth::{
@@ -26,22 +25,15 @@ use crate::{
         kms::Kms,
     },
     gateway, grpc, listener,
-    listener::Door,
-    model::request::Transport,
-    shutdown::{self, Shutdown, StopSignals},
+    shutdown::{Shutdown, StopSignals},
     store::{
         Store,
         schema::{self, SchemaFault},
     },
     vault::Vault,
 };
-use readiness::Check;
+use master_keys::Holder;
 
-/// The key set is fetched anew this often, and this soon after a failure.
-const KEYS_REFRESH: Duration = Duration::from_mins(5);
-const KEYS_RETRY: Duration = Duration::from_secs(15);
-/// How often data keys whose time is over are wiped.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(15);
 /// How long requests that are under way may take after the listeners have closed.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -132,7 +124,6 @@ pub async fn stop_or_signal(running: Running, drain_delay: Duration, signals: &m
 ///
 /// See [`StartFault`].
 pub async fn start(config: &Config, outside: Outside) -> Result<Running, StartFault> {
-    let shutdown = Shutdown::default();
     if config.migrate {
         schema::migrate(&config.database.migrate_url).await?;
     }
@@ -142,72 +133,44 @@ pub async fn start(config: &Config, outside: Outside) -> Result<Running, StartFa
         Some(kms) => master_keys::from_outside(kms, &settings, &clock),
         None => master_keys::holders(&settings, &clock).await?,
     };
-    let mut checks = vec![Check::Database(Box::new(config.database.url.clone()))];
-    checks.extend(
-        holders
-            .iter()
-            .map(|holder| Check::MasterKey(holder.clone(), config.kms_timeout)),
-    );
-    let unready = readiness::first(checks).await?;
+    let unready = readiness::first(readiness::checks(config, &holders)).await?;
+
     let store = Store::open(&config.database.url, config.database.pool_size)
         .map_err(|fault| ConfigFaults::one("DATABASE_URL", fault))?;
-    let key_source = match outside.key_source {
+    let source = match outside.key_source {
         Some(source) => source,
         None => key_source(&config.keys)?,
     };
-    let keys = VerificationKeys::new(key_source, Arc::clone(&clock), config.jwks_max_stale);
+    let keys = VerificationKeys::new(source, Arc::clone(&clock), config.jwks_max_stale);
     let keys = Arc::new(keys);
-    let verifier = GrantVerifier::new(
+    let envelope = Arc::new(envelope(config, &holders, &clock));
+    let grants = GrantVerifier::new(
         Arc::clone(&keys),
         Arc::clone(&clock),
         config.issuer.clone(),
         config.audience.clone(),
     );
-    let cache = DataKeyCache::new(
-        TimeToLive::new(config.data_key_cache.time_to_live),
-        config.data_key_cache.entries,
-        Arc::clone(&clock),
-    );
-    let kms = master_keys::together(&holders);
-    let envelope = Arc::new(Envelope::new(kms, config.kms_timeout, cache));
-    spawn_until_closing(&shutdown, tend_data_keys(Arc::clone(&envelope)));
-    let vault = Arc::new(Vault::new(store.clone(), envelope, verifier, clock));
+    let vault = Arc::new(Vault::new(
+        store.clone(),
+        Arc::clone(&envelope),
+        grants,
+        clock,
+    ));
 
     let (grpc_routes, health) = grpc::routes(Arc::clone(&vault), config.grpc_reflection);
     let http_routes = gateway::routes(vault).merge(outside.beside);
-    let (http, http_addr) = listen(outside.http, config.http_addr).await?;
-    let (grpc, grpc_addr) = listen(None, config.grpc_addr).await?;
-    shutdown.tasks.spawn(listener::serve(
-        http,
-        http_door(http_routes),
-        shutdown.clone(),
-    ));
-    shutdown.tasks.spawn(listener::serve(
-        grpc,
-        grpc_door(grpc_routes),
-        shutdown.clone(),
-    ));
-
+    let (http, http_addr) = doors::listen(outside.http, config.http_addr).await?;
+    let (grpc, grpc_addr) = doors::listen(None, config.grpc_addr).await?;
     health.set_serving(unready.is_empty()).await;
-    if !unready.is_empty() {
-        let health = health.clone();
-        spawn_until_closing(&shutdown, async move {
-            readiness::all(unready).await;
-            health.set_serving(true).await;
-        });
-    }
-    let closing = shutdown.closing.clone();
-    spawn_until_closing(&shutdown, async move {
-        loop {
-            // Its failure is logged where it happens.
-            let pause = if keys.refresh().await.is_ok() {
-                KEYS_REFRESH
-            } else {
-                KEYS_RETRY
-            };
-            let _ = timeout(pause, closing.cancelled()).await;
-        }
-    });
+
+    let shutdown = Shutdown::default();
+    let http = listener::serve(http, doors::http(http_routes), shutdown.clone());
+    let grpc = listener::serve(grpc, doors::grpc(grpc_routes), shutdown.clone());
+    shutdown.tasks.spawn(http);
+    shutdown.tasks.spawn(grpc);
+    background::spawn(&shutdown, background::tend_data_keys(envelope));
+    background::spawn(&shutdown, background::refresh_keys(keys));
+    background::spawn_until_draining(&shutdown, background::become_ready(unready, health.clone()));
     Ok(Running {
         http_addr,
         grpc_addr,
@@ -217,10 +180,20 @@ pub async fn start(config: &Config, outside: Outside) -> Result<Running, StartFa
     })
 }
 
+fn envelope(config: &Config, holders: &[Holder], clock: &Arc<dyn Clock>) -> Envelope {
+    let cache = DataKeyCache::new(
+        TimeToLive::new(config.data_key_cache.time_to_live),
+        config.data_key_cache.entries,
+        Arc::clone(clock),
+    );
+    Envelope::new(master_keys::together(holders), config.kms_timeout, cache)
+}
+
 impl Running {
     /// Stops: health says `NOT_SERVING`; new connections are accepted for `drain_delay` more; then
     /// every connection is told to go away and what is under way finishes.
     pub async fn stop(self, drain_delay: Duration) {
+        self.shutdown.draining.cancel();
         self.health.set_serving(false).await;
         let _ = timeout(drain_delay, std::future::pending::<()>()).await;
         self.shutdown.closing.cancel();
@@ -232,67 +205,6 @@ impl Running {
             tracing::warn!("requests were still under way and are cut off");
         }
         self.store.close();
-    }
-}
-
-/// Wipes data keys when their time is over, and all of them when a hangup (SIGHUP) asks for it.
-async fn tend_data_keys(envelope: Arc<Envelope>) {
-    let mut sweeps = interval(SWEEP_INTERVAL);
-    let mut hangups = match shutdown::hangups() {
-        Ok(hangups) => hangups,
-        Err(error) => return tracing::warn!(%error, "SIGHUP cannot be handled"),
-    };
-    loop {
-        tokio::select! {
-            _ = sweeps.tick() => envelope.sweep().await,
-            _ = hangups.recv() => {
-                envelope.purge().await;
-                tracing::info!("the data keys in memory are forgotten");
-            }
-        }
-    }
-}
-
-fn spawn_until_closing(shutdown: &Shutdown, work: impl Future<Output = ()> + Send + 'static) {
-    let closing = shutdown.closing.clone();
-    shutdown.tasks.spawn(async move {
-        tokio::select! {
-            () = work => {}
-            () = closing.cancelled() => {}
-        }
-    });
-}
-
-async fn listen(
-    open: Option<TcpListener>,
-    address: SocketAddr,
-) -> Result<(TcpListener, SocketAddr), StartFault> {
-    let fault = |error| StartFault::Listen(address, error);
-    let listener = match open {
-        Some(listener) => listener,
-        None => TcpListener::bind(address).await.map_err(fault)?,
-    };
-    let bound = listener.local_addr().map_err(fault)?;
-    Ok((listener, bound))
-}
-
-fn http_door(service: Router) -> Door<Router, axum::body::Body> {
-    Door {
-        transport: Transport::Rest,
-        service,
-        verb_of: gateway::verb_of,
-        timed_out: gateway::timed_out,
-        panicked: gateway::panicked,
-    }
-}
-
-fn grpc_door(service: tonic::service::Routes) -> Door<tonic::service::Routes, tonic::body::Body> {
-    Door {
-        transport: Transport::Grpc,
-        service,
-        verb_of: |_, path| grpc::verb_of(path),
-        timed_out: grpc::timed_out,
-        panicked: grpc::panicked,
     }
 }
 

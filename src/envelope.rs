@@ -1,5 +1,7 @@
 //! Envelope encryption: credentials at rest, each under a data key of its own that a master key wraps.
 
+#![deny(clippy::indexing_slicing)]
+
 pub mod aws_kms;
 pub mod breaker;
 pub mod cache;

@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use super::{StartFault, master_keys::Holder};
 use crate::{
-    config::ConfigFaults,
+    config::{Config, ConfigFaults},
     envelope::kms::KmsFault,
     store::{
         database_url::DatabaseUrl,
@@ -33,6 +33,15 @@ enum Unready {
     Refused(StartFault),
     /// It may be well in a moment.
     NotYet(String),
+}
+
+/// Everything that a server of this configuration needs.
+pub(super) fn checks(config: &Config, holders: &[Holder]) -> Vec<Check> {
+    let database = Check::Database(Box::new(config.database.url.clone()));
+    let master_key = |holder: &Holder| Check::MasterKey(holder.clone(), config.kms_timeout);
+    std::iter::once(database)
+        .chain(holders.iter().map(master_key))
+        .collect()
 }
 
 /// Makes every check once; answers those that are to be made again, because nobody answered.
