@@ -1,5 +1,6 @@
 //! Moving to another master key while everything is served.
 
+mod aws;
 mod command_line;
 mod keyring;
 mod online;
