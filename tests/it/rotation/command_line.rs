@@ -45,7 +45,7 @@ fn say(rows: &Rows, arguments: &[&str]) -> (bool, String) {
 async fn a_rewrap_that_is_killed_is_finished_by_the_next_one() {
     let rows = Rows::none().await;
     let (old, new) = (rows.keyring("old"), rows.keyring("new"));
-    rows.seal(&*old, 3000).await;
+    rows.seal(&*old, 20_000).await;
     let [old, new] = [old.check().await.unwrap(), new.check().await.unwrap()];
     let (on_old, on_new) = (
         format!("master_key = '{old}'"),
@@ -55,10 +55,10 @@ async fn a_rewrap_that_is_killed_is_finished_by_the_next_one() {
     let variables = variables
         .each_ref()
         .map(|(name, value)| (*name, value.as_str()));
-    let slow = ["master-key", "rewrap", "--max-per-second", "1500"];
+    let slow = ["master-key", "rewrap", "--max-per-second", "5000"];
     let mut killed = Process::start(&slow, &variables);
     until("some are rewrapped", async || {
-        rows.count(&on_new).await > 300
+        rows.count(&on_new).await > 2000
     })
     .await;
     killed.signal(Signal::KILL);
@@ -72,13 +72,13 @@ async fn a_rewrap_that_is_killed_is_finished_by_the_next_one() {
     assert!(!done && said.contains("is needed"), "{said}");
     let (done, said) = say(&rows, &["rewrap"]);
     assert!(
-        done && said.contains(&format!("{new}\tprimary\t3000")),
+        done && said.contains(&format!("{new}\tprimary\t20000")),
         "{said}"
     );
-    assert!(said.contains("100%, 3000 of 3000 looked at"), "{said}");
+    assert!(said.contains("100%, 20000 of 20000 looked at"), "{said}");
     assert_eq!(rows.count(&on_old).await, 0);
     let (done, said) = say(&rows, &["verify"]);
-    assert!(done && said.contains("3000 of 3000 open"), "{said}");
+    assert!(done && said.contains("20000 of 20000 open"), "{said}");
     let (done, said) = say(&rows, &["retire", old.as_str()]);
     assert!(
         done && said.contains(&format!("{old}\tretired\t0")),
