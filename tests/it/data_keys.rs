@@ -1,11 +1,20 @@
 //! Data keys in memory: what they save, and that they end.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures_util::future::join_all;
 use rustix::process::Signal;
 
 use crate::harness::{Dev, Server, Setup, Tenant, Trouble, Via, instance_directory, until};
+
+/// Who has a credential under load: some whose data key is in memory when the KMS goes away, and the
+/// others.
+const PRINCIPALS: usize = WARM + COLD;
+const WARM: usize = 20;
+const COLD: usize = 15;
 
 /// A vault that keeps data keys as it does by default.
 fn caching() -> Setup {
@@ -14,7 +23,11 @@ fn caching() -> Setup {
 
 /// Another vault over the same database and KMS, with nothing in memory.
 async fn restarted(server: &Server) -> Server {
-    let mut setup = caching().with("DATABASE_URL", &server.database_url);
+    restarted_as(caching(), server).await
+}
+
+async fn restarted_as(setup: Setup, server: &Server) -> Server {
+    let mut setup = setup.with("DATABASE_URL", &server.database_url);
     setup.kms = Arc::clone(&server.kms);
     setup.clock = Arc::clone(&server.clock);
     setup.issuer = Arc::clone(&server.issuer);
@@ -108,6 +121,83 @@ async fn while_the_kms_is_away_warm_credentials_are_exchanged_until_their_time_i
             .exchange("github")
             .await;
         assert_eq!(ended.unwrap_err().says().0, 503);
+    }
+}
+
+/// One second of load: everybody's credential at once over both transports. Those of the first
+/// `warm` principals are exchanged, the others refused.
+async fn load(server: &Server, tenant: &Tenant, warm: usize) {
+    let each = (0..2 * PRINCIPALS).map(|number| async move {
+        let (principal, via) = (number / 2, Via::BOTH[number % 2]);
+        if principal < warm {
+            let agent = server.agent(via, tenant, &format!("user {principal}"));
+            let released = agent.exchange("github").await.unwrap();
+            assert_eq!(released["accessToken"], format!("token {principal}"));
+        } else {
+            assert_refused(server, via, tenant, principal).await;
+        }
+    });
+    join_all(each).await;
+}
+
+async fn assert_refused(server: &Server, via: Via, tenant: &Tenant, principal: usize) {
+    let agent = server.agent(via, tenant, &format!("user {principal}"));
+    let refused = agent.exchange("github").await.unwrap_err();
+    assert_eq!((refused.status, refused.retry_after), (503, Some(1)));
+}
+
+#[tokio::test]
+async fn half_a_minute_without_the_kms_under_load_fails_only_what_is_cold_and_no_herd_follows() {
+    for trouble in [Trouble::Unreachable, Trouble::Hangs] {
+        let first = caching().start().await;
+        let tenant = first.tenant("dev_one").await;
+        store(&first, &tenant, PRINCIPALS).await;
+        let setup = caching().with("GRANTEX_VAULT_KMS_TIMEOUT", "300ms");
+        let server = restarted_as(setup, &first).await;
+        exchange(&server, Via::Rest, &tenant, WARM).await;
+        // Ten seconds on, the warm keys are due to be asked for again.
+        server.clock.advance(Duration::from_secs(230));
+
+        server.kms.set_trouble(Some(trouble));
+        let before = server.kms.calls();
+        load(&server, &tenant, WARM).await;
+        let asked = server.kms.calls() - before;
+        assert!(asked <= 2 * COLD, "{trouble:?}: {asked} until it knew");
+        let mut took = Vec::new();
+        for _ in 0..30 {
+            server.clock.advance(Duration::from_secs(1));
+            load(&server, &tenant, WARM).await;
+            let started = Instant::now();
+            assert_refused(&server, Via::Rest, &tenant, WARM).await;
+            took.push(started.elapsed());
+        }
+        took.sort();
+        assert!(took[15] < Duration::from_millis(100), "{took:?}");
+        let probes = server.kms.calls() - before - asked;
+        assert!((3..=10).contains(&probes), "{trouble:?}: {probes} in 30 s");
+
+        server.kms.set_trouble(None);
+        let before = server.kms.calls();
+        let mut seconds = 0;
+        let recovered = async || {
+            let agent = server.agent(Via::Grpc, &tenant, &format!("user {WARM}"));
+            agent.exchange("github").await.is_ok()
+        };
+        while !recovered().await {
+            server.clock.advance(Duration::from_secs(1));
+            seconds += 1;
+        }
+        assert!(seconds <= 10, "{trouble:?}: {seconds} s");
+        for _ in 0..20 {
+            load(&server, &tenant, PRINCIPALS).await;
+            server.clock.advance(Duration::from_secs(3));
+        }
+        let asked = server.kms.calls() - before;
+        // The warm keys' time was over meanwhile, but for one that may have been asked for before.
+        assert!(
+            (PRINCIPALS - 1..=PRINCIPALS).contains(&asked),
+            "{trouble:?}: {asked} calls for {PRINCIPALS} keys"
+        );
     }
 }
 
