@@ -25,10 +25,9 @@ use super::{
 };
 use crate::model::sealed::{MasterKeyId, WrappedKey};
 
-/// Tries of one call, the first included, with exponential backoff and full jitter (the SDK's standard
-/// mode). Its adaptive mode would hold calls back when it was throttled until they time out: a caller
-/// would wait for a 503 that it can have at once, and the breaker would take throttling for an outage.
-/// What is under way at once is bounded by the envelope.
+/// Tries of one call, the first included, with exponential backoff and jitter (the SDK's standard
+/// mode). Its adaptive mode held calls to a throttling endpoint back until they timed out, and so made
+/// them look unreachable, which the breaker counts; `ARCHITECTURE.md` has the measurement.
 const MAX_ATTEMPTS: u32 = 3;
 /// A ciphertext blob (AWS KMS API reference, Decrypt).
 const BLOB_BYTES: RangeInclusive<usize> = 1..=6144;
