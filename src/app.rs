@@ -24,7 +24,8 @@ use crate::{
         cache::{DataKeyCache, TimeToLive},
         kms::Kms,
     },
-    gateway, grpc, listener,
+    gateway, grpc,
+    listener::{self, Protocol},
     shutdown::{Shutdown, StopSignals},
     store::{
         Store,
@@ -164,8 +165,18 @@ pub async fn start(config: &Config, outside: Outside) -> Result<Running, StartFa
     health.set_serving(unready.is_empty()).await;
 
     let shutdown = Shutdown::default();
-    let http = listener::serve(http, doors::http(http_routes), shutdown.clone());
-    let grpc = listener::serve(grpc, doors::grpc(grpc_routes), shutdown.clone());
+    let http = listener::serve(
+        http,
+        Protocol::Http,
+        doors::http(http_routes),
+        shutdown.clone(),
+    );
+    let grpc = listener::serve(
+        grpc,
+        Protocol::Http2,
+        doors::grpc(grpc_routes),
+        shutdown.clone(),
+    );
     shutdown.tasks.spawn(http);
     shutdown.tasks.spawn(grpc);
     background::spawn(&shutdown, background::tend_data_keys(envelope));

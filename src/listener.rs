@@ -1,24 +1,23 @@
-//! Accepting connections and giving each request its context; the same for both transports.
+//! Accepting connections; the same for every door.
 //!
 //! Everything that a client could use up is bounded here: connections, their age, headers and the
-//! time for them, streams, resets, and the time of a request.
+//! time for them, streams, resets. `door` bounds the requests.
+
+pub mod door;
 
 use std::{
     convert::Infallible,
-    io,
     net::SocketAddr,
-    panic::AssertUnwindSafe,
     pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::Bytes;
-use futures_util::FutureExt;
-use http::{HeaderName, HeaderValue, Method, Request, Response};
+use http::{Request, Response};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -30,12 +29,8 @@ use tokio::{
     time::timeout,
 };
 use tower::{Service, ServiceExt};
-use uuid::Uuid;
 
-use crate::{
-    model::request::{RequestContext, Transport, Verb, parse_request_id},
-    shutdown::Shutdown,
-};
+use crate::shutdown::Shutdown;
 
 /// Connections of one listener; more wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 10_000;
@@ -49,8 +44,6 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(75);
 const MAX_AGE: Duration = Duration::from_mins(30);
 /// What is still under way on a closing connection has this long to finish.
 const CLOSING_GRACE: Duration = Duration::from_secs(30);
-/// No request takes longer until its answer begins.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(45);
 /// After an error of `accept` (no file descriptors, say) it is tried again.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
@@ -64,35 +57,22 @@ const MAX_PENDING_RESETS: usize = 20;
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-
-/// A transport as the listener needs it.
-pub struct Door<S, B> {
-    /// Which one.
-    pub transport: Transport,
-    /// What answers its requests.
-    pub service: S,
-    /// What a request asks for.
-    pub verb_of: fn(&Method, &str) -> Option<Verb>,
-    /// The answer to one that took too long.
-    pub timed_out: fn(RequestContext) -> Response<B>,
-    /// The answer to one whose handler panicked.
-    pub panicked: fn(RequestContext) -> Response<B>,
+/// What a listener speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1 and HTTP/2.
+    Http,
+    /// HTTP/2 only.
+    Http2,
 }
 
-// Not derived: a body need not be `Clone`.
-impl<S: Clone, B> Clone for Door<S, B> {
-    fn clone(&self) -> Self {
-        Self {
-            service: self.service.clone(),
-            ..*self
-        }
-    }
-}
+/// The other end of a connection. Every request has it among its extensions.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer(pub SocketAddr);
 
-/// Serves a door until the shutdown begins. Connections that are open then finish what is under way
-/// and are tracked by the shutdown.
-pub async fn serve<S, B>(listener: TcpListener, door: Door<S, B>, shutdown: Shutdown)
+/// Serves until the shutdown begins. Connections that are open then finish what is under way and are
+/// tracked by the shutdown.
+pub async fn serve<S, B>(listener: TcpListener, protocol: Protocol, service: S, shutdown: Shutdown)
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
         + Clone
@@ -117,7 +97,8 @@ where
         };
         match accepted {
             Ok((stream, peer)) => {
-                let connection = connection(stream, peer, door.clone(), shutdown.clone());
+                let connection =
+                    connection(stream, peer, protocol, service.clone(), shutdown.clone());
                 shutdown.tasks.spawn(async move {
                     connection.await;
                     drop(place);
@@ -131,8 +112,13 @@ where
     }
 }
 
-async fn connection<S, B>(stream: TcpStream, peer: SocketAddr, door: Door<S, B>, shutdown: Shutdown)
-where
+async fn connection<S, B>(
+    stream: TcpStream,
+    peer: SocketAddr,
+    protocol: Protocol,
+    service: S,
+    shutdown: Shutdown,
+) where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
         + Clone
         + Send
@@ -145,12 +131,13 @@ where
     if stream.set_nodelay(true).is_err() {
         return;
     }
-    let builder = builder(door.transport);
+    let builder = builder(protocol);
     let used = AtomicBool::new(false);
     let seen = &used;
-    let service = service_fn(move |request| {
+    let service = service_fn(move |mut request: Request<Incoming>| {
         seen.store(true, Ordering::Relaxed);
-        answer(request, peer, door.clone())
+        request.extensions_mut().insert(Peer(peer));
+        service.clone().oneshot(request)
     });
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
 
@@ -172,7 +159,7 @@ where
     let _ = timeout(CLOSING_GRACE, connection).await;
 }
 
-fn builder(transport: Transport) -> auto::Builder<TokioExecutor> {
+fn builder(protocol: Protocol) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
@@ -188,9 +175,9 @@ fn builder(transport: Transport) -> auto::Builder<TokioExecutor> {
         .max_header_list_size(u32::try_from(MAX_HEADER_BYTES).expect("64 KiB"))
         .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
         .max_pending_accept_reset_streams(MAX_PENDING_RESETS);
-    match transport {
-        Transport::Grpc => builder.http2_only(),
-        Transport::Rest => builder,
+    match protocol {
+        Protocol::Http2 => builder.http2_only(),
+        Protocol::Http => builder,
     }
 }
 
@@ -198,69 +185,4 @@ fn age() -> Duration {
     let mut random = [0_u8; 1];
     getrandom::fill(&mut random).expect("the operating system has randomness");
     MAX_AGE + MAX_AGE / 5 * u32::from(random[0]) / 255
-}
-
-/// Gives a request its context, has it answered, and writes its line in the log.
-async fn answer<S, B>(
-    mut request: Request<Incoming>,
-    peer: SocketAddr,
-    door: Door<S, B>,
-) -> Result<Response<B>, io::Error>
-where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
-{
-    let started = Instant::now();
-    let context = RequestContext {
-        id: request_id(&request),
-        transport: door.transport,
-        peer,
-    };
-    let verb = (door.verb_of)(request.method(), request.uri().path());
-    request.extensions_mut().insert(context);
-
-    let answering = AssertUnwindSafe(door.service.oneshot(request)).catch_unwind();
-    let mut response = match timeout(REQUEST_TIMEOUT, answering).await {
-        Ok(Ok(Ok(response))) => response,
-        Ok(Err(_panic)) => (door.panicked)(context),
-        Err(_elapsed) => (door.timed_out)(context),
-    };
-    let id = HeaderValue::try_from(context.id.to_string()).expect("a UUID is visible characters");
-    response.headers_mut().insert(X_REQUEST_ID, id);
-    tracing::info!(
-        request_id = %context.id,
-        transport = context.transport.as_str(),
-        verb = verb.map_or("none", Verb::as_str),
-        status = status(&response, context.transport),
-        duration_ms = milliseconds(started.elapsed()),
-        "request"
-    );
-    Ok(response)
-}
-
-/// Whole microseconds, as milliseconds.
-fn milliseconds(duration: Duration) -> f64 {
-    (duration.as_secs_f64() * 1e6).round() / 1e3
-}
-
-/// The caller's own id when it sent one that can be kept, else a new one.
-fn request_id(request: &Request<Incoming>) -> Uuid {
-    let mut values = request.headers().get_all(X_REQUEST_ID).iter();
-    let only = values.next().filter(|_| values.next().is_none());
-    let sent = only
-        .and_then(|value| value.to_str().ok())
-        .and_then(parse_request_id);
-    sent.unwrap_or_else(Uuid::new_v4)
-}
-
-/// The HTTP status, or the gRPC code; a gRPC answer without one among its headers has a message, so
-/// it is a success.
-fn status<B>(response: &Response<B>, transport: Transport) -> u16 {
-    match transport {
-        Transport::Rest => response.status().as_u16(),
-        Transport::Grpc => response
-            .headers()
-            .get("grpc-status")
-            .and_then(|code| code.to_str().ok()?.parse().ok())
-            .unwrap_or(0),
-    }
 }

@@ -7,7 +7,7 @@ use tokio::net::TcpListener;
 use tonic::service::Routes;
 
 use super::StartFault;
-use crate::{gateway, grpc, listener::Door, model::request::Transport};
+use crate::{gateway, grpc, listener::door::Door, model::request::Transport};
 
 /// Listens on an address, unless a listener is open already; answers where.
 pub(super) async fn listen(

@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use grantex_vault::{
-    listener::{self, Door},
+    listener::{self, Protocol, door::Door},
     model::request::Transport,
     shutdown::Shutdown,
 };
@@ -40,7 +40,12 @@ async fn listen(transport: Transport) -> SocketAddr {
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(listener::serve(listener, door, Shutdown::default()));
+    let protocol = match transport {
+        Transport::Rest => Protocol::Http,
+        Transport::Grpc => Protocol::Http2,
+    };
+    let shutdown = Shutdown::default();
+    tokio::spawn(listener::serve(listener, protocol, door, shutdown));
     address
 }
 

@@ -1,0 +1,136 @@
+//! What stands behind a public listener: each request gets its context, its time, and its line in
+//! the log.
+
+use std::{
+    convert::Infallible,
+    panic::AssertUnwindSafe,
+    pin::Pin,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use futures_util::FutureExt;
+use http::{HeaderName, HeaderValue, Method, Request, Response};
+use hyper::body::Incoming;
+use tokio::time::timeout;
+use tower::{Service, ServiceExt};
+use uuid::Uuid;
+
+use super::Peer;
+use crate::model::request::{RequestContext, Transport, Verb, parse_request_id};
+
+/// No request takes longer until its answer begins.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(45);
+
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// A transport as the listener needs it.
+pub struct Door<S, B> {
+    /// Which one.
+    pub transport: Transport,
+    /// What answers its requests.
+    pub service: S,
+    /// What a request asks for.
+    pub verb_of: fn(&Method, &str) -> Option<Verb>,
+    /// The answer to one that took too long.
+    pub timed_out: fn(RequestContext) -> Response<B>,
+    /// The answer to one whose handler panicked.
+    pub panicked: fn(RequestContext) -> Response<B>,
+}
+
+// Not derived: a body need not be `Clone`.
+impl<S: Clone, B> Clone for Door<S, B> {
+    fn clone(&self) -> Self {
+        Self {
+            service: self.service.clone(),
+            ..*self
+        }
+    }
+}
+
+impl<S, B> Service<Request<Incoming>> for Door<S, B>
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
+    S::Future: Send,
+    B: 'static,
+{
+    type Response = Response<B>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<B>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+        Box::pin(answer(self.clone(), request).map(Ok))
+    }
+}
+
+/// Gives a request its context, has it answered, and writes its line in the log.
+async fn answer<S, B>(door: Door<S, B>, mut request: Request<Incoming>) -> Response<B>
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+{
+    let started = Instant::now();
+    let Peer(peer) = *request
+        .extensions()
+        .get()
+        .expect("the listener names the peer of every request");
+    let context = RequestContext {
+        id: request_id(&request),
+        transport: door.transport,
+        peer,
+    };
+    let verb = (door.verb_of)(request.method(), request.uri().path());
+    request.extensions_mut().insert(context);
+
+    let answering = AssertUnwindSafe(door.service.oneshot(request)).catch_unwind();
+    let mut response = match timeout(REQUEST_TIMEOUT, answering).await {
+        Ok(Ok(Ok(response))) => response,
+        Ok(Err(_panic)) => (door.panicked)(context),
+        Err(_elapsed) => (door.timed_out)(context),
+    };
+    let id = HeaderValue::try_from(context.id.to_string()).expect("a UUID is visible characters");
+    response.headers_mut().insert(X_REQUEST_ID, id);
+    tracing::info!(
+        request_id = %context.id,
+        transport = context.transport.as_str(),
+        verb = verb.map_or("none", Verb::as_str),
+        status = status(&response, context.transport),
+        duration_ms = milliseconds(started.elapsed()),
+        "request"
+    );
+    response
+}
+
+/// Whole microseconds, as milliseconds.
+fn milliseconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
+}
+
+/// The caller's own id when it sent one that can be kept, else a new one.
+fn request_id(request: &Request<Incoming>) -> Uuid {
+    let mut values = request.headers().get_all(X_REQUEST_ID).iter();
+    let only = values.next().filter(|_| values.next().is_none());
+    let sent = only
+        .and_then(|value| value.to_str().ok())
+        .and_then(parse_request_id);
+    sent.unwrap_or_else(Uuid::new_v4)
+}
+
+/// The HTTP status, or the gRPC code; a gRPC answer without one among its headers has a message, so
+/// it is a success.
+fn status<B>(response: &Response<B>, transport: Transport) -> u16 {
+    match transport {
+        Transport::Rest => response.status().as_u16(),
+        Transport::Grpc => response
+            .headers()
+            .get("grpc-status")
+            .and_then(|code| code.to_str().ok()?.parse().ok())
+            .unwrap_or(0),
+    }
+}
