@@ -12,7 +12,7 @@ FROM rust:1.95-slim-bookworm AS chef
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends clang cmake make \
     && rm -rf /var/lib/apt/lists/*
-RUN cargo install cargo-chef --version 0.1.73 --locked
+RUN cargo install cargo-chef --version 0.1.78 --locked
 WORKDIR /src
 
 # === The dependencies, in a layer that changes with Cargo.lock only ===
