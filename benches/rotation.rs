@@ -216,6 +216,7 @@ impl Dev {
             .args(["dev", "--json", "--data-dir"])
             .arg(directory.path())
             .args(["--http-addr", "127.0.0.1:0", "--grpc-addr", "127.0.0.1:0"])
+            .args(["--admin-addr", "127.0.0.1:0"])
             .env_clear() // no settings but ours
             .env("PATH", environment("PATH").unwrap_or_default())
             .env("RUST_LOG", "warn")

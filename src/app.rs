@@ -12,6 +12,8 @@ use thiserror::Error;
 use tokio::{net::TcpListener, time::timeout};
 
 use crate::{
+    admin,
+    audit::journal::Journal,
     auth::{
         grant::GrantVerifier,
         jwks::VerificationKeys,
@@ -25,12 +27,15 @@ use crate::{
         kms::Kms,
     },
     gateway, grpc,
+    health::{Health, Need},
     listener::{self, Protocol},
+    metrics::{Gauge, Metrics},
     shutdown::{Shutdown, StopSignals},
     store::{
         Store,
         schema::{self, SchemaFault},
     },
+    telemetry,
     vault::Vault,
 };
 use master_keys::Holder;
@@ -58,7 +63,11 @@ pub struct Running {
     pub http_addr: SocketAddr,
     /// Where gRPC listens.
     pub grpc_addr: SocketAddr,
-    health: grpc::Health,
+    /// Where probes and metrics are.
+    pub admin_addr: SocketAddr,
+    health: Arc<Health>,
+    served_health: grpc::Health,
+    metrics: Metrics,
     shutdown: Shutdown,
     store: Store,
 }
@@ -100,7 +109,12 @@ impl Default for Outside {
 pub async fn serve(config: Config) -> Result<(), StartFault> {
     let mut signals = StopSignals::listen().map_err(StartFault::Signals)?;
     let running = start(&config, Outside::default()).await?;
-    tracing::info!(http = %running.http_addr, grpc = %running.grpc_addr, "serving");
+    tracing::info!(
+        http = %running.http_addr,
+        grpc = %running.grpc_addr,
+        admin = %running.admin_addr,
+        "serving"
+    );
     signals.next().await;
     stop_or_signal(running, config.drain_delay, &mut signals).await;
     Ok(())
@@ -129,75 +143,130 @@ pub async fn start(config: &Config, outside: Outside) -> Result<Running, StartFa
         schema::migrate(&config.database.migrate_url).await?;
     }
     let clock = outside.clock;
+    let metrics = Metrics::start(telemetry::resource(), None);
     let settings = config.master_keys();
     let holders = match outside.kms {
-        Some(kms) => master_keys::from_outside(kms, &settings, &clock),
-        None => master_keys::holders(&settings, &clock).await?,
+        Some(kms) => master_keys::from_outside(kms, &settings, &clock, &metrics),
+        None => master_keys::holders(&settings, &clock, &metrics).await?,
     };
-    let unready = readiness::first(readiness::checks(config, &holders)).await?;
-
+    let health = Arc::new(Health::new(Arc::clone(&clock), config.readiness_grace));
     let store = Store::open(&config.database.url, config.database.pool_size)
-        .map_err(|fault| ConfigFaults::one("DATABASE_URL", fault))?;
+        .map_err(|fault| ConfigFaults::one("DATABASE_URL", fault))?
+        .measured_by(metrics.clone());
     let source = match outside.key_source {
         Some(source) => source,
         None => key_source(&config.keys)?,
     };
     let keys = VerificationKeys::new(source, Arc::clone(&clock), config.jwks_max_stale);
     let keys = Arc::new(keys);
-    let envelope = Arc::new(envelope(config, &holders, &clock));
-    let grants = GrantVerifier::new(
-        Arc::clone(&keys),
-        Arc::clone(&clock),
-        config.issuer.clone(),
-        config.audience.clone(),
-    );
+    let mut checks = readiness::checks(config, &store, &holders, &keys, &health);
+    readiness::first(&mut checks).await?;
+
+    let envelope = Arc::new(envelope(config, &holders, &clock, &metrics));
     let vault = Arc::new(Vault::new(
         store.clone(),
         Arc::clone(&envelope),
-        grants,
-        clock,
+        grants(config, &keys, &clock),
+        journal(&store, &clock, &metrics, &health),
+        Arc::clone(&clock),
+        metrics.clone(),
     ));
+    gauges(&metrics, &keys, &envelope);
 
-    let (grpc_routes, health) = grpc::routes(Arc::clone(&vault), config.grpc_reflection);
+    let served_health = grpc::Health::default();
+    served_health
+        .set_serving(health.readiness().is_ready())
+        .await;
+    let grpc_routes = grpc::routes(Arc::clone(&vault), &served_health, config.grpc_reflection);
     let http_routes = gateway::routes(vault).merge(outside.beside);
+    let admin_routes = admin::routes(Arc::clone(&health), metrics.clone(), served_health.routes());
     let (http, http_addr) = doors::listen(outside.http, config.http_addr).await?;
     let (grpc, grpc_addr) = doors::listen(None, config.grpc_addr).await?;
-    health.set_serving(unready.is_empty()).await;
+    let (admin, admin_addr) = doors::listen(None, config.admin_addr).await?;
 
     let shutdown = Shutdown::default();
     let http = listener::serve(
         http,
         Protocol::Http,
-        doors::http(http_routes),
+        doors::http(http_routes, &metrics),
         shutdown.clone(),
     );
     let grpc = listener::serve(
         grpc,
         Protocol::Http2,
-        doors::grpc(grpc_routes),
+        doors::grpc(grpc_routes, &metrics),
         shutdown.clone(),
     );
+    let admin = listener::serve(admin, Protocol::Http, admin_routes, shutdown.clone());
     shutdown.tasks.spawn(http);
     shutdown.tasks.spawn(grpc);
+    shutdown.tasks.spawn(admin);
     background::spawn(&shutdown, background::tend_data_keys(envelope));
-    background::spawn(&shutdown, background::refresh_keys(keys));
-    background::spawn_until_draining(&shutdown, background::become_ready(unready, health.clone()));
+    for check in checks {
+        background::spawn(&shutdown, check.watch());
+    }
+    let tell = background::tell_health(Arc::clone(&health), served_health.clone());
+    background::spawn_until_draining(&shutdown, tell);
     Ok(Running {
         http_addr,
         grpc_addr,
+        admin_addr,
         health,
+        served_health,
+        metrics,
         shutdown,
         store,
     })
 }
 
-fn envelope(config: &Config, holders: &[Holder], clock: &Arc<dyn Clock>) -> Envelope {
+fn envelope(
+    config: &Config,
+    holders: &[Holder],
+    clock: &Arc<dyn Clock>,
+    metrics: &Metrics,
+) -> Envelope {
     let cache = DataKeyCache::new(
         TimeToLive::new(config.data_key_cache.time_to_live),
         config.data_key_cache.entries,
         Arc::clone(clock),
+        metrics.clone(),
     );
-    Envelope::new(master_keys::together(holders), config.kms_timeout, cache)
+    let master_keys = master_keys::together(holders);
+    Envelope::new(master_keys, config.kms_timeout, cache, metrics.clone())
+}
+
+fn grants(config: &Config, keys: &Arc<VerificationKeys>, clock: &Arc<dyn Clock>) -> GrantVerifier {
+    GrantVerifier::new(
+        Arc::clone(keys),
+        Arc::clone(clock),
+        config.issuer.clone(),
+        config.audience.clone(),
+    )
+}
+
+/// Nothing went wrong with the audit as long as nothing was recorded.
+fn journal(
+    store: &Store,
+    clock: &Arc<dyn Clock>,
+    metrics: &Metrics,
+    health: &Arc<Health>,
+) -> Journal {
+    let probe = health.need(Need::Audit);
+    probe.succeeded();
+    Journal::new(store.clone(), Arc::clone(clock), metrics.clone(), probe)
+}
+
+/// What is read when somebody looks at the metrics.
+fn gauges(metrics: &Metrics, keys: &Arc<VerificationKeys>, envelope: &Arc<Envelope>) {
+    let keys = Arc::downgrade(keys);
+    metrics.gauge(Gauge::JwksAge, move || {
+        Some(keys.upgrade()?.age().as_secs_f64())
+    });
+    let envelope = Arc::downgrade(envelope);
+    metrics.gauge(Gauge::DataKeyCacheEntries, move || {
+        let entries = envelope.upgrade()?.cached_data_keys();
+        Some(f64::from(u32::try_from(entries).unwrap_or(u32::MAX)))
+    });
 }
 
 impl Running {
@@ -205,7 +274,8 @@ impl Running {
     /// every connection is told to go away and what is under way finishes.
     pub async fn stop(self, drain_delay: Duration) {
         self.shutdown.draining.cancel();
-        self.health.set_serving(false).await;
+        self.health.drain();
+        self.served_health.set_serving(false).await;
         let _ = timeout(drain_delay, std::future::pending::<()>()).await;
         self.shutdown.closing.cancel();
         self.shutdown.tasks.close();
@@ -216,6 +286,8 @@ impl Running {
             tracing::warn!("requests were still under way and are cut off");
         }
         self.store.close();
+        let metrics = self.metrics;
+        let _ = tokio::task::spawn_blocking(move || metrics.stop()).await;
     }
 }
 

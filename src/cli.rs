@@ -9,6 +9,7 @@
 mod api_key;
 mod developer;
 mod grant;
+mod health;
 mod keyring;
 mod master_key;
 mod progress;
@@ -56,6 +57,8 @@ enum Command {
     /// Serve on this machine with nothing else to start: a private Postgres, a local keyring, a
     /// development issuer, a developer with an API key.
     Dev(DevArgs),
+    /// Ask a running vault whether it is ready; exit code 1 when it is not.
+    Health(health::HealthArgs),
     /// Bring the database's schema up to this version.
     Migrate {
         #[command(flatten)]
@@ -165,6 +168,7 @@ async fn act(command: Command) -> Outcome {
                 .await
                 .map_err(explain)
         }
+        Command::Health(args) => health::run(args).await,
         Command::Migrate { target } => migrate(&target).await,
         Command::Developer { command } => developer::run(command).await,
         Command::ApiKey { command } => api_key::run(command).await,

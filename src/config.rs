@@ -25,6 +25,8 @@ pub use settings::{SETTINGS, Setting};
 pub struct Config {
     pub grpc_addr: SocketAddr,
     pub http_addr: SocketAddr,
+    pub admin_addr: SocketAddr,
+    pub readiness_grace: Duration,
     pub grpc_reflection: bool,
     pub database: Database,
     pub migrate: bool,
@@ -127,6 +129,8 @@ impl Config {
         let mut values = Values::new(lookup);
         let grpc_addr = values.parsed("GRANTEX_VAULT_GRPC_ADDR");
         let http_addr = values.parsed("GRANTEX_VAULT_HTTP_ADDR");
+        let admin_addr = values.parsed("GRANTEX_VAULT_ADMIN_ADDR");
+        let readiness_grace = values.duration("GRANTEX_VAULT_READINESS_GRACE");
         let grpc_reflection = values.flag("GRANTEX_VAULT_GRPC_REFLECTION");
         let database = values.database();
         let migrate = values.flag("GRANTEX_VAULT_MIGRATE");
@@ -144,6 +148,8 @@ impl Config {
             Some(Self {
                 grpc_addr: grpc_addr?,
                 http_addr: http_addr?,
+                admin_addr: admin_addr?,
+                readiness_grace: readiness_grace?,
                 grpc_reflection: grpc_reflection?,
                 database: database?,
                 migrate: migrate?,
@@ -225,6 +231,17 @@ impl Logging {
             foreign,
         }))
     }
+}
+
+/// Reads where a vault of this environment has its admin listener.
+///
+/// # Errors
+///
+/// When the value is no address.
+pub fn admin_addr(lookup: &dyn Fn(&str) -> Option<String>) -> Result<SocketAddr, ConfigFaults> {
+    let mut values = Values::new(lookup);
+    let address = values.parsed("GRANTEX_VAULT_ADMIN_ADDR");
+    values.finish(address)
 }
 
 /// Reads whether core dumps and debuggers are let in; it is read before everything but logging.

@@ -46,6 +46,7 @@ const SCOPE: &str = "vault:credentials:exchange";
 pub struct Instance {
     pub http: String,
     pub grpc: SocketAddr,
+    pub admin: String,
     pub api_key: String,
     /// `None` when the instance uses an issuer that is not its own.
     pub grant_token: Option<String>,
@@ -137,6 +138,7 @@ pub async fn run(
     };
     let config = Config::read(&with_defaults).map_err(StartFault::from)?;
     loopback_only("GRANTEX_VAULT_GRPC_ADDR", config.grpc_addr)?;
+    loopback_only("GRANTEX_VAULT_ADMIN_ADDR", config.admin_addr)?;
     let outside = Outside {
         http: Some(listener),
         beside: if own_issuer {
@@ -164,6 +166,7 @@ pub async fn run(
         issuer: Some(config.issuer.clone()),
         http,
         grpc: running.grpc_addr,
+        admin: format!("http://{}", running.admin_addr),
         api_key: tenant.api_key,
         developer_id: tenant.developer_id,
         principal_id: PRINCIPAL.to_owned(),
@@ -217,6 +220,7 @@ impl Instance {
         let Self {
             http,
             grpc,
+            admin,
             api_key,
             developer_id,
             principal_id,
@@ -236,7 +240,7 @@ curl -sS {http}/v1/vault/credentials/exchange \
         let exchange = exchange.unwrap_or_default();
         format!(
             r#"
-grantex-vault dev is ready: REST on {http}, gRPC on {grpc}
+grantex-vault dev is ready: REST on {http}, gRPC on {grpc}, probes and metrics on {admin}
 
 # Store a credential of {principal_id}
 curl -sS {http}/v1/vault/credentials \
@@ -247,6 +251,9 @@ curl -sS {http}/v1/vault/credentials \
 curl -sS '{http}/v1/vault/credentials?principalId={principal_id}' \
   -H 'Authorization: Bearer {api_key}'
 {exchange}
+# See that it was counted
+curl -sS {admin}/metrics | grep exchanges_total
+
 # Look at the ciphertext
 psql '{database_url}' -c 'select id, service, access_token, master_key from vault.credentials'
 

@@ -12,14 +12,21 @@ pub mod kms;
 pub mod local_keyring;
 pub mod master_keys;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use thiserror::Error;
 use tokio::sync::Semaphore;
 
-use crate::model::{
-    sealed::{Sealed, SealedCredential, WrappedKey},
-    secret::{AccessToken, RefreshToken},
+use crate::{
+    metrics::{CacheUse, KmsOperation, Metrics},
+    model::{
+        sealed::{Sealed, SealedCredential, WrappedKey},
+        secret::{AccessToken, RefreshToken},
+    },
+    underway,
 };
 use cache::DataKeyCache;
 use context::{Attributes, KmsContext, Place};
@@ -35,6 +42,16 @@ const MAX_KMS_WAITING: usize = 1024;
 pub struct Envelope {
     master_keys: Arc<Bounded>,
     cache: Arc<DataKeyCache>,
+    metrics: Metrics,
+}
+
+/// An access token that was opened.
+#[derive(Debug)]
+pub struct Opened {
+    /// The token.
+    pub access_token: AccessToken,
+    /// Where its data key came from.
+    pub data_key: CacheUse,
 }
 
 /// Why a credential could not be sealed or opened.
@@ -55,13 +72,19 @@ struct Bounded {
     timeout: Duration,
     calls: Semaphore,
     places: Semaphore,
+    metrics: Metrics,
 }
 
 impl Envelope {
     /// Seals with the primary master key of `kms`; no call to it takes longer than `timeout`,
     /// waiting for a free place included.
     #[must_use]
-    pub fn new(kms: Arc<dyn Kms>, timeout: Duration, cache: DataKeyCache) -> Self {
+    pub fn new(
+        kms: Arc<dyn Kms>,
+        timeout: Duration,
+        cache: DataKeyCache,
+        metrics: Metrics,
+    ) -> Self {
         let (calls, places) = (
             Semaphore::new(MAX_KMS_CALLS),
             Semaphore::new(MAX_KMS_WAITING),
@@ -71,10 +94,12 @@ impl Envelope {
             timeout,
             calls,
             places,
+            metrics: metrics.clone(),
         });
         Self {
             master_keys,
             cache: Arc::new(cache),
+            metrics,
         }
     }
 
@@ -92,10 +117,9 @@ impl Envelope {
         refresh_token: Option<&RefreshToken>,
     ) -> Result<SealedCredential, EnvelopeError> {
         let (context, asked) = (place.kms_context(), self.cache.ask());
-        let made = self
-            .master_keys
-            .call(self.master_keys.kms.generate(&context))
-            .await;
+        let generate = self.master_keys.kms.generate(&context);
+        let made = self.master_keys.call(KmsOperation::Generate, generate);
+        let made = underway::on_kms(made).await;
         let (sealed, key) = made?.seal(place, attributes, access_token, refresh_token);
         self.cache
             .insert(&sealed.data_key, &context, key, asked)
@@ -115,15 +139,24 @@ impl Envelope {
         attributes: &Attributes<'_>,
         sealed: Sealed<AccessToken>,
         data_key: &WrappedKey,
-    ) -> Result<AccessToken, EnvelopeError> {
-        let key = self.data_key(data_key, &place.kms_context()).await?;
-        key.open_access_token(place, attributes, sealed)
-            .map_err(EnvelopeError::DoesNotOpen)
+    ) -> Result<Opened, EnvelopeError> {
+        let (key, from) = self.data_key(data_key, &place.kms_context()).await?;
+        let access_token = key.open_access_token(place, attributes, sealed);
+        Ok(Opened {
+            access_token: access_token.map_err(EnvelopeError::DoesNotOpen)?,
+            data_key: from,
+        })
     }
 
     /// Forgets every data key in memory: the next use of each asks the KMS.
     pub async fn purge(&self) {
         self.cache.purge().await;
+    }
+
+    /// How many data keys are in memory.
+    #[must_use]
+    pub fn cached_data_keys(&self) -> u64 {
+        self.cache.entries()
     }
 
     /// Wipes the data keys whose time is over.
@@ -135,15 +168,22 @@ impl Envelope {
         &self,
         wrapped: &WrappedKey,
         context: &KmsContext,
-    ) -> Result<Arc<DataKey>, EnvelopeError> {
-        let unwrap = self
-            .master_keys
-            .call(self.master_keys.kms.unwrap(wrapped, context));
-        let found = self.cache.find(wrapped, context, unwrap).await?;
+    ) -> Result<(Arc<DataKey>, CacheUse), EnvelopeError> {
+        let unwrap = self.master_keys.kms.unwrap(wrapped, context);
+        let unwrap = self.master_keys.call(KmsOperation::Unwrap, unwrap);
+        let found = underway::on_kms(self.cache.find(wrapped, context, unwrap)).await;
+        if !found.as_ref().is_ok_and(|found| found.hit) {
+            self.metrics.data_key_missed();
+        }
+        let found = found?;
         if found.refresh {
             self.refresh(wrapped.clone(), context.clone());
         }
-        Ok(found.key)
+        if !found.hit {
+            return Ok((found.key, CacheUse::Miss));
+        }
+        self.metrics.data_key_hit();
+        Ok((found.key, CacheUse::Hit))
     }
 
     /// Asks again for a key that is in use and near its end. Nobody waits for it; when it fails, the
@@ -152,10 +192,8 @@ impl Envelope {
         let (master_keys, cache) = (Arc::clone(&self.master_keys), Arc::clone(&self.cache));
         tokio::spawn(async move {
             let asked = cache.ask();
-            if let Ok(key) = master_keys
-                .call(master_keys.kms.unwrap(&wrapped, &context))
-                .await
-            {
+            let unwrap = master_keys.kms.unwrap(&wrapped, &context);
+            if let Ok(key) = master_keys.call(KmsOperation::Unwrap, unwrap).await {
                 cache.insert(&wrapped, &context, key, asked).await;
             }
         });
@@ -167,6 +205,7 @@ impl Envelope {
 impl Bounded {
     async fn call<T>(
         &self,
+        operation: KmsOperation,
         call: impl Future<Output = Result<T, KmsFault>>,
     ) -> Result<T, KmsFault> {
         let call = async {
@@ -181,9 +220,12 @@ impl Bounded {
                 .map_err(|_| KmsFault::Overloaded)?;
             call.await
         };
-        tokio::time::timeout(self.timeout, call)
-            .await
-            .unwrap_or(Err(KmsFault::TimedOut))
+        let since = Instant::now();
+        let called = tokio::time::timeout(self.timeout, call).await;
+        let called = called.unwrap_or(Err(KmsFault::TimedOut));
+        let outcome = called.as_ref().err().map_or("ok", KmsFault::name);
+        self.metrics.kms_called(operation, outcome, since.elapsed());
+        called
     }
 }
 

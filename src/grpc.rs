@@ -8,7 +8,10 @@ mod status;
 use std::sync::Arc;
 
 use tonic::service::Routes;
-use tonic_health::server::HealthReporter;
+use tonic_health::{
+    pb::health_server::{self, HealthServer},
+    server::{HealthReporter, HealthService},
+};
 
 use crate::{model::request::Verb, vault::Vault};
 use pb::vault_service_server::{SERVICE_NAME, VaultServiceServer};
@@ -21,14 +24,12 @@ const MAX_REQUEST_BYTES: usize = 1024 * 1024;
 /// The descriptors of everything that is served, for reflection.
 pub const DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptor_set.bin"));
 
-/// Serves the vault, its health, and reflection when it is wanted. The reporter says what health
-/// answers, for the server as a whole (the empty name) and for the vault's service.
+/// Serves the vault, its health, and reflection when it is wanted.
 #[must_use]
-pub fn routes(vault: Arc<Vault>, reflection: bool) -> (Routes, Health) {
-    let (reporter, health) = tonic_health::server::health_reporter();
+pub fn routes(vault: Arc<Vault>, health: &Health, reflection: bool) -> Routes {
     let vault = VaultServiceServer::new(service::VaultGrpc::new(vault))
         .max_decoding_message_size(MAX_REQUEST_BYTES);
-    let mut routes = Routes::new(vault).add_service(health);
+    let mut routes = Routes::new(vault).add_service(health.service.clone());
     if reflection {
         let reflection = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(DESCRIPTOR_SET)
@@ -39,14 +40,31 @@ pub fn routes(vault: Arc<Vault>, reflection: bool) -> (Routes, Health) {
             .expect("the descriptors are those that the code was generated from");
         routes = routes.add_service(reflection);
     }
-    (routes.prepare(), Health(reporter))
+    routes.prepare()
 }
 
-/// Says what `grpc.health.v1` answers.
+/// `grpc.health.v1`, for the server as a whole (the empty name) and for the vault's service.
 #[derive(Clone)]
-pub struct Health(HealthReporter);
+pub struct Health {
+    reporter: HealthReporter,
+    service: HealthServer<HealthService>,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        let reporter = HealthReporter::new();
+        let service = HealthServer::new(HealthService::from_health_reporter(reporter.clone()));
+        Self { reporter, service }
+    }
+}
 
 impl Health {
+    /// Serves it where no other gRPC is.
+    pub fn routes(&self) -> axum::Router {
+        let calls = format!("/{}/{{call}}", health_server::SERVICE_NAME);
+        axum::Router::new().route_service(&calls, self.service.clone())
+    }
+
     /// Sets what is answered from now on.
     pub async fn set_serving(&self, serving: bool) {
         let status = if serving {
@@ -55,7 +73,7 @@ impl Health {
             tonic_health::ServingStatus::NotServing
         };
         for name in ["", SERVICE_NAME] {
-            self.0.set_service_status(name, status).await;
+            self.reporter.set_service_status(name, status).await;
         }
     }
 }

@@ -1,5 +1,6 @@
 //! A credential vault for AI agents. `ARCHITECTURE.md` says what is where and why.
 
+pub mod admin;
 pub mod app;
 pub mod audit;
 pub mod auth;
@@ -10,11 +11,14 @@ pub mod dev;
 pub mod envelope;
 pub mod gateway;
 pub mod grpc;
+pub mod health;
 pub mod listener;
 pub mod memory;
+pub mod metrics;
 pub mod model;
 pub mod rotation;
 pub mod shutdown;
 pub mod store;
 pub mod telemetry;
+pub mod underway;
 pub mod vault;

@@ -12,8 +12,11 @@ pub mod schema;
 mod tls;
 
 use std::{
-    sync::atomic::{AtomicBool, Ordering},
-    time::Duration,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use deadpool_postgres::{
@@ -22,7 +25,11 @@ use deadpool_postgres::{
 use thiserror::Error;
 use tokio_postgres::{IsolationLevel, NoTls};
 
-use crate::model::sealed::MasterKeyId;
+use crate::{
+    metrics::{Gauge, Metrics},
+    model::sealed::MasterKeyId,
+    underway,
+};
 use columns::BadColumn;
 use database_url::DatabaseUrl;
 
@@ -41,6 +48,10 @@ const MAX_WAITING: usize = 1024;
 #[derive(Clone)]
 pub struct Store {
     pool: Pool,
+    metrics: Metrics,
+    /// How many connections were had, so that a pool which is all in use is not taken for one that
+    /// has no database.
+    had: Arc<AtomicU64>,
 }
 
 /// A pooled connection. One that missed a deadline is closed, not given back: nobody knows what it
@@ -110,7 +121,45 @@ impl Store {
             }))
             .build()
             .expect("a runtime is given");
-        Ok(Self { pool })
+        Ok(Self {
+            pool,
+            metrics: Metrics::unobserved(),
+            had: Arc::default(),
+        })
+    }
+
+    /// Measures what waits for a connection, and how many are in use.
+    #[must_use]
+    pub fn measured_by(self, metrics: Metrics) -> Self {
+        let pool = self.pool.clone();
+        metrics.gauge(Gauge::DbPoolInUse, move || {
+            let status = pool.status();
+            // More may be free than there are in all, for a moment.
+            u32::try_from(status.size.saturating_sub(status.available))
+                .ok()
+                .map(f64::from)
+        });
+        Self { metrics, ..self }
+    }
+
+    /// Asks the database for anything. When every connection is in use, one that was had meanwhile is
+    /// answer enough.
+    ///
+    /// # Errors
+    ///
+    /// When it does not answer.
+    pub async fn ping(&self) -> Result<(), StoreFault> {
+        let before = self.had.load(Ordering::Relaxed);
+        let connection = match self.connection().await {
+            Ok(connection) => connection,
+            Err(StoreFault::Overloaded) if self.had.load(Ordering::Relaxed) != before => {
+                return Ok(());
+            }
+            Err(fault) => return Err(fault),
+        };
+        // Store::ping
+        let work = connection.client().simple_query("select");
+        connection.deadline(work).await.map(|_| ())
     }
 
     /// A connection for a transaction or a few statements. Hold it while nothing else is awaited.
@@ -122,10 +171,14 @@ impl Store {
         if self.pool.status().waiting >= MAX_WAITING {
             return Err(StoreFault::Overloaded);
         }
-        let object = self.pool.get().await.map_err(|error| match error {
+        let since = Instant::now();
+        let got = underway::on_database(self.pool.get()).await;
+        self.metrics.connection_waited_for(since.elapsed());
+        let object = got.map_err(|error| match error {
             PoolError::Timeout(deadpool_postgres::TimeoutType::Wait) => StoreFault::Overloaded,
             other => StoreFault::Unavailable(other.into()),
         })?;
+        self.had.fetch_add(1, Ordering::Relaxed);
         Ok(Connection {
             object: Some(object),
             stalled: AtomicBool::new(false),
@@ -208,7 +261,7 @@ async fn within<T>(
     stalled: &AtomicBool,
     work: impl Future<Output = Query<T>>,
 ) -> Result<T, StoreFault> {
-    let Ok(answer) = tokio::time::timeout(limit, work).await else {
+    let Ok(answer) = tokio::time::timeout(limit, underway::on_database(work)).await else {
         stalled.store(true, Ordering::Relaxed);
         return Err(StoreFault::Overloaded);
     };

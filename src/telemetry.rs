@@ -2,6 +2,7 @@
 
 use std::{io::IsTerminal, panic};
 
+use opentelemetry_sdk::Resource;
 use tracing::{Level, Metadata};
 use tracing_subscriber::{EnvFilter, Layer, filter, layer::SubscriberExt, util::SubscriberInitExt};
 
@@ -32,6 +33,17 @@ pub fn start(directives: &str, foreign: bool) -> Result<(), filter::ParseError> 
     }
     panic::set_hook(Box::new(log_panic));
     Ok(())
+}
+
+/// Who sends telemetry: `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` say more, or otherwise.
+#[must_use]
+pub fn resource() -> Resource {
+    Resource::builder()
+        .with_attribute(opentelemetry::KeyValue::new(
+            "service.version",
+            env!("CARGO_PKG_VERSION"),
+        ))
+        .build()
 }
 
 fn is_allowed(event: &Metadata<'_>) -> bool {

@@ -17,6 +17,7 @@ use crate::{
     auth::grant::GrantVerifier,
     clock::Clock,
     envelope::Envelope,
+    metrics::Metrics,
     store::Store,
 };
 
@@ -34,6 +35,7 @@ pub struct Vault {
     grants: GrantVerifier,
     journal: Journal,
     clock: Arc<dyn Clock>,
+    metrics: Metrics,
 }
 
 impl Vault {
@@ -43,21 +45,26 @@ impl Vault {
         store: Store,
         envelope: Arc<Envelope>,
         grants: GrantVerifier,
+        journal: Journal,
         clock: Arc<dyn Clock>,
+        metrics: Metrics,
     ) -> Self {
-        let journal = Journal::new(store.clone(), Arc::clone(&clock));
         Self {
             store,
             envelope,
             grants,
             journal,
             clock,
+            metrics,
         }
     }
 
     /// Records what became of a verb that did not succeed and answers what the caller is told: the
     /// failure, or that the record could not be written.
     async fn refused(&self, mut event: AuditEvent, error: VaultError) -> VaultError {
+        if let VaultError::Internal(_) = error {
+            self.metrics.tampered();
+        }
         let Some(outcome) = error.outcome() else {
             return error;
         };

@@ -1,21 +1,19 @@
 //! What goes on beside the requests.
 
-use std::{future::pending, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::{interval, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::readiness::{self, Check};
 use crate::{
-    auth::jwks::VerificationKeys,
     envelope::Envelope,
-    grpc::Health,
+    grpc,
+    health::Health,
     shutdown::{self, Shutdown},
 };
 
-/// The key set is fetched anew this often, and this soon after a failure.
-const KEYS_REFRESH: Duration = Duration::from_mins(5);
-const KEYS_RETRY: Duration = Duration::from_secs(15);
+/// How late the end of a grace period may be noticed.
+const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
 /// How often data keys whose time is over are wiped.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(15);
 
@@ -42,20 +40,12 @@ fn spawn_until(
         .spawn(async move { end.run_until_cancelled(work).await });
 }
 
-/// Says that the server serves when everything that it waits for has succeeded.
-pub(super) async fn become_ready(unready: Vec<Check>, health: Health) {
-    if !unready.is_empty() {
-        readiness::all(unready).await;
-        health.set_serving(true).await;
-    }
-}
-
-/// Keeps the issuer's keys fresh. A failure is logged where it happens.
-pub(super) async fn refresh_keys(keys: Arc<VerificationKeys>) {
+/// Keeps what `grpc.health.v1` answers true.
+pub(super) async fn tell_health(health: Arc<Health>, served: grpc::Health) {
     loop {
-        let fresh = keys.refresh().await.is_ok();
-        let pause = if fresh { KEYS_REFRESH } else { KEYS_RETRY };
-        let _ = timeout(pause, pending::<()>()).await;
+        let changed = health.changed();
+        served.set_serving(health.readiness().is_ready()).await;
+        let _ = timeout(HEALTH_INTERVAL, changed).await;
     }
 }
 

@@ -7,7 +7,7 @@ use tokio::net::TcpListener;
 use tonic::service::Routes;
 
 use super::StartFault;
-use crate::{gateway, grpc, listener::door::Door, model::request::Transport};
+use crate::{gateway, grpc, listener::door::Door, metrics::Metrics, model::request::Transport};
 
 /// Listens on an address, unless a listener is open already; answers where.
 pub(super) async fn listen(
@@ -24,9 +24,10 @@ pub(super) async fn listen(
 }
 
 /// The door of HTTP.
-pub(super) fn http(service: Router) -> Door<Router, axum::body::Body> {
+pub(super) fn http(service: Router, metrics: &Metrics) -> Door<Router, axum::body::Body> {
     Door {
         transport: Transport::Rest,
+        metrics: metrics.clone(),
         service,
         verb_of: gateway::verb_of,
         timed_out: gateway::timed_out,
@@ -35,9 +36,10 @@ pub(super) fn http(service: Router) -> Door<Router, axum::body::Body> {
 }
 
 /// The door of gRPC.
-pub(super) fn grpc(service: Routes) -> Door<Routes, tonic::body::Body> {
+pub(super) fn grpc(service: Routes, metrics: &Metrics) -> Door<Routes, tonic::body::Body> {
     Door {
         transport: Transport::Grpc,
+        metrics: metrics.clone(),
         service,
         verb_of: |_, path| grpc::verb_of(path),
         timed_out: grpc::timed_out,

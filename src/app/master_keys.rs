@@ -9,6 +9,7 @@ use crate::{
         aws_kms::AwsKms, breaker::GuardedKms, kms::Kms, local_keyring::LocalKeyring,
         master_keys::MasterKeys,
     },
+    metrics::Metrics,
 };
 
 const PRIMARY: &str = "GRANTEX_VAULT_MASTER_KEY";
@@ -33,10 +34,11 @@ pub(crate) struct Holder {
 pub(crate) async fn holders(
     settings: &MasterKeySettings,
     clock: &Arc<dyn Clock>,
+    metrics: &Metrics,
 ) -> Result<Vec<Holder>, ConfigFaults> {
-    let mut holders = vec![holder(PRIMARY, &settings.primary, settings, clock).await?];
+    let mut holders = vec![holder(PRIMARY, &settings.primary, settings, clock, metrics).await?];
     for key in &settings.others {
-        holders.push(holder(OLD, key, settings, clock).await?);
+        holders.push(holder(OLD, key, settings, clock, metrics).await?);
     }
     Ok(holders)
 }
@@ -46,9 +48,10 @@ pub(crate) fn from_outside(
     kms: Arc<dyn Kms>,
     settings: &MasterKeySettings,
     clock: &Arc<dyn Clock>,
+    metrics: &Metrics,
 ) -> Vec<Holder> {
     let key = name_of(&settings.primary);
-    let kms = guarded(kms, &key, settings, clock);
+    let kms = guarded(kms, &key, settings, clock, metrics);
     vec![Holder {
         setting: PRIMARY,
         key,
@@ -68,6 +71,7 @@ async fn holder(
     key: &MasterKey,
     settings: &MasterKeySettings,
     clock: &Arc<dyn Clock>,
+    metrics: &Metrics,
 ) -> Result<Holder, ConfigFaults> {
     let name = name_of(key);
     let kms = match key {
@@ -75,7 +79,7 @@ async fn holder(
             let kms = AwsKms::connect(key, settings.kms_timeout).await;
             let unknown = "is of AWS KMS, but no region is known: set AWS_REGION or give an ARN";
             let kms = kms.ok_or_else(|| ConfigFaults::one(setting, unknown))?;
-            guarded(Arc::new(kms), &name, settings, clock)
+            guarded(Arc::new(kms), &name, settings, clock, metrics)
         }
         MasterKey::Local(path) => {
             let refused =
@@ -92,9 +96,16 @@ fn guarded(
     name: &str,
     settings: &MasterKeySettings,
     clock: &Arc<dyn Clock>,
+    metrics: &Metrics,
 ) -> Arc<dyn Kms> {
     let (name, clock) = (name.to_owned(), Arc::clone(clock));
-    Arc::new(GuardedKms::new(kms, name, clock, settings.kms_timeout))
+    Arc::new(GuardedKms::new(
+        kms,
+        name,
+        clock,
+        settings.kms_timeout,
+        metrics.clone(),
+    ))
 }
 
 /// As the settings spell it.

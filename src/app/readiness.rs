@@ -1,119 +1,232 @@
-//! What must have succeeded once before health says `SERVING`.
+//! What a server needs: checked once at start, and watched from then on.
 
-use std::{error::Error, time::Duration};
+use std::{error::Error, future::pending, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use tokio::time::timeout;
 
 use super::{StartFault, master_keys::Holder};
 use crate::{
+    auth::jwks::VerificationKeys,
     config::{Config, ConfigFaults},
     envelope::kms::KmsFault,
+    health::{Health, Need, Probe},
     store::{
+        Store,
         database_url::DatabaseUrl,
         schema::{self, SchemaFault},
     },
     vault::error::chain,
 };
 
-/// How often what could not be reached is tried again before its first success.
-const RETRY: Duration = Duration::from_secs(2);
+/// How often the database is asked, and how often what was not there yet is tried again.
+const SOON: Duration = Duration::from_secs(2);
+/// How often a master key is asked for.
+const MASTER_KEY_INTERVAL: Duration = Duration::from_secs(15);
+/// The issuer's key set is fetched anew this often, and this soon after a failure.
+const KEYS_REFRESH: Duration = Duration::from_mins(5);
+const KEYS_RETRY: Duration = Duration::from_secs(15);
+/// How long the start waits for the issuer's keys; they may come later.
+const KEYS_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Something outside that must be there and right.
-pub(super) enum Check {
+pub(super) struct Check {
+    subject: Subject,
+    probe: Probe,
+    /// What is wrong as far as the log knows.
+    said: Option<String>,
+    succeeded_once: bool,
+}
+
+enum Subject {
     /// The database has our schema and loses no writes.
-    Database(Box<DatabaseUrl>),
+    Database(Box<DatabaseUrl>, Store),
     /// The master key is there and fit for use; asked no longer than this.
     MasterKey(Holder, Duration),
+    /// The issuer's keys can be fetched.
+    IssuerKeys(Arc<VerificationKeys>),
 }
 
 /// Why a check has not succeeded.
 enum Unready {
-    /// Somebody must act, and the server does not start before.
+    /// Somebody must act, and a server does not start before.
     Refused(StartFault),
     /// It may be well in a moment.
-    NotYet(String),
+    NotYet {
+        /// For the log.
+        cause: String,
+        /// For whoever looks at the probes.
+        detail: &'static str,
+    },
 }
 
 /// Everything that a server of this configuration needs.
-pub(super) fn checks(config: &Config, holders: &[Holder]) -> Vec<Check> {
-    let database = Check::Database(Box::new(config.database.url.clone()));
-    let master_key = |holder: &Holder| Check::MasterKey(holder.clone(), config.kms_timeout);
-    std::iter::once(database)
-        .chain(holders.iter().map(master_key))
-        .collect()
+pub(super) fn checks(
+    config: &Config,
+    store: &Store,
+    holders: &[Holder],
+    keys: &Arc<VerificationKeys>,
+    health: &Arc<Health>,
+) -> Vec<Check> {
+    let url = Box::new(config.database.url.clone());
+    let database = Subject::Database(url, store.clone());
+    let master_key = |holder: &Holder| Subject::MasterKey(holder.clone(), config.kms_timeout);
+    let subjects = [database, Subject::IssuerKeys(Arc::clone(keys))];
+    let subjects = subjects.into_iter().chain(holders.iter().map(master_key));
+    let check = |subject: Subject| Check {
+        probe: health.need(subject.need()),
+        subject,
+        said: None,
+        succeeded_once: false,
+    };
+    subjects.map(check).collect()
 }
 
-/// Makes every check once; answers those that are to be made again, because nobody answered.
+/// Makes every check once.
 ///
 /// # Errors
 ///
-/// What a person must act on.
-pub(super) async fn first(checks: Vec<Check>) -> Result<Vec<Check>, StartFault> {
-    let outcomes = join_all(checks.iter().map(Check::make)).await;
-    let mut unready = Vec::new();
-    for (check, outcome) in checks.into_iter().zip(outcomes) {
-        match outcome {
-            Ok(()) => {}
-            Err(Unready::Refused(fault)) => return Err(fault),
-            Err(Unready::NotYet(cause)) => {
-                tracing::warn!(cause, "{} cannot be used yet", check.subject());
-                unready.push(check);
-            }
-        }
-    }
-    Ok(unready)
-}
-
-/// Makes checks again until each has succeeded. A refusal is waited for too, now that we have started: an
-/// operator may mend it.
-pub(super) async fn all(checks: Vec<Check>) {
-    join_all(checks.iter().map(Check::succeeded)).await;
+/// What a person must act on. That nobody answered is none: it is waited for.
+pub(super) async fn first(checks: &mut [Check]) -> Result<(), StartFault> {
+    let outcomes = join_all(checks.iter_mut().map(Check::first)).await;
+    outcomes.into_iter().collect()
 }
 
 // === impl Check ===
 
 impl Check {
-    async fn succeeded(&self) {
-        let mut said = None;
-        loop {
-            let _ = timeout(RETRY, std::future::pending::<()>()).await;
-            let cause = match self.make().await {
-                Ok(()) => break,
-                Err(Unready::NotYet(_)) => None,
-                Err(Unready::Refused(fault)) => Some(fault.to_string()),
-            };
-            if let Some(cause) = cause.as_ref().filter(|cause| said.as_ref() != Some(*cause)) {
-                tracing::error!(cause, "{} cannot be used", self.subject());
+    async fn first(&mut self) -> Result<(), StartFault> {
+        let patience = match self.subject {
+            Subject::IssuerKeys(_) => KEYS_PATIENCE,
+            Subject::Database(..) | Subject::MasterKey(..) => Duration::MAX,
+        };
+        let made = timeout(patience, self.subject.first()).await;
+        match made.unwrap_or_else(|_| Err(Unready::not_yet(&KmsFault::TimedOut, "no answer"))) {
+            Err(Unready::Refused(fault)) => Err(fault),
+            outcome => {
+                self.learn(outcome);
+                Ok(())
             }
-            said = cause;
         }
-        tracing::info!("{} can be used", self.subject());
     }
 
-    async fn make(&self) -> Result<(), Unready> {
+    /// Makes the check again and again, for health and for the log. A refusal is waited for too, now
+    /// that we have started: an operator may mend it.
+    pub(super) async fn watch(mut self) {
+        loop {
+            let _ = timeout(self.pause(), pending::<()>()).await;
+            let outcome = if self.succeeded_once {
+                self.subject.again().await
+            } else {
+                self.subject.first().await
+            };
+            self.learn(outcome);
+        }
+    }
+
+    fn pause(&self) -> Duration {
+        let well = self.said.is_none();
+        match self.subject {
+            Subject::MasterKey(..) if self.succeeded_once => MASTER_KEY_INTERVAL,
+            Subject::IssuerKeys(_) if well => KEYS_REFRESH,
+            Subject::IssuerKeys(_) => KEYS_RETRY,
+            Subject::Database(..) | Subject::MasterKey(..) => SOON,
+        }
+    }
+
+    /// Tells health, and the log what is new.
+    fn learn(&mut self, outcome: Result<(), Unready>) {
+        let subject = self.subject.name();
+        // The room of the issuer's keys logs each failure itself.
+        let logs = !matches!(self.subject, Subject::IssuerKeys(_));
+        let said = match outcome {
+            Ok(()) => {
+                if self.said.is_some() {
+                    tracing::info!("{subject} can be used");
+                }
+                self.succeeded_once = true;
+                self.probe.succeeded();
+                None
+            }
+            Err(Unready::NotYet { cause, detail }) => {
+                if logs && self.said.is_none() {
+                    tracing::warn!(cause, "{subject} cannot be used now");
+                }
+                self.probe.failed(detail);
+                Some(self.said.take().unwrap_or(cause))
+            }
+            Err(Unready::Refused(fault)) => {
+                let cause = fault.to_string();
+                if self.said.as_ref() != Some(&cause) {
+                    tracing::error!(cause, "{subject} cannot be used");
+                }
+                self.probe.failed("refused: see the log");
+                Some(cause)
+            }
+        };
+        self.said = said;
+    }
+}
+
+// === impl Subject ===
+
+impl Subject {
+    fn need(&self) -> Need {
         match self {
-            Self::Database(url) => match schema::check_once(url).await {
+            Self::Database(..) => Need::Database,
+            Self::MasterKey(..) => Need::MasterKeys,
+            Self::IssuerKeys(_) => Need::IssuerKeys,
+        }
+    }
+
+    fn name(&self) -> String {
+        match self {
+            Self::Database(..) => "the database".to_owned(),
+            Self::MasterKey(holder, _) => format!("master key {}", holder.key),
+            Self::IssuerKeys(_) => "the issuer's key set".to_owned(),
+        }
+    }
+
+    async fn first(&self) -> Result<(), Unready> {
+        match self {
+            Self::Database(url, _) => match schema::check_once(url).await {
                 Ok(()) => Ok(()),
-                Err(fault @ SchemaFault::Unavailable(_)) => Err(Unready::not_yet(&fault)),
+                Err(fault @ SchemaFault::Unavailable(_)) => {
+                    Err(Unready::not_yet(&fault, "unreachable"))
+                }
                 Err(refused) => Err(Unready::Refused(refused.into())),
             },
-            Self::MasterKey(holder, patience) => {
-                let answer = timeout(*patience, holder.kms.check()).await;
-                match answer.unwrap_or(Err(KmsFault::TimedOut)) {
-                    Ok(_) => Ok(()),
-                    Err(fault) => judge(holder, &fault),
-                }
-            }
+            Self::MasterKey(holder, patience) => match check(holder, *patience).await {
+                Ok(()) => Ok(()),
+                Err(fault) => judge(holder, &fault),
+            },
+            Self::IssuerKeys(_) => self.again().await,
         }
     }
 
-    fn subject(&self) -> String {
+    /// The same for what was there once: by what it is used with, which costs less.
+    async fn again(&self) -> Result<(), Unready> {
         match self {
-            Self::Database(_) => "the database".to_owned(),
-            Self::MasterKey(holder, _) => format!("master key {}", holder.key),
+            Self::Database(_, store) => {
+                let answer = store.ping().await;
+                answer.map_err(|fault| Unready::not_yet(&fault, "unreachable"))
+            }
+            Self::MasterKey(holder, patience) => match check(holder, *patience).await {
+                // Whether it may be described was said when we started.
+                Ok(()) | Err(KmsFault::Denied(_)) => Ok(()),
+                Err(fault) => Err(Unready::not_yet(&fault, fault.name())),
+            },
+            Self::IssuerKeys(keys) => {
+                let answer = keys.refresh().await;
+                answer.map_err(|fault| Unready::not_yet(&fault, "cannot be fetched"))
+            }
         }
     }
+}
+
+async fn check(holder: &Holder, patience: Duration) -> Result<(), KmsFault> {
+    let answer = timeout(patience, holder.kms.check()).await;
+    answer.unwrap_or(Err(KmsFault::TimedOut)).map(|_| ())
 }
 
 /// Whether a server can start with a master key of which a check says this.
@@ -140,14 +253,17 @@ fn judge(holder: &Holder, fault: &KmsFault) -> Result<(), Unready> {
         | KmsFault::TimedOut
         | KmsFault::BreakerOpen
         | KmsFault::Overloaded
-        | KmsFault::Tampered(_) => Err(Unready::not_yet(fault)),
+        | KmsFault::Tampered(_) => Err(Unready::not_yet(fault, fault.name())),
     }
 }
 
 // === impl Unready ===
 
 impl Unready {
-    fn not_yet(fault: &(dyn Error + 'static)) -> Self {
-        Self::NotYet(chain(fault))
+    fn not_yet(fault: &(dyn Error + 'static), detail: &'static str) -> Self {
+        Self::NotYet {
+            cause: chain(fault),
+            detail,
+        }
     }
 }

@@ -1,12 +1,14 @@
 //! The way into the audit table, and the proof of having taken it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use thiserror::Error;
 
 use super::event::AuditEvent;
 use crate::{
     clock::Clock,
+    health::Probe,
+    metrics::Metrics,
     store::{Store, StoreFault, Transaction},
 };
 
@@ -14,6 +16,8 @@ use crate::{
 pub struct Journal {
     store: Store,
     clock: Arc<dyn Clock>,
+    metrics: Metrics,
+    probe: Probe,
 }
 
 /// Proof that an audit event is durable. Only the journal makes one, after the commit.
@@ -26,10 +30,15 @@ pub struct Receipt(());
 pub struct Unrecorded(#[source] pub StoreFault);
 
 impl Journal {
-    /// Records in this database, by this clock.
+    /// Records in this database, by this clock; what comes of it is measured, and said by the probe.
     #[must_use]
-    pub fn new(store: Store, clock: Arc<dyn Clock>) -> Self {
-        Self { store, clock }
+    pub fn new(store: Store, clock: Arc<dyn Clock>, metrics: Metrics, probe: Probe) -> Self {
+        Self {
+            store,
+            clock,
+            metrics,
+            probe,
+        }
     }
 
     /// Records an event on its own; it is durable when this has answered.
@@ -39,10 +48,12 @@ impl Journal {
     /// [`Unrecorded`].
     pub async fn record(&self, event: &AuditEvent) -> Result<Receipt, Unrecorded> {
         let row = event.to_row(self.clock.now());
-        self.store
-            .append_audit_event(&row)
-            .await
-            .map_err(Unrecorded)?;
+        let since = Instant::now();
+        let waits = self.metrics.audit_event_waits();
+        let recorded = self.store.append_audit_event(&row).await;
+        drop(waits);
+        self.learn(recorded)?;
+        self.metrics.audit_committed(since.elapsed());
         Ok(Receipt(()))
     }
 
@@ -58,9 +69,16 @@ impl Journal {
         event: &AuditEvent,
     ) -> Result<(), Unrecorded> {
         let row = event.to_row(self.clock.now());
-        transaction
-            .append_audit_event(&row)
-            .await
-            .map_err(Unrecorded)
+        self.learn(transaction.append_audit_event(&row).await)
+    }
+
+    fn learn(&self, recorded: Result<(), StoreFault>) -> Result<(), Unrecorded> {
+        if recorded.is_ok() {
+            self.probe.succeeded();
+        } else {
+            self.metrics.audit_failed();
+            self.probe.failed("the last event could not be recorded");
+        }
+        recorded.map_err(Unrecorded)
     }
 }

@@ -30,6 +30,7 @@ pub struct VerificationKeys {
     current: ArcSwapOption<Fetched>,
     last_attempt: Mutex<Option<Attempt>>,
     places: Semaphore,
+    started: Timestamp,
 }
 
 /// Why there is no key for a token.
@@ -56,9 +57,11 @@ impl VerificationKeys {
     /// Nothing is fetched yet. Keys that were fetched longer ago than `max_stale` do not count.
     #[must_use]
     pub fn new(source: Arc<dyn KeySource>, clock: Arc<dyn Clock>, max_stale: Duration) -> Self {
+        let started = clock.now();
         Self {
             source,
             clock,
+            started,
             max_stale,
             current: ArcSwapOption::empty(),
             last_attempt: Mutex::new(None),
@@ -107,6 +110,14 @@ impl VerificationKeys {
         let (attempt, outcome) = self.fetch().await;
         *last_attempt = Some(attempt);
         outcome
+    }
+
+    /// How long ago the set was fetched; since the start when it never was.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        let current = self.current.load();
+        let at = current.as_ref().map_or(self.started, |fetched| fetched.at);
+        self.clock.now().since(at)
     }
 
     fn cached(&self, kid: &str) -> Option<Arc<DecodingKey>> {

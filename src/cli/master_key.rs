@@ -8,6 +8,7 @@ use super::{Outcome, explain, progress, target::Target};
 use crate::{
     app::master_keys,
     clock::{Clock, SystemClock},
+    metrics::Metrics,
     model::{sealed::MasterKeyId, text::DeveloperId},
     rotation::{self, Counts, Extent, Pace, Rotation},
     store::{Store, rotation::RowKey},
@@ -195,7 +196,9 @@ async fn rotation(
 ) -> Result<Rotation, Box<dyn std::error::Error>> {
     let settings = target.master_keys()?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let keys = master_keys::together(&master_keys::holders(&settings, &clock).await?);
+    let keys = master_keys::together(
+        &master_keys::holders(&settings, &clock, &Metrics::unobserved()).await?,
+    );
     Ok(Rotation::new(
         store.clone(),
         keys,

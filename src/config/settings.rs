@@ -33,7 +33,7 @@ const fn setting(name: &'static str, default: Option<&'static str>, help: &'stat
 }
 
 /// All settings, in the order of the README.
-pub const SETTINGS: [Setting; 23] = [
+pub const SETTINGS: [Setting; 25] = [
     Setting {
         name: "DATABASE_URL",
         default: None,
@@ -120,6 +120,16 @@ pub const SETTINGS: [Setting; 23] = [
         "GRANTEX_VAULT_HTTP_ADDR",
         Some("0.0.0.0:8080"),
         "Where HTTP listens",
+    ),
+    setting(
+        "GRANTEX_VAULT_ADMIN_ADDR",
+        Some("127.0.0.1:9090"),
+        "Where probes and metrics are, in clear and without credentials",
+    ),
+    setting(
+        "GRANTEX_VAULT_READINESS_GRACE",
+        Some("30s"),
+        "How long a replica without Postgres stays ready",
     ),
     setting(
         "GRANTEX_VAULT_GRPC_REFLECTION",

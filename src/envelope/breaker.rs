@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     clock::Clock,
+    metrics::Metrics,
     model::{
         sealed::{MasterKeyId, WrappedKey},
         timestamp::Timestamp,
@@ -46,6 +47,7 @@ struct Breaker {
     /// What the log calls the KMS.
     name: String,
     clock: Arc<dyn Clock>,
+    metrics: Metrics,
     /// A call that was given up counts as unanswered if it waited this long. One that was given up
     /// sooner says something of its caller, not of the KMS: who hangs up must not open the breaker.
     patience: Duration,
@@ -98,9 +100,15 @@ struct Pass<'a> {
 impl GuardedKms {
     /// Guards a holder, which the log calls `name` and whose calls take no longer than `timeout`.
     #[must_use]
-    pub fn new(kms: Arc<dyn Kms>, name: String, clock: Arc<dyn Clock>, timeout: Duration) -> Self {
+    pub fn new(
+        kms: Arc<dyn Kms>,
+        name: String,
+        clock: Arc<dyn Clock>,
+        timeout: Duration,
+        metrics: Metrics,
+    ) -> Self {
         // Part of the time may have gone by before the call was let through.
-        let breaker = Breaker::new(name, clock, timeout / 2);
+        let breaker = Breaker::new(name, clock, timeout / 2, metrics);
         Self { kms, breaker }
     }
 }
@@ -152,12 +160,13 @@ impl Kms for GuardedKms {
 // === impl Breaker ===
 
 impl Breaker {
-    fn new(name: String, clock: Arc<dyn Clock>, patience: Duration) -> Self {
+    fn new(name: String, clock: Arc<dyn Clock>, patience: Duration, metrics: Metrics) -> Self {
         let phase = Phase::Closed { unanswered: 0 };
         let state = Mutex::new(State { phase, epoch: 0 });
         Self {
             name,
             clock,
+            metrics,
             patience,
             state,
         }
@@ -208,12 +217,14 @@ impl Breaker {
         let name = &self.name;
         match (before.phase, after.phase) {
             (Phase::Closed { .. }, Phase::Open { .. }) => {
+                self.metrics.breaker_is(true);
                 tracing::warn!(
                     master_key = name,
                     "the KMS does not answer: calls are refused"
                 );
             }
             (Phase::Open { .. }, Phase::Closed { .. }) => {
+                self.metrics.breaker_is(false);
                 tracing::info!(master_key = name, "the KMS answers again");
             }
             // A probe that failed is logged by who made it.
@@ -347,37 +358,24 @@ impl Sign {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        future::pending,
-        sync::atomic::{AtomicI64, Ordering},
-    };
+    use std::future::pending;
 
     use proptest::prelude::*;
     use tokio::time::timeout;
 
     use super::*;
+    use crate::clock::FakeClock;
 
     const PATIENCE: Duration = Duration::from_secs(1);
 
-    #[derive(Default)]
-    struct SteppedClock(AtomicI64);
-
-    impl SteppedClock {
-        fn step(&self, by: Duration) {
-            let millis = i64::try_from(by.as_millis()).unwrap();
-            self.0.fetch_add(millis, Ordering::SeqCst);
-        }
-    }
-
-    impl Clock for SteppedClock {
-        fn now(&self) -> Timestamp {
-            Timestamp::from_millisecond(self.0.load(Ordering::SeqCst)).unwrap()
-        }
-    }
-
-    fn breaker() -> (Breaker, Arc<SteppedClock>) {
-        let clock = Arc::new(SteppedClock::default());
-        let breaker = Breaker::new("a key".into(), Arc::clone(&clock) as _, PATIENCE);
+    fn breaker() -> (Breaker, Arc<FakeClock>) {
+        let clock = Arc::new(FakeClock::default());
+        let breaker = Breaker::new(
+            "a key".into(),
+            Arc::clone(&clock) as _,
+            PATIENCE,
+            Metrics::unobserved(),
+        );
         (breaker, clock)
     }
 
@@ -408,7 +406,7 @@ mod tests {
         matches!(breaker.admit(), Err(KmsFault::BreakerOpen))
     }
 
-    async fn opened() -> (Breaker, Arc<SteppedClock>) {
+    async fn opened() -> (Breaker, Arc<FakeClock>) {
         let (breaker, clock) = breaker();
         for _ in 0..OPENS_AFTER {
             assert!(!refuses(&breaker));
@@ -506,12 +504,18 @@ mod tests {
 
     #[tokio::test]
     async fn a_clock_that_is_set_back_does_not_keep_it_open() {
-        let clock = Arc::new(SteppedClock(AtomicI64::new(1_000_000)));
-        let breaker = Breaker::new("a key".into(), Arc::clone(&clock) as _, PATIENCE);
+        let clock = Arc::new(FakeClock::default());
+        clock.advance(1_000_000);
+        let breaker = Breaker::new(
+            "a key".into(),
+            Arc::clone(&clock) as _,
+            PATIENCE,
+            Metrics::unobserved(),
+        );
         for _ in 0..OPENS_AFTER {
             let _ = end(&breaker, Err(unreachable())).await;
         }
-        clock.0.store(0, Ordering::SeqCst);
+        clock.advance(-1_000_000);
         assert!(end(&breaker, Ok(())).await.is_ok());
     }
 

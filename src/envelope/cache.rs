@@ -8,11 +8,12 @@ use std::{
     time::Duration,
 };
 
-use moka::{future::Cache, ops::compute::Op};
+use moka::{future::Cache, notification::RemovalCause, ops::compute::Op};
 
 use super::{context::KmsContext, data_key::DataKey, kms::KmsFault};
 use crate::{
     clock::Clock,
+    metrics::Metrics,
     model::{sealed::WrappedKey, timestamp::Timestamp},
 };
 
@@ -42,6 +43,8 @@ pub struct CachedKey {
     pub key: Arc<DataKey>,
     /// Whether it is time to ask for it again, ahead of its end. It is said to one caller only.
     pub refresh: bool,
+    /// Whether it was in memory already.
+    pub hit: bool,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -75,7 +78,12 @@ impl TimeToLive {
 impl DataKeyCache {
     /// Keeps at most `capacity` keys for this long; none when there is no time to live.
     #[must_use]
-    pub fn new(time_to_live: Option<TimeToLive>, capacity: u64, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(
+        time_to_live: Option<TimeToLive>,
+        capacity: u64,
+        clock: Arc<dyn Clock>,
+        metrics: Metrics,
+    ) -> Self {
         let lasting = time_to_live.unwrap_or(TimeToLive(Duration::ZERO));
         let entries = time_to_live
             .filter(|_| capacity > 0)
@@ -84,6 +92,11 @@ impl DataKeyCache {
                 Cache::builder()
                     .max_capacity(capacity)
                     .time_to_live(duration)
+                    .eviction_listener(move |_, _, cause| {
+                        if cause == RemovalCause::Size {
+                            metrics.data_key_evicted();
+                        }
+                    })
                     .build()
             });
         Self {
@@ -110,6 +123,7 @@ impl DataKeyCache {
             return Ok(CachedKey {
                 key: Arc::new(key),
                 refresh: false,
+                hit: false,
             });
         };
         let cache_key = CacheKey {
@@ -134,8 +148,12 @@ impl DataKeyCache {
         };
         let entry = entries.try_get_with(cache_key, made).await?;
         // Whoever waited long for it does not use it longer for that.
-        self.usable(&entry)
-            .ok_or_else(|| Arc::new(KmsFault::TimedOut))
+        let found = self.usable(&entry);
+        let found = found.ok_or_else(|| Arc::new(KmsFault::TimedOut))?;
+        Ok(CachedKey {
+            hit: false,
+            ..found
+        })
     }
 
     /// Keeps a key that was just made or just unwrapped again; `asked_at` is when that began.
@@ -173,6 +191,12 @@ impl DataKeyCache {
         }
     }
 
+    /// How many keys are in memory, about.
+    #[must_use]
+    pub fn entries(&self) -> u64 {
+        self.entries.as_ref().map_or(0, Cache::entry_count)
+    }
+
     /// Forgets every key.
     pub async fn purge(&self) {
         self.generation.fetch_add(1, Ordering::AcqRel);
@@ -196,6 +220,7 @@ impl DataKeyCache {
         Some(CachedKey {
             key: Arc::clone(&entry.key),
             refresh,
+            hit: true,
         })
     }
 
@@ -229,14 +254,13 @@ pub struct Asked {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicI64;
-
     use futures_util::future::join_all;
     use proptest::prelude::*;
     use tokio::sync::Notify;
 
     use super::*;
     use crate::{
+        clock::FakeClock,
         envelope::context::Place,
         model::{
             sealed::MasterKeyId,
@@ -247,24 +271,9 @@ mod tests {
 
     const LIFE: i64 = 1000;
 
-    #[derive(Default)]
-    struct FakeClock(AtomicI64);
-
-    impl FakeClock {
-        fn advance(&self, millis: i64) {
-            self.0.fetch_add(millis, Ordering::SeqCst);
-        }
-    }
-
-    impl Clock for FakeClock {
-        fn now(&self) -> Timestamp {
-            Timestamp::from_millisecond(self.0.load(Ordering::SeqCst)).unwrap()
-        }
-    }
-
     fn cache(clock: &Arc<FakeClock>) -> DataKeyCache {
         let life = TimeToLive::new(Duration::from_millis(LIFE.unsigned_abs()));
-        DataKeyCache::new(life, 100, Arc::clone(clock) as _)
+        DataKeyCache::new(life, 100, Arc::clone(clock) as _, Metrics::unobserved())
     }
 
     fn wrapped(number: u8) -> WrappedKey {
@@ -386,7 +395,8 @@ mod tests {
 
     #[tokio::test]
     async fn without_a_time_to_live_nothing_is_kept() {
-        let cache = DataKeyCache::new(None, 100, Arc::new(FakeClock::default()));
+        let clock = Arc::new(FakeClock::default());
+        let cache = DataKeyCache::new(None, 100, clock, Metrics::unobserved());
         cache
             .insert(&wrapped(0), &context(0), key_of(0, 0, 0), cache.ask())
             .await;
@@ -420,7 +430,8 @@ mod tests {
         ) {
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
             runtime.block_on(async {
-                let clock = Arc::new(FakeClock(AtomicI64::new(LIFE * 1000)));
+                let clock = Arc::new(FakeClock::default());
+                clock.advance(LIFE * 1000);
                 let cache = cache(&clock);
                 for step in steps {
                     match step {

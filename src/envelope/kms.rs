@@ -94,3 +94,25 @@ pub enum KmsFault {
     #[error("the wrapped data key is not one of this master key and context")]
     Tampered(#[source] Cause),
 }
+
+impl KmsFault {
+    /// Its name in metrics and probes.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::NotConfigured(_) => "not_configured",
+            Self::Denied(_) => "denied",
+            Self::Disabled(_) => "disabled",
+            Self::PendingDeletion(_) => "pending_deletion",
+            Self::Missing(_) => "missing",
+            Self::WrongUsage(_) => "wrong_usage",
+            Self::NotReady(_) => "not_ready",
+            Self::Throttled(_) => "throttled",
+            Self::Unreachable(_) => "unreachable",
+            Self::TimedOut => "timed_out",
+            Self::BreakerOpen => "breaker_open",
+            Self::Overloaded => "overloaded",
+            Self::Tampered(_) => "tampered",
+        }
+    }
+}

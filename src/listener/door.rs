@@ -17,7 +17,11 @@ use tower::{Service, ServiceExt};
 use uuid::Uuid;
 
 use super::Peer;
-use crate::model::request::{RequestContext, Transport, Verb, parse_request_id};
+use crate::{
+    metrics::{Metrics, RequestOutcome},
+    model::request::{RequestContext, Transport, Verb, parse_request_id},
+    underway::Underway,
+};
 
 /// No request takes longer until its answer begins.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(45);
@@ -28,6 +32,8 @@ const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub struct Door<S, B> {
     /// Which one.
     pub transport: Transport,
+    /// What counts its requests.
+    pub metrics: Metrics,
     /// What answers its requests.
     pub service: S,
     /// What a request asks for.
@@ -43,6 +49,7 @@ impl<S: Clone, B> Clone for Door<S, B> {
     fn clone(&self) -> Self {
         Self {
             service: self.service.clone(),
+            metrics: self.metrics.clone(),
             ..*self
         }
     }
@@ -88,7 +95,9 @@ where
     let verb = (door.verb_of)(request.method(), request.uri().path());
     request.extensions_mut().insert(context);
 
-    let answering = AssertUnwindSafe(door.service.oneshot(request)).catch_unwind();
+    let underway = Underway::default();
+    let answering = underway.scope(door.service.oneshot(request));
+    let answering = AssertUnwindSafe(answering).catch_unwind();
     let mut response = match timeout(REQUEST_TIMEOUT, answering).await {
         Ok(Ok(Ok(response))) => response,
         Ok(Err(_panic)) => (door.panicked)(context),
@@ -96,12 +105,20 @@ where
     };
     let id = HeaderValue::try_from(context.id.to_string()).expect("a UUID is visible characters");
     response.headers_mut().insert(X_REQUEST_ID, id);
+    let (status, duration) = (status(&response, context.transport), started.elapsed());
+    let outcome = outcome(status, context.transport);
+    door.metrics
+        .answered(verb, context.transport, outcome, duration);
     tracing::info!(
         request_id = %context.id,
         transport = context.transport.as_str(),
         verb = verb.map_or("none", Verb::as_str),
-        status = status(&response, context.transport),
-        duration_ms = milliseconds(started.elapsed()),
+        caller = underway.caller().as_str(),
+        outcome = outcome.as_str(),
+        status,
+        duration_ms = milliseconds(duration),
+        database_ms = milliseconds(underway.database_time()),
+        kms_ms = milliseconds(underway.kms_time()),
         "request"
     );
     response
@@ -132,5 +149,20 @@ fn status<B>(response: &Response<B>, transport: Transport) -> u16 {
             .get("grpc-status")
             .and_then(|code| code.to_str().ok()?.parse().ok())
             .unwrap_or(0),
+    }
+}
+
+/// What became of a request, by its HTTP status or its gRPC code (`google.rpc.Code`).
+fn outcome(status: u16, transport: Transport) -> RequestOutcome {
+    match (transport, status) {
+        (Transport::Rest, 100..=399) | (Transport::Grpc, 0) => RequestOutcome::Ok,
+        (Transport::Rest, 401) | (Transport::Grpc, 16) => RequestOutcome::Unauthorized,
+        (Transport::Rest, 403) | (Transport::Grpc, 7) => RequestOutcome::Forbidden,
+        (Transport::Rest, 404 | 405) | (Transport::Grpc, 5 | 12) => RequestOutcome::NotFound,
+        (Transport::Rest, 429) | (Transport::Grpc, 8) => RequestOutcome::RateLimited,
+        (Transport::Rest, 400..=499) | (Transport::Grpc, 3 | 11) => RequestOutcome::BadRequest,
+        (Transport::Rest, 503) | (Transport::Grpc, 14) => RequestOutcome::Unavailable,
+        (Transport::Grpc, 1 | 4) => RequestOutcome::DeadlineExceeded,
+        (Transport::Rest | Transport::Grpc, _) => RequestOutcome::Internal,
     }
 }

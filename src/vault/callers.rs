@@ -15,6 +15,7 @@ use crate::{
         caller::Developer,
         request::{RequestContext, Verb},
     },
+    underway::{self, CallerKind},
 };
 
 /// A developer whose API key was found, and the request it came with.
@@ -54,6 +55,7 @@ impl Vault {
             id: row.developer_id,
             api_key_id: row.id,
         };
+        underway::called_by(CallerKind::Developer);
         Ok(KnownDeveloper { request, developer })
     }
 
@@ -79,6 +81,7 @@ impl Vault {
                         VaultError::Unavailable(Unavailable::IssuerKeys)
                     }
                 })?;
+        underway::called_by(CallerKind::Agent);
         Ok(KnownAgent { request, grant })
     }
 }

@@ -7,6 +7,7 @@ use super::{
 use crate::{
     audit::event::AuditEvent,
     envelope::context::{Attributes, Place},
+    metrics::{CacheUse, ExchangeOutcome},
     model::{
         credential::parse_service,
         metadata::Metadata,
@@ -50,13 +51,17 @@ impl Vault {
     ) -> Result<Released<ExchangedCredential>, VaultError> {
         let service = parse_service(service)?;
         let mut event = agent.exchange_event(service.as_str());
-        match self.open(agent, &service, &mut event).await {
-            Ok(credential) => {
-                let receipt = self.journal.record(&event).await?;
-                Ok(Released::new(credential, receipt))
+        let opened = self.open(agent, &service, &mut event).await;
+        let (released, from) = match opened {
+            Ok((credential, from)) => {
+                let receipt = self.journal.record(&event).await;
+                let released = receipt.map(|receipt| Released::new(credential, receipt));
+                (released.map_err(VaultError::from), from)
             }
-            Err(error) => Err(self.refused(event, error).await),
-        }
+            Err(error) => (Err(self.refused(event, error).await), CacheUse::None),
+        };
+        self.metrics.exchanged(outcome(&released), from);
+        released
     }
 
     async fn open(
@@ -64,7 +69,7 @@ impl Vault {
         agent: &KnownAgent,
         service: &ServiceName,
         event: &mut AuditEvent,
-    ) -> Result<ExchangedCredential, VaultError> {
+    ) -> Result<(ExchangedCredential, CacheUse), VaultError> {
         let grant = &agent.grant;
         let query = ExchangeQuery {
             developer: grant.developer(),
@@ -98,24 +103,39 @@ impl Vault {
         &self,
         place: &Place,
         row: ExchangeRow,
-    ) -> Result<ExchangedCredential, VaultError> {
+    ) -> Result<(ExchangedCredential, CacheUse), VaultError> {
         let attributes = Attributes {
             service: &row.service,
             credential_type: &row.credential_type,
             token_expires_at: row.token_expires_at,
             metadata: &row.metadata,
         };
-        let access_token = self
+        let opened = self
             .envelope
             .open_access_token(place, &attributes, row.access_token, &row.data_key)
             .await
             .map_err(|error| VaultError::from_envelope(error, Some(row.id)))?;
-        Ok(ExchangedCredential {
-            access_token,
+        let credential = ExchangedCredential {
+            access_token: opened.access_token,
             service: row.service,
             credential_type: row.credential_type,
             token_expires_at: row.token_expires_at,
             metadata: row.metadata,
-        })
+        };
+        Ok((credential, opened.data_key))
+    }
+}
+
+/// What the metrics say of an exchange.
+fn outcome(released: &Result<Released<ExchangedCredential>, VaultError>) -> ExchangeOutcome {
+    match released {
+        Ok(_) => ExchangeOutcome::Released,
+        Err(VaultError::NotFound(_)) => ExchangeOutcome::NotFound,
+        Err(VaultError::Unauthenticated(_) | VaultError::OutOfScope { .. }) => {
+            ExchangeOutcome::Denied
+        }
+        Err(VaultError::InvalidInput(_) | VaultError::Unavailable(_) | VaultError::Internal(_)) => {
+            ExchangeOutcome::Failed
+        }
     }
 }

@@ -11,6 +11,7 @@ use std::{
 use bytes::Bytes;
 use grantex_vault::{
     listener::{self, Protocol, door::Door},
+    metrics::Metrics,
     model::request::Transport,
     shutdown::Shutdown,
 };
@@ -33,6 +34,7 @@ async fn listen(transport: Transport) -> SocketAddr {
     let hello = |_: Request<Incoming>| async { Ok(Response::new(Full::from("hello"))) };
     let door: Door<Hello, _> = Door {
         transport,
+        metrics: Metrics::unobserved(),
         service: BoxCloneSyncService::new(service_fn(hello)),
         verb_of: |_, _| None,
         timed_out: |_| Response::new(Full::from("timed out")),

@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{Dev, Process, connect, instance_directory, print, run, until};
+use crate::harness::{Dev, FREE_PORTS, Process, connect, instance_directory, print, run, until};
 
 async fn store(dev: &Dev, key: &str, token: &str) -> reqwest::Response {
     let body =
@@ -37,8 +37,10 @@ async fn access_token(response: reqwest::Response) -> Value {
 async fn every_printed_line_works_as_printed() {
     let directory = instance_directory();
     let path = directory.path().to_str().unwrap();
-    let ports = ["--http-addr", "127.0.0.1:0", "--grpc-addr", "127.0.0.1:0"];
-    let process = Process::start(&[&["dev", "--data-dir", path], &ports[..]].concat(), &[]);
+    let process = Process::start(
+        &[&["dev", "--data-dir", path], &FREE_PORTS[..]].concat(),
+        &[],
+    );
     until("dev says how to stop it", async || {
         process.output().contains("Ctrl-C")
     })
@@ -48,11 +50,12 @@ async fn every_printed_line_works_as_printed() {
         .split("\n\n")
         .filter(|part| part.contains("\ncurl "))
         .collect();
-    assert_eq!(calls.len(), 3, "store, list, exchange in {text}");
+    assert_eq!(calls.len(), 4, "store, list, exchange, metrics in {text}");
     let expected = [
         r#""id":"vc_"#,
         r#"{"credentials":[{"id":"vc_"#,
         r#""accessToken":"gho_example""#,
+        r#"grantex_vault_exchanges_total{cache="hit",outcome="released"} 1"#,
     ];
     for (call, expected) in calls.iter().zip(expected) {
         let output = Command::new("sh")
@@ -314,7 +317,7 @@ fn without_postgres_it_says_what_to_install() {
 fn it_serves_on_loopback_only() {
     let directory = instance_directory();
     let path = directory.path().to_str().unwrap();
-    for flag in ["--http-addr", "--grpc-addr"] {
+    for flag in ["--http-addr", "--grpc-addr", "--admin-addr"] {
         let output = run(&["dev", "--data-dir", path, flag, "0.0.0.0:0"]);
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(

@@ -42,6 +42,7 @@ async fn served(variables: &[(&str, &str)]) -> Process {
         ("GRANTEX_VAULT_JWKS_FILE", key_set.to_str().unwrap()),
         ("GRANTEX_VAULT_HTTP_ADDR", "127.0.0.1:0"),
         ("GRANTEX_VAULT_GRPC_ADDR", "127.0.0.1:0"),
+        ("GRANTEX_VAULT_ADMIN_ADDR", "127.0.0.1:0"),
     ];
     let mut process = Process::start(&["serve"], &[&settings[..], variables].concat());
     process.logged_line("serving").await;

@@ -34,6 +34,7 @@ async fn settings(directory: &Path) -> BTreeMap<&'static str, String> {
         ("GRANTEX_VAULT_JWKS_FILE", jwks.display().to_string()),
         ("GRANTEX_VAULT_HTTP_ADDR", "127.0.0.1:0".to_owned()),
         ("GRANTEX_VAULT_GRPC_ADDR", "127.0.0.1:0".to_owned()),
+        ("GRANTEX_VAULT_ADMIN_ADDR", "127.0.0.1:0".to_owned()),
     ])
 }
 
@@ -133,6 +134,14 @@ async fn while_draining_it_is_not_serving_but_still_accepts() {
         .await
         .unwrap();
     assert_eq!(answer.status(), 401, "it still answers");
+    let admin = vault.logged_field("admin").await;
+    let probed = reqwest::get(format!("http://{admin}/readyz"))
+        .await
+        .unwrap();
+    assert_eq!(probed.status(), 503);
+    assert!(probed.text().await.unwrap().contains("\"draining\":true"));
+    let probed = reqwest::get(format!("http://{admin}/livez")).await.unwrap();
+    assert_eq!(probed.status(), 200);
 
     vault.signal(Signal::TERM);
     vault.end().await;

@@ -9,24 +9,30 @@ use std::{
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// What each room may import of ours; who is not named may import anything.
-const ROOMS: [(&str, &[&str]); 15] = [
+const ROOMS: [(&str, &[&str]); 19] = [
     ("model", &[]),
     ("clock", &["model"]),
+    ("metrics", &["model"]),
+    ("underway", &[]),
+    ("health", &["model", "clock"]),
     ("shutdown", &[]),
     ("telemetry", &[]),
     ("memory", &[]),
     ("auth", &["model", "clock"]),
-    ("envelope", &["model", "clock"]),
-    ("store", &["model", "clock"]),
-    ("audit", &["model", "clock", "store"]),
+    ("envelope", &["model", "clock", "metrics", "underway"]),
+    ("store", &["model", "clock", "metrics", "underway"]),
+    ("audit", &["model", "clock", "metrics", "health", "store"]),
     (
         "vault",
-        &["model", "clock", "auth", "envelope", "store", "audit"],
+        &[
+            "model", "clock", "metrics", "underway", "auth", "envelope", "store", "audit",
+        ],
     ),
     ("rotation", &["model", "clock", "envelope", "store"]),
     ("grpc", &["model", "clock", "vault"]),
     ("gateway", &["model", "clock", "vault"]),
-    ("listener", &["model", "shutdown"]),
+    ("listener", &["model", "metrics", "underway", "shutdown"]),
+    ("admin", &["health", "metrics"]),
     // Values are checked by the rooms that they are for.
     ("config", &["auth", "store"]),
 ];
@@ -35,14 +41,16 @@ const ROOMS: [(&str, &[&str]); 15] = [
 const TOP: [&str; 5] = ["app", "cli", "dev", "main", "lib"];
 
 /// Crates that belong to some rooms only.
-const CRATES: [(&str, &[&str]); 11] = [
+const CRATES: [(&str, &[&str]); 13] = [
     ("tonic", &["grpc", "app"]),
     ("tonic_health", &["grpc"]),
     ("tonic_reflection", &["grpc"]),
     ("prost_types", &["grpc"]),
-    ("axum", &["gateway", "app", "dev"]),
+    ("axum", &["gateway", "admin", "grpc", "app", "dev"]),
+    ("opentelemetry_sdk", &["metrics", "telemetry"]),
+    ("prometheus", &["metrics"]),
     ("jsonwebtoken", &["auth", "dev"]),
-    ("reqwest", &["auth"]),
+    ("reqwest", &["auth", "cli"]),
     ("aws_lc_rs", &["envelope", "dev"]),
     ("aws_sdk_kms", &["envelope"]),
     ("deadpool_postgres", &["store"]),

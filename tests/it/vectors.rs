@@ -13,6 +13,7 @@ use grantex_vault::{
         kms::{Kms, KmsFault},
         local_keyring::LocalKeyring,
     },
+    metrics::Metrics,
     model::{
         metadata::Metadata,
         sealed::{MasterKeyId, Sealed, WrappedKey},
@@ -109,14 +110,16 @@ impl Vector {
 
     /// Opens the access token as an exchange does.
     async fn access_token(&self, kms: Arc<LocalKeyring>) -> Result<String, EnvelopeError> {
-        let nothing_kept = DataKeyCache::new(None, 0, Arc::new(SystemClock));
-        let envelope = Envelope::new(kms, Duration::from_secs(10), nothing_kept);
+        let metrics = Metrics::unobserved();
+        let nothing_kept = DataKeyCache::new(None, 0, Arc::new(SystemClock), metrics.clone());
+        let envelope = Envelope::new(kms, Duration::from_secs(10), nothing_kept, metrics);
         let sealed = Sealed::from_stored(self.access_token.sealed.0.clone());
         let (place, wrapped) = (self.place(), self.wrapped_key());
         let (service, kind, metadata) = self.columns();
         let attributes = self.attributes(&service, &kind, &metadata);
         let opened = envelope.open_access_token(&place, &attributes, sealed, &wrapped);
-        opened.await.map(|token| token.expose().to_owned())
+        let opened = opened.await?;
+        Ok(opened.access_token.expose().to_owned())
     }
 
     /// Opens bytes as the refresh token.

@@ -47,6 +47,7 @@ async fn the_binary_stores_and_exchanges_with_its_master_key_in_kms() {
         ("GRANTEX_VAULT_JWKS_FILE", key_set.to_str().unwrap()),
         ("GRANTEX_VAULT_HTTP_ADDR", "127.0.0.1:0"),
         ("GRANTEX_VAULT_GRPC_ADDR", "127.0.0.1:0"),
+        ("GRANTEX_VAULT_ADMIN_ADDR", "127.0.0.1:0"),
     ];
     let environment = [&settings[..], &moto.environment()].concat();
     let vault = Process::start(&["serve"], &environment);

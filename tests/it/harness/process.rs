@@ -29,6 +29,13 @@ exec 3<&0 </dev/null
 exec 3<&- "$@"
 "#;
 
+/// Has a server choose its ports.
+pub(crate) const FREE_PORTS: [&str; 3] = [
+    "--http-addr=127.0.0.1:0",
+    "--grpc-addr=127.0.0.1:0",
+    "--admin-addr=127.0.0.1:0",
+];
+
 /// A running program.
 pub(crate) struct Process {
     child: Child,
@@ -214,8 +221,7 @@ impl Dev {
     /// Starts an instance on free ports and waits until it is ready.
     pub(crate) async fn start(directory: &Path, variables: &[(&str, &str)]) -> Self {
         let directory = directory.to_str().expect("a temporary path");
-        let ports = ["--http-addr", "127.0.0.1:0", "--grpc-addr", "127.0.0.1:0"];
-        let arguments = [&["dev", "--json", "--data-dir", directory], &ports[..]].concat();
+        let arguments = [&["dev", "--json", "--data-dir", directory], &FREE_PORTS[..]].concat();
         let mut process = Process::start(&arguments, variables);
         until("dev is ready or has failed", async || {
             process.output().ends_with('\n') || process.ended().is_some()

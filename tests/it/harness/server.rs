@@ -65,6 +65,7 @@ impl Setup {
         setup
             .with("GRANTEX_VAULT_HTTP_ADDR", "127.0.0.1:0")
             .with("GRANTEX_VAULT_GRPC_ADDR", "127.0.0.1:0")
+            .with("GRANTEX_VAULT_ADMIN_ADDR", "127.0.0.1:0")
             .with("GRANTEX_VAULT_DB_POOL_SIZE", "4")
             .with("GRANTEX_VAULT_MASTER_KEY", "aws-kms:alias/the-fake-one")
             .with("GRANTEX_VAULT_ISSUER", ISSUER)
@@ -132,6 +133,11 @@ impl Server {
     /// Where gRPC listens.
     pub(crate) fn grpc_address(&self) -> String {
         self.running.grpc_addr.to_string()
+    }
+
+    /// `http://127.0.0.1:…` of the admin listener.
+    pub(crate) fn admin_url(&self) -> String {
+        format!("http://{}", self.running.admin_addr)
     }
 
     /// Stops it in order, as `SIGTERM` does.
