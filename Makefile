@@ -1,11 +1,12 @@
 # make dev    an instance on this machine, with nothing else to start
 # make test   everything that can be tested, setting up what it needs
 # make lint   formatting, lints, the protobuf contract
+# make chart  the Helm chart, the Dockerfile, the dashboard and the alerts; `make test` does it too
 
 VENV := .venv
 BUF := npx --yes @bufbuild/buf@1.75.0
 
-.PHONY: dev test lint setup postgres
+.PHONY: dev test lint chart setup postgres
 
 dev: postgres
 	cargo build --quiet
@@ -13,11 +14,16 @@ dev: postgres
 
 test: setup
 	cargo test
+	helm/tests/run.sh
 
 lint:
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
 	$(BUF) lint
+
+# It installs what it needs into .tools/: some minutes once, then seconds.
+chart:
+	helm/tests/run.sh
 
 # What the tests need beside Rust: Postgres' server programs, and from PyPI a KMS endpoint and the SDK.
 setup: postgres $(VENV)/ready

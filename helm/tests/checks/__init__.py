@@ -1,0 +1,1 @@
+"""The checks of the chart and of what belongs to it."""

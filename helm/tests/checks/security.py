@@ -1,0 +1,210 @@
+"""What must hold of every pod, hook, Service and policy that the chart makes."""
+
+from .paths import CHART
+from .rendering import RELEASE, annotation, name, of_kind, pods, render
+from .report import check, none, same
+from .schemas import renderings
+
+HOOK, WEIGHT = "helm.sh/hook", "helm.sh/hook-weight"
+ARGO_HOOK, ARGO_WAVE = "argocd.argoproj.io/hook", "argocd.argoproj.io/sync-wave"
+
+
+def run() -> None:
+    for title, args in renderings().items():
+        resources = render(*args)
+        none(f"{title}: no Secret is made", map(name, of_kind(resources, "Secret")))
+        for item, labels, spec in pods(resources):
+            pod(f"{title}: {name(item)}", spec, fixed_user=title != "nothing optional")
+        probes(title, resources)
+        selectors(title, resources)
+        references(title, resources)
+        migration(title, resources)
+        policies(title, resources)
+    identity()
+    settings()
+
+
+def pod(title: str, spec: dict, *, fixed_user: bool) -> None:
+    context = spec["securityContext"]
+    same(f"{title} is not root", context["runAsNonRoot"], True)
+    same(f"{title} has the default seccomp profile", context["seccompProfile"], {"type": "RuntimeDefault"})
+    if fixed_user:
+        users = [context[key] for key in ("runAsUser", "runAsGroup", "fsGroup")]
+        same(f"{title} is 65532", users, [65532] * 3)
+    same(f"{title} has no token of the Kubernetes API", spec["automountServiceAccountToken"], False)
+    same(f"{title} has no Service variables", spec["enableServiceLinks"], False)
+    none(f"{title} shares nothing with its host", {"hostNetwork", "hostPID", "hostIPC"} & spec.keys())
+    for container in spec["containers"]:
+        own = container["securityContext"]
+        same(f"{title} cannot gain privileges", own["allowPrivilegeEscalation"], False)
+        same(f"{title} has a read-only root", own["readOnlyRootFilesystem"], True)
+        same(f"{title} drops all capabilities", own["capabilities"], {"drop": ["ALL"]})
+        check(f"{title} has bounds of memory", container["resources"]["limits"]["memory"])
+        check(f"{title} requests CPU and memory", container["resources"]["requests"].keys() == {"cpu", "memory"})
+        mounts = {mount["name"] for mount in container.get("volumeMounts", [])}
+        same(f"{title} mounts its volumes", mounts, {volume["name"] for volume in spec.get("volumes", [])})
+        none(f"{title} has no subPath, whose files never change", (m for m in container.get("volumeMounts", []) if "subPath" in m))
+        secrets = [entry["name"] for entry in container.get("env", []) if "DATABASE_URL" in entry["name"]]
+        none(f"{title} has no database URL in its environment", (entry for entry in secrets if not entry.endswith("_FILE")))
+    for volume in spec.get("volumes", []):
+        for source in ("secret", "projected"):
+            if source in volume:
+                same(f"{title}: volume {volume['name']} is not for others", volume[source]["defaultMode"], 0o440)
+
+
+def probes(title: str, resources) -> None:
+    (deployment,) = of_kind(resources, "Deployment")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    same(f"{title}: ports", set(ports), {"grpc", "http", "admin"})
+    for probe, path in (("startupProbe", "/livez"), ("readinessProbe", "/readyz"), ("livenessProbe", "/livez")):
+        same(f"{title}: {probe} asks the admin port", container[probe]["httpGet"], {"path": path, "port": "admin"})
+    (config,) = of_kind(resources, "ConfigMap", "server")[:1]
+    drain = int(config["data"]["GRANTEX_VAULT_DRAIN_DELAY"].removesuffix("s"))
+    grace = deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+    check(f"{title}: the grace period holds drain delay, 30 s, and some", grace >= drain + 35, f"{grace}, {drain}")
+    checksum = deployment["spec"]["template"]["metadata"]["annotations"]["checksum/config"]
+    same(f"{title}: the settings' checksum is one", len(checksum), 64)
+    same(f"{title}: a Pod becomes ready before another goes", deployment["spec"]["strategy"]["rollingUpdate"], {"maxUnavailable": 0, "maxSurge": 1})
+
+
+def matches(selector: dict, labels: dict) -> bool:
+    return all(labels.get(key) == value for key, value in selector.items())
+
+
+def selectors(title: str, resources) -> None:
+    made = {item["kind"]: labels for item, labels, _ in pods(resources)}
+    chosen = {
+        **{name(item): (item["spec"]["selector"], "Deployment") for item in of_kind(resources, "Service")},
+        **{name(item): (item["spec"]["selector"]["matchLabels"], "Deployment") for item in of_kind(resources, "PodDisruptionBudget")},
+        **{name(item): (item["spec"]["selector"]["matchLabels"], "Deployment") for item in of_kind(resources, "Deployment")},
+    }
+    component = {"server": "Deployment", "migration": "Job", "test": "Pod"}
+    for item in of_kind(resources, "NetworkPolicy"):
+        kind = component[item["metadata"]["labels"]["app.kubernetes.io/component"]]
+        chosen[name(item)] = (item["spec"]["podSelector"]["matchLabels"], kind)
+    for title_of, (selector, kind) in chosen.items():
+        found = {made_kind for made_kind, labels in made.items() if matches(selector, labels)}
+        same(f"{title}: {title_of} selects its pods and no others", found, {kind})
+    (deployment,) = of_kind(resources, "Deployment")
+    for constraint in deployment["spec"]["template"]["spec"].get("topologySpreadConstraints", []):
+        check(f"{title}: spread by {constraint['topologyKey']} counts its pods",
+              matches(constraint["labelSelector"]["matchLabels"], made["Deployment"]))
+    for monitor in of_kind(resources, "ServiceMonitor"):
+        wanted = monitor["spec"]["selector"]["matchLabels"]
+        found = [item for item in of_kind(resources, "Service") if matches(wanted, item["metadata"]["labels"])]
+        same(f"{title}: the ServiceMonitor finds one Service", [item["spec"]["ports"][0]["name"] for item in found], ["admin"])
+
+
+def references(title: str, resources) -> None:
+    """What is referred to is there; a hook refers to hooks of lower weight only, and nothing else refers to hooks."""
+    index = {name(item): item for item in resources}
+    for item, _, spec in pods(resources):
+        wanted = [f"ServiceAccount/{spec['serviceAccountName']}"] if "serviceAccountName" in spec else []
+        for container in spec["containers"]:
+            wanted += [f"ConfigMap/{source['configMapRef']['name']}" for source in container.get("envFrom", [])]
+        for want in wanted:
+            if want == "ServiceAccount/default":
+                continue
+            target = index.get(want)
+            if not check(f"{title}: {name(item)} has its {want}", target):
+                continue
+            same(f"{title}: {want} is there when {name(item)} is", annotation(target, HOOK), annotation(item, HOOK))
+            if annotation(item, HOOK):
+                check(f"{title}: {want} comes before {name(item)}", int(annotation(target, WEIGHT)) < int(annotation(item, WEIGHT)))
+    services = {item["metadata"]["name"]: {port["name"]: port["port"] for port in item["spec"]["ports"]} for item in of_kind(resources, "Service")}
+    for item in of_kind(resources, "Ingress"):
+        for rule in item["spec"]["rules"]:
+            for path in rule["http"]["paths"]:
+                backend = path["backend"]["service"]
+                check(f"{title}: {name(item)} leads to a Service", backend["port"]["name"] in services[backend["name"]])
+    for item in of_kind(resources, "HTTPRoute") + of_kind(resources, "GRPCRoute"):
+        for rule in item["spec"]["rules"]:
+            for backend in rule["backendRefs"]:
+                check(f"{title}: {name(item)} leads to a Service", backend["port"] in services[backend["name"]].values())
+    for item in of_kind(resources, "HorizontalPodAutoscaler"):
+        target = item["spec"]["scaleTargetRef"]
+        check(f"{title}: the autoscaler scales the Deployment", f"{target['kind']}/{target['name']}" in index)
+        (deployment,) = of_kind(resources, "Deployment")
+        check(f"{title}: an autoscaled Deployment states no replicas", "replicas" not in deployment["spec"])
+    for item in of_kind(resources, "Certificate"):
+        (deployment,) = of_kind(resources, "Deployment")
+        volumes = deployment["spec"]["template"]["spec"]["volumes"]
+        check(f"{title}: the certificate is mounted", item["spec"]["secretName"] in [v.get("secret", {}).get("secretName") for v in volumes])
+
+
+def migration(title: str, resources) -> None:
+    hooks = [item for item in resources if item["metadata"]["labels"]["app.kubernetes.io/component"] == "migration"]
+    if title == "nothing optional":
+        same(f"{title}: no migration", hooks, [])
+        return
+    same(f"{title}: what migrates", sorted(item["kind"] for item in hooks), ["ConfigMap", "Job", "NetworkPolicy", "ServiceAccount"])
+    (job,) = [item for item in hooks if item["kind"] == "Job"]
+    for item in hooks:
+        same(f"{title}: {name(item)} is a hook", annotation(item, HOOK), "pre-install,pre-upgrade")
+        same(f"{title}: {name(item)} is one of Argo CD", annotation(item, ARGO_HOOK), "PreSync")
+        same(f"{title}: {name(item)} has one weight for both", annotation(item, ARGO_WAVE), annotation(item, WEIGHT))
+        check(f"{title}: {name(item)} is replaced by the next", "before-hook-creation" in annotation(item, "helm.sh/hook-delete-policy"))
+        check(f"{title}: {name(item)} is replaced by Argo CD", "BeforeHookCreation" in annotation(item, "argocd.argoproj.io/hook-delete-policy"))
+        check(f"{title}: {name(item)} stays after a failure", "hook-failed" not in annotation(item, "helm.sh/hook-delete-policy"))
+        if item is not job:
+            check(f"{title}: {name(item)} comes before the Job", int(annotation(item, WEIGHT)) < int(annotation(job, WEIGHT)))
+    check(f"{title}: the Job ends", job["spec"]["activeDeadlineSeconds"] > 0 and job["spec"]["backoffLimit"] >= 0)
+    same(f"{title}: the Job migrates", job["spec"]["template"]["spec"]["containers"][0]["args"], ["migrate"])
+
+
+def policies(title: str, resources) -> None:
+    found = of_kind(resources, "NetworkPolicy")
+    if title == "nothing optional":
+        same(f"{title}: no network policy", found, [])
+        return
+    for item in found:
+        same(f"{title}: {name(item)} denies by default, both ways", sorted(item["spec"]["policyTypes"]), ["Egress", "Ingress"])
+        none(f"{title}: {name(item)} has no rule without ports", (r for r in item["spec"].get("ingress", []) + item["spec"]["egress"] if not r.get("ports")))
+    (server,) = of_kind(found, "NetworkPolicy", "server")
+    by_ports = {tuple(port["port"] for port in rule["ports"]): rule["from"] for rule in server["spec"]["ingress"]}
+    same(f"{title}: who comes in", set(by_ports), {(50051, 8080), (9090,)})
+    none(f"{title}: not everybody reaches the admin port", (peer for peer in by_ports[(9090,)] if peer in ({"podSelector": {}}, {"namespaceSelector": {}})))
+    (migrate,) = of_kind(found, "NetworkPolicy", "migration")
+    check(f"{title}: nobody reaches the migration", not migrate["spec"].get("ingress"))
+    same(f"{title}: the migration reaches DNS and Postgres", [sorted({p["port"] for p in rule["ports"]}) for rule in migrate["spec"]["egress"]], [[53], [5432]])
+
+
+def egress(args: tuple[str, ...]) -> list[int]:
+    (server,) = of_kind(render(*args), "NetworkPolicy", "server")
+    return [sorted({port["port"] for port in rule["ports"]})[0] for rule in server["spec"]["egress"]]
+
+
+def identity() -> None:
+    """What the examples are for."""
+    ci = lambda example: render("--values", str(CHART / "ci" / f"{example}.yaml"))
+    same("by default: out go DNS, Postgres, KMS, issuer", egress(()), [53, 5432, 443, 443])
+    same("with OTLP: it too", egress(("--set", "otlp.endpoint=http://collector:4317")), [53, 5432, 443, 443, 4317])
+    local = ("--set", "localKeyring.existingSecret=keyring", "--set", "jwks.configMap=keys")
+    same("with local keys and a key set on file: DNS and Postgres only", egress(local), [53, 5432])
+    (account,) = of_kind(ci("aws-irsa"), "ServiceAccount", "server")
+    check("IRSA: the service account has its role", annotation(account, "eks.amazonaws.com/role-arn"))
+    (account,) = of_kind(ci("gcp-workload-identity"), "ServiceAccount", "server")
+    check("GKE: the service account has its identity", annotation(account, "iam.gke.io/gcp-service-account"))
+    data = {item["metadata"]["name"]: item.get("data", {}) for item in of_kind(ci("gcp-workload-identity"), "ConfigMap")}
+    served = data[f"{RELEASE}-grantex-vault"]
+    check("GKE: the SDK finds role and token", {"AWS_ROLE_ARN", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_REGION"} <= served.keys())
+    (deployment,) = of_kind(ci("gcp-workload-identity"), "Deployment")
+    sources = [v["projected"]["sources"][0] for v in deployment["spec"]["template"]["spec"]["volumes"] if "projected" in v]
+    same("GKE: the token is for AWS", [s["serviceAccountToken"]["audience"] for s in sources], ["sts.amazonaws.com"])
+    (job,) = of_kind(ci("aws-irsa"), "Job")
+    same("the migration has the owner's URL, serving another", [v["secret"]["secretName"] for v in job["spec"]["template"]["spec"]["volumes"] if "secret" in v], ["grantex-vault-owner"])
+    config = next(item for item in of_kind(ci("aws-irsa"), "ConfigMap", "migration"))
+    same("the migration grants to the serving role", config["data"]["GRANTEX_VAULT_DB_ROLE"], "grantex_vault_serving")
+    (grpc,) = [s for s in of_kind(ci("aws-irsa"), "Service") if s["metadata"]["name"].endswith("-grpc")]
+    same("headless: clients see the pods", grpc["spec"]["clusterIP"], "None")
+    protocols = lambda example: {p["name"]: p["appProtocol"] for s in of_kind(ci(example), "Service") for p in s["spec"]["ports"]}
+    same("in clear: protocols", protocols("minimal"), {"grpc": "kubernetes.io/h2c", "http": "http", "admin": "http"})
+    same("with TLS: protocols", protocols("mtls-cert-manager"), {"grpc": "https", "http": "https", "admin": "http"})
+
+
+def settings() -> None:
+    """A changed setting replaces the pods, a changed number of replicas does not."""
+    checksum = lambda *args: of_kind(render(*args), "Deployment")[0]["spec"]["template"]["metadata"]["annotations"]["checksum/config"]
+    check("another setting is another checksum", checksum() != checksum("--set", "log.level=debug"))
+    same("more replicas are the same checksum", checksum("--set", "replicaCount=3"), checksum())
