@@ -3,5 +3,7 @@
 # served /metrics; else the metrics' names are read from the source.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+# Nothing is left in the tree.
+export PYTHONDONTWRITEBYTECODE=1
 helm/tests/tools.sh
 exec .tools/venv/bin/python helm/tests/check.py
