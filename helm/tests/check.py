@@ -2,9 +2,9 @@
 
 import sys
 
-from checks import dockerfile, documents, monitoring, refusals, report, schemas, security
+from checks import commands, dockerfile, documents, monitoring, refusals, report, schemas, security
 
-for part in (schemas, security, refusals, documents, monitoring, dockerfile):
+for part in (schemas, security, refusals, documents, monitoring, dockerfile, commands):
     before = report.passed, len(report.failures)
     part.run()
     print(f"{part.__name__.split('.')[-1]:<12} {report.passed - before[0]:>5} passed, {len(report.failures) - before[1]} failed")
