@@ -143,7 +143,7 @@ pub async fn start(config: &Config, outside: Outside) -> Result<Running, StartFa
         schema::migrate(&config.database.migrate_url).await?;
     }
     let clock = outside.clock;
-    let metrics = Metrics::start(telemetry::resource(), None);
+    let metrics = metrics(config)?;
     let settings = config.master_keys();
     let holders = match outside.kms {
         Some(kms) => master_keys::from_outside(kms, &settings, &clock, &metrics),
@@ -217,6 +217,14 @@ pub async fn start(config: &Config, outside: Outside) -> Result<Running, StartFa
         shutdown,
         store,
     })
+}
+
+/// What is measured, and sent to the collector if there is one.
+fn metrics(config: &Config) -> Result<Metrics, ConfigFaults> {
+    let endpoint = config.otlp_endpoint.as_deref();
+    let reader = endpoint.map(telemetry::metric_reader).transpose();
+    let reader = reader.map_err(|fault| ConfigFaults::one("OTEL_EXPORTER_OTLP_ENDPOINT", fault))?;
+    Ok(Metrics::start(telemetry::resource(), reader))
 }
 
 fn envelope(

@@ -22,10 +22,10 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{
     app,
-    config::{self, Config, Logging},
+    config::{self, Config},
     dev, memory,
     store::schema,
-    telemetry,
+    telemetry::{self, Telemetry},
 };
 use settings_args::SettingsArgs;
 use target::Target;
@@ -107,7 +107,13 @@ struct DevArgs {
 pub async fn run() -> ExitCode {
     let command = Cli::parse().command;
     let outcome = match prepare(&command) {
-        Ok(()) => act(command).await,
+        Ok(telemetry) => {
+            let outcome = act(command).await;
+            if let Some(telemetry) = telemetry {
+                telemetry.stop().await;
+            }
+            outcome
+        }
         Err(error) => Err(error),
     };
     match outcome {
@@ -121,7 +127,7 @@ pub async fn run() -> ExitCode {
 
 /// What comes before every command, and before it reads a secret: a server logs from here on, and
 /// nobody looks into the process' memory.
-fn prepare(command: &Command) -> Outcome {
+fn prepare(command: &Command) -> Result<Option<Telemetry>, Box<dyn Error>> {
     let settings = match command {
         Command::Serve { settings } | Command::Dev(DevArgs { settings, .. }) => Some(settings),
         _ => None,
@@ -130,21 +136,21 @@ fn prepare(command: &Command) -> Outcome {
         let flag = settings.and_then(|settings| settings.get(name));
         flag.or_else(|| config::environment(name))
     };
-    if settings.is_some() {
-        start_logging(&lookup)?;
-    }
+    let telemetry = match settings {
+        Some(_) => Some(telemetry::start(&config::telemetry(&lookup)?)?),
+        None => None,
+    };
     if !config::core_dumps_allowed(&lookup)? {
-        return memory::protect().map_err(|error| {
+        memory::protect().map_err(|error| {
             let way_out = "GRANTEX_VAULT_ALLOW_CORE_DUMPS=true starts without";
-            format!("core dumps cannot be switched off ({way_out}): {error}").into()
-        });
-    }
-    if settings.is_some() {
+            format!("core dumps cannot be switched off ({way_out}): {error}")
+        })?;
+    } else if telemetry.is_some() {
         tracing::warn!("{CORE_DUMPS_ALLOWED}");
     } else {
         eprintln!("grantex-vault: {CORE_DUMPS_ALLOWED}");
     }
-    Ok(())
+    Ok(telemetry)
 }
 
 async fn act(command: Command) -> Outcome {
@@ -176,12 +182,6 @@ async fn act(command: Command) -> Outcome {
         Command::MasterKey { command } => master_key::run(command).await,
         Command::Grant { command } => grant::run(command),
     }
-}
-
-fn start_logging(lookup: &dyn Fn(&str) -> Option<String>) -> Outcome {
-    let logging = Logging::read(lookup)?;
-    telemetry::start(&logging.directives, logging.foreign)
-        .map_err(|error| format!("RUST_LOG is wrong: {error}").into())
 }
 
 async fn migrate(target: &Target) -> Outcome {

@@ -12,7 +12,7 @@ use std::{
 use jiff::SignedDuration;
 use url::Url;
 
-use crate::{auth::grant::AudiencePolicy, store::database_url::DatabaseUrl};
+use crate::{auth::grant::AudiencePolicy, store::database_url::DatabaseUrl, telemetry::Options};
 
 pub use settings::{SETTINGS, Setting};
 
@@ -39,6 +39,7 @@ pub struct Config {
     pub audience: AudiencePolicy,
     pub jwks_max_stale: Duration,
     pub drain_delay: Duration,
+    pub otlp_endpoint: Option<String>,
 }
 
 /// Where the database is.
@@ -90,15 +91,6 @@ pub enum KeyLocation {
     File(PathBuf),
 }
 
-/// What logging needs; it is read before everything else.
-#[derive(Debug, Clone)]
-pub struct Logging {
-    /// `RUST_LOG`.
-    pub directives: String,
-    /// `GRANTEX_VAULT_LOG_FOREIGN`.
-    pub foreign: bool,
-}
-
 /// All problems of a configuration at once, each with its variable's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigFaults(Vec<String>);
@@ -144,6 +136,7 @@ impl Config {
         let audience = values.audience();
         let jwks_max_stale = values.duration("GRANTEX_VAULT_JWKS_MAX_STALE");
         let drain_delay = values.duration("GRANTEX_VAULT_DRAIN_DELAY");
+        let otlp_endpoint = values.otlp_endpoint();
         let read = || {
             Some(Self {
                 grpc_addr: grpc_addr?,
@@ -165,6 +158,7 @@ impl Config {
                 audience: audience?,
                 jwks_max_stale: jwks_max_stale?,
                 drain_delay: drain_delay?,
+                otlp_endpoint,
             })
         };
         values.finish(read())
@@ -216,21 +210,26 @@ impl Database {
     }
 }
 
-impl Logging {
-    /// Reads what logging needs.
-    ///
-    /// # Errors
-    ///
-    /// Everything that is wrong with it.
-    pub fn read(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigFaults> {
-        let mut values = Values::new(lookup);
-        let directives = values.get("RUST_LOG").unwrap_or_default();
-        let foreign = values.flag("GRANTEX_VAULT_LOG_FOREIGN");
-        values.finish(foreign.map(|foreign| Self {
+/// Reads how to log and trace; it is read before everything else.
+///
+/// # Errors
+///
+/// Everything that is wrong with it.
+pub fn telemetry(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Options, ConfigFaults> {
+    let mut values = Values::new(lookup);
+    let directives = values.get("RUST_LOG").unwrap_or_default();
+    let foreign = values.flag("GRANTEX_VAULT_LOG_FOREIGN");
+    let format = values.parsed("GRANTEX_VAULT_LOG_FORMAT");
+    let otlp_endpoint = values.otlp_endpoint();
+    let read = || {
+        Some(Options {
             directives,
-            foreign,
-        }))
-    }
+            foreign: foreign?,
+            format: format?,
+            otlp_endpoint,
+        })
+    };
+    values.finish(read())
 }
 
 /// Reads where a vault of this environment has its admin listener.
@@ -405,6 +404,15 @@ impl<'a> Values<'a> {
                 URL,
                 "must be a URL; it follows from GRANTEX_VAULT_ISSUER only when that is one",
             ),
+        }
+    }
+
+    fn otlp_endpoint(&mut self) -> Option<String> {
+        const NAME: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+        let endpoint = self.get(NAME)?;
+        match Url::parse(&endpoint) {
+            Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Some(endpoint),
+            _ => self.fault(NAME, "must be an http or https URL"),
         }
     }
 

@@ -19,6 +19,7 @@ use std::{
 
 use thiserror::Error;
 use tokio::sync::Semaphore;
+use tracing::{Instrument, field::Empty};
 
 use crate::{
     metrics::{CacheUse, KmsOperation, Metrics},
@@ -221,9 +222,16 @@ impl Bounded {
             call.await
         };
         let since = Instant::now();
-        let called = tokio::time::timeout(self.timeout, call).await;
+        let span = tracing::info_span!(
+            "kms",
+            otel.name = operation.span_name(),
+            otel.kind = "client",
+            grantex.kms.outcome = Empty,
+        );
+        let called = tokio::time::timeout(self.timeout, call.instrument(span.clone())).await;
         let called = called.unwrap_or(Err(KmsFault::TimedOut));
         let outcome = called.as_ref().err().map_or("ok", KmsFault::name);
+        span.record("grantex.kms.outcome", outcome);
         self.metrics.kms_called(operation, outcome, since.elapsed());
         called
     }

@@ -83,6 +83,16 @@ pub fn verb_of(method: &Method, path: &str) -> Option<Verb> {
     }
 }
 
+/// The template of a verb's path.
+#[must_use]
+pub fn route_of(verb: Verb) -> &'static str {
+    match verb {
+        Verb::Store | Verb::List => "/v1/vault/credentials",
+        Verb::Get | Verb::Delete => "/v1/vault/credentials/{id}",
+        Verb::Exchange => "/v1/vault/credentials/exchange",
+    }
+}
+
 /// Dot segments are other paths, for every method, though the route of one credential matches them.
 async fn no_dot_segments(request: Request, next: Next) -> Response {
     let mut segments = request.uri().path().split('/');

@@ -81,16 +81,18 @@ impl Health {
 /// Which verb a path asks for.
 #[must_use]
 pub fn verb_of(path: &str) -> Option<Verb> {
-    let method = path
-        .strip_prefix('/')?
-        .strip_prefix(SERVICE_NAME)?
-        .strip_prefix('/')?;
-    match method {
-        "StoreCredential" => Some(Verb::Store),
-        "ListCredentials" => Some(Verb::List),
-        "GetCredential" => Some(Verb::Get),
-        "DeleteCredential" => Some(Verb::Delete),
-        "ExchangeCredential" => Some(Verb::Exchange),
-        _ => None,
+    let called = path.strip_prefix('/')?;
+    Verb::ALL.into_iter().find(|verb| route_of(*verb) == called)
+}
+
+/// The service and method of a verb.
+#[must_use]
+pub fn route_of(verb: Verb) -> &'static str {
+    match verb {
+        Verb::Store => "grantex.vault.v1.VaultService/StoreCredential",
+        Verb::List => "grantex.vault.v1.VaultService/ListCredentials",
+        Verb::Get => "grantex.vault.v1.VaultService/GetCredential",
+        Verb::Delete => "grantex.vault.v1.VaultService/DeleteCredential",
+        Verb::Exchange => "grantex.vault.v1.VaultService/ExchangeCredential",
     }
 }

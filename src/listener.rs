@@ -4,6 +4,7 @@
 //! time for them, streams, resets. `door` bounds the requests.
 
 pub mod door;
+mod trace;
 
 use std::{
     convert::Infallible,

@@ -24,6 +24,7 @@ use deadpool_postgres::{
 };
 use thiserror::Error;
 use tokio_postgres::{IsolationLevel, NoTls};
+use tracing::Instrument;
 
 use crate::{
     metrics::{Gauge, Metrics},
@@ -172,7 +173,8 @@ impl Store {
             return Err(StoreFault::Overloaded);
         }
         let since = Instant::now();
-        let got = underway::on_database(self.pool.get()).await;
+        let got = underway::on_database(self.pool.get());
+        let got = got.instrument(database_span!("connect")).await;
         self.metrics.connection_waited_for(since.elapsed());
         let object = got.map_err(|error| match error {
             PoolError::Timeout(deadpool_postgres::TimeoutType::Wait) => StoreFault::Overloaded,
@@ -204,7 +206,8 @@ impl Connection {
         let object = self.object.as_mut().expect("taken only when dropped");
         let builder = object.build_transaction();
         let begin = builder.isolation_level(IsolationLevel::ReadCommitted);
-        let inner = deadline(&self.stalled, begin.start()).await?;
+        let begin = deadline(&self.stalled, begin.start());
+        let inner = begin.instrument(database_span!("begin")).await?;
         Ok(Transaction {
             inner,
             stalled: &self.stalled,
@@ -238,13 +241,37 @@ impl Transaction<'_> {
     ///
     /// When the database does not answer: whether it committed is then unknown.
     pub async fn commit(self) -> Result<(), StoreFault> {
-        deadline(self.stalled, self.inner.commit()).await
+        let commit = deadline(self.stalled, self.inner.commit());
+        commit.instrument(database_span!("commit")).await
     }
 
     async fn deadline<T>(&self, work: impl Future<Output = Query<T>>) -> Result<T, StoreFault> {
         deadline(self.stalled, work).await
     }
 }
+
+/// The span of a statement (OpenTelemetry semantic conventions for databases). It names the operation
+/// and the table, never a value.
+macro_rules! database_span {
+    ($operation:literal, $table:literal) => {
+        tracing::info_span!(
+            concat!($operation, " vault.", $table),
+            otel.kind = "client",
+            db.system.name = "postgresql",
+            db.operation.name = $operation,
+            db.collection.name = concat!("vault.", $table),
+        )
+    };
+    ($operation:literal) => {
+        tracing::info_span!(
+            $operation,
+            otel.kind = "client",
+            db.system.name = "postgresql",
+            db.operation.name = $operation,
+        )
+    };
+}
+use database_span;
 
 /// What a statement answers.
 type Query<T> = Result<T, tokio_postgres::Error>;

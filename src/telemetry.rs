@@ -1,30 +1,92 @@
-//! Logs, to standard error.
+//! What the process says of itself: logs to standard error, and traces and metrics to a collector.
 
-use std::{io::IsTerminal, panic};
+use std::{io::IsTerminal, panic, str::FromStr, time::Duration};
 
-use opentelemetry_sdk::Resource;
-use tracing::{Level, Metadata};
-use tracing_subscriber::{EnvFilter, Layer, filter, layer::SubscriberExt, util::SubscriberInitExt};
+use opentelemetry::{KeyValue, trace::TracerProvider};
+use opentelemetry_otlp::{
+    ExporterBuildError, MetricExporter, SpanExporter, WithExportConfig, WithTonicConfig,
+    tonic_types::transport::ClientTlsConfig,
+};
+use opentelemetry_sdk::{Resource, metrics::PeriodicReader, trace::SdkTracerProvider};
+use thiserror::Error;
+use tracing::{Level, Metadata, Subscriber};
+use tracing_subscriber::{
+    EnvFilter, Layer, filter, filter::FilterExt, layer::SubscriberExt, registry::LookupSpan,
+    util::SubscriberInitExt,
+};
 
 /// Our own crate, in targets of events.
 const OURS: &str = "grantex_vault";
+/// How long the collector may take for one batch.
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the end of the process waits for the collector.
+const LAST_EXPORT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Starts logging. `directives` are those of `RUST_LOG`; foreign crates log at WARN at most, whatever
-/// the directives say, unless `foreign` lifts that: an HTTP library at TRACE prints the bytes it sees.
+/// What is logged, how, and where traces go.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Those of `RUST_LOG`.
+    pub directives: String,
+    /// Whether foreign crates log below WARN too, as the directives say: an HTTP library at TRACE
+    /// prints the bytes it sees.
+    pub foreign: bool,
+    /// How a line looks.
+    pub format: LogFormat,
+    /// The collector that traces are sent to, by OTLP over gRPC; none are made when `None`.
+    pub otlp_endpoint: Option<String>,
+}
+
+/// How a line of the log looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Pretty,
+    /// An object a line.
+    Json,
+}
+
+/// Ends with the process.
+#[derive(Debug)]
+pub struct Telemetry {
+    traces: Option<SdkTracerProvider>,
+}
+
+/// Why telemetry does not start, by the setting that is wrong.
+#[derive(Debug, Error)]
+pub enum TelemetryFault {
+    /// `RUST_LOG`.
+    #[error("RUST_LOG is wrong: {0}")]
+    Directives(#[from] filter::ParseError),
+    /// `OTEL_EXPORTER_OTLP_ENDPOINT`, or another of OpenTelemetry's variables.
+    #[error("OTEL_EXPORTER_OTLP_ENDPOINT cannot be used: {0}")]
+    Exporter(#[from] ExporterBuildError),
+}
+
+/// Starts logging and tracing. Call it inside the runtime that the exporter shall use.
 ///
 /// # Errors
 ///
-/// When the directives cannot be read.
-pub fn start(directives: &str, foreign: bool) -> Result<(), filter::ParseError> {
-    let directives = EnvFilter::builder().parse(directives)?;
-    let ours = filter::filter_fn(move |event| foreign || is_allowed(event));
-    let lines = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_filter(directives);
+/// [`TelemetryFault`].
+pub fn start(options: &Options) -> Result<Telemetry, TelemetryFault> {
+    let directives = EnvFilter::builder().parse(&options.directives)?;
+    let foreign = options.foreign;
+    // Spans are for traces: a line has what it needs among its fields.
+    let events = filter::filter_fn(move |event| event.is_event() && (foreign || is_allowed(event)));
+    // One filter of both: with two, one after the other, spans would exist that nobody wants.
+    let lines = lines(options.format).with_filter(directives.and(events));
+    let traces = options.otlp_endpoint.as_deref().map(traces).transpose()?;
+    let spans = traces.as_ref().map(|traces| {
+        tracing_opentelemetry::layer()
+            .with_tracer(traces.tracer(OURS))
+            .with_location(false)
+            .with_threads(false)
+            .with_tracked_inactivity(false)
+            .with_filter(filter::filter_fn(|span| span.is_span() && is_ours(span)))
+    });
     // Only the first call of a process takes effect, as with every logger.
     let _ = tracing_subscriber::registry()
-        .with(lines.with_filter(ours))
+        .with(lines)
+        .with(spans)
         .try_init();
     if foreign {
         tracing::warn!(
@@ -32,23 +94,96 @@ pub fn start(directives: &str, foreign: bool) -> Result<(), filter::ParseError> 
         );
     }
     panic::set_hook(Box::new(log_panic));
-    Ok(())
+    Ok(Telemetry { traces })
+}
+
+/// Sends metrics to a collector now and then.
+///
+/// # Errors
+///
+/// When the endpoint is none.
+pub fn metric_reader(endpoint: &str) -> Result<PeriodicReader<MetricExporter>, ExporterBuildError> {
+    let exporter = MetricExporter::builder()
+        .with_tonic()
+        .with_endpoint(endpoint)
+        .with_timeout(EXPORT_TIMEOUT)
+        .with_tls_config(ClientTlsConfig::new().with_enabled_roots());
+    Ok(PeriodicReader::builder(exporter.build()?).build())
 }
 
 /// Who sends telemetry: `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` say more, or otherwise.
 #[must_use]
 pub fn resource() -> Resource {
     Resource::builder()
-        .with_attribute(opentelemetry::KeyValue::new(
-            "service.version",
-            env!("CARGO_PKG_VERSION"),
-        ))
+        .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
         .build()
 }
 
+// === impl Telemetry ===
+
+impl Telemetry {
+    /// Sends what was not sent yet, for as long as that is worth waiting for.
+    pub async fn stop(self) {
+        let Some(traces) = self.traces else {
+            return;
+        };
+        let stop = move || traces.shutdown_with_timeout(LAST_EXPORT_TIMEOUT);
+        if !matches!(tokio::task::spawn_blocking(stop).await, Ok(Ok(()))) {
+            tracing::warn!("the last traces were not sent");
+        }
+    }
+}
+
+// === impl LogFormat ===
+
+impl FromStr for LogFormat {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "pretty" => Ok(Self::Pretty),
+            "json" => Ok(Self::Json),
+            _ => Err("it must be json or pretty"),
+        }
+    }
+}
+
+fn lines<S>(format: LogFormat) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    match format {
+        LogFormat::Pretty => lines.with_ansi(std::io::stderr().is_terminal()).boxed(),
+        LogFormat::Json => lines
+            .json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .with_span_list(false)
+            .boxed(),
+    }
+}
+
+/// The batches wait in a queue of a fixed length and are sent by a thread of their own: a collector
+/// that is slow or down costs spans, never a request.
+fn traces(endpoint: &str) -> Result<SdkTracerProvider, ExporterBuildError> {
+    let exporter = SpanExporter::builder()
+        .with_tonic()
+        .with_endpoint(endpoint)
+        .with_timeout(EXPORT_TIMEOUT)
+        .with_tls_config(ClientTlsConfig::new().with_enabled_roots());
+    Ok(SdkTracerProvider::builder()
+        .with_resource(resource())
+        .with_batch_exporter(exporter.build()?)
+        .build())
+}
+
+fn is_ours(callsite: &Metadata<'_>) -> bool {
+    callsite.target().split("::").next() == Some(OURS)
+}
+
 fn is_allowed(event: &Metadata<'_>) -> bool {
-    let ours = event.target().split("::").next() == Some(OURS);
-    ours || *event.level() <= Level::WARN
+    is_ours(event) || *event.level() <= Level::WARN
 }
 
 /// Logs where a panic happened, and its message only when that is a constant: one that was formatted

@@ -30,6 +30,7 @@ pub(super) fn http(service: Router, metrics: &Metrics) -> Door<Router, axum::bod
         metrics: metrics.clone(),
         service,
         verb_of: gateway::verb_of,
+        route_of: gateway::route_of,
         timed_out: gateway::timed_out,
         panicked: gateway::panicked,
     }
@@ -42,6 +43,7 @@ pub(super) fn grpc(service: Routes, metrics: &Metrics) -> Door<Routes, tonic::bo
         metrics: metrics.clone(),
         service,
         verb_of: |_, path| grpc::verb_of(path),
+        route_of: grpc::route_of,
         timed_out: grpc::timed_out,
         panicked: grpc::panicked,
     }

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use thiserror::Error;
+use tracing::Instrument;
 
 use super::event::AuditEvent;
 use crate::{
@@ -50,7 +51,8 @@ impl Journal {
         let row = event.to_row(self.clock.now());
         let since = Instant::now();
         let waits = self.metrics.audit_event_waits();
-        let recorded = self.store.append_audit_event(&row).await;
+        let append = self.store.append_audit_event(&row);
+        let recorded = append.instrument(tracing::info_span!("audit commit")).await;
         drop(waits);
         self.learn(recorded)?;
         self.metrics.audit_committed(since.elapsed());

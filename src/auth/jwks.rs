@@ -7,6 +7,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::DecodingKey;
 use serde_json::Value;
 use tokio::sync::{Mutex, Semaphore};
+use tracing::Instrument;
 
 use super::key_source::{KeySource, KeySourceFault};
 use crate::{clock::Clock, model::timestamp::Timestamp};
@@ -130,7 +131,9 @@ impl VerificationKeys {
     }
 
     async fn fetch(&self) -> (Attempt, Result<(), KeySourceFault>) {
-        let outcome = self.source.fetch().await.and_then(|bytes| parse(&bytes));
+        let span = tracing::info_span!("fetch jwks", otel.kind = "client");
+        let fetched = self.source.fetch().instrument(span).await;
+        let outcome = fetched.and_then(|bytes| parse(&bytes));
         let at = self.clock.now();
         let outcome = outcome.map(|keys| self.current.store(Some(Arc::new(Fetched { keys, at }))));
         if let Err(fault) = &outcome {

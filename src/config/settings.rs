@@ -33,7 +33,7 @@ const fn setting(name: &'static str, default: Option<&'static str>, help: &'stat
 }
 
 /// All settings, in the order of the README.
-pub const SETTINGS: [Setting; 25] = [
+pub const SETTINGS: [Setting; 27] = [
     Setting {
         name: "DATABASE_URL",
         default: None,
@@ -152,6 +152,11 @@ pub const SETTINGS: [Setting; 25] = [
         "Let the process be dumped and debugged; a core dump includes secrets",
     ),
     setting(
+        "GRANTEX_VAULT_LOG_FORMAT",
+        Some("pretty"),
+        "pretty: lines for people; json: an object a line",
+    ),
+    setting(
         "GRANTEX_VAULT_LOG_FOREIGN",
         Some("false"),
         "Let libraries log below WARN too; at TRACE that includes secrets",
@@ -160,5 +165,10 @@ pub const SETTINGS: [Setting; 25] = [
         "RUST_LOG",
         Some("info"),
         "What is logged: a level, or target=level,…",
+    ),
+    setting(
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        None,
+        "The collector that traces and metrics are sent to, by OTLP over gRPC",
     ),
 ];

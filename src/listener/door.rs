@@ -14,9 +14,10 @@ use http::{HeaderName, HeaderValue, Method, Request, Response};
 use hyper::body::Incoming;
 use tokio::time::timeout;
 use tower::{Service, ServiceExt};
+use tracing::{Instrument, field};
 use uuid::Uuid;
 
-use super::Peer;
+use super::{Peer, trace};
 use crate::{
     metrics::{Metrics, RequestOutcome},
     model::request::{RequestContext, Transport, Verb, parse_request_id},
@@ -38,6 +39,8 @@ pub struct Door<S, B> {
     pub service: S,
     /// What a request asks for.
     pub verb_of: fn(&Method, &str) -> Option<Verb>,
+    /// How traces call what a verb's requests go to: the route's template, or service and method.
+    pub route_of: fn(Verb) -> &'static str,
     /// The answer to one that took too long.
     pub timed_out: fn(RequestContext) -> Response<B>,
     /// The answer to one whose handler panicked.
@@ -87,16 +90,20 @@ where
         .extensions()
         .get()
         .expect("the listener names the peer of every request");
+    let verb = (door.verb_of)(request.method(), request.uri().path());
+    let (span, trace) = trace::begin(&request, door.transport, verb.map(door.route_of));
     let context = RequestContext {
         id: request_id(&request),
+        trace,
         transport: door.transport,
         peer,
     };
-    let verb = (door.verb_of)(request.method(), request.uri().path());
+    span.record("grantex.request_id", field::display(context.id));
     request.extensions_mut().insert(context);
 
     let underway = Underway::default();
     let answering = underway.scope(door.service.oneshot(request));
+    let answering = answering.instrument(span.clone());
     let answering = AssertUnwindSafe(answering).catch_unwind();
     let mut response = match timeout(REQUEST_TIMEOUT, answering).await {
         Ok(Ok(Ok(response))) => response,
@@ -107,10 +114,12 @@ where
     response.headers_mut().insert(X_REQUEST_ID, id);
     let (status, duration) = (status(&response, context.transport), started.elapsed());
     let outcome = outcome(status, context.transport);
+    trace::end(&span, context.transport, status);
     door.metrics
         .answered(verb, context.transport, outcome, duration);
     tracing::info!(
         request_id = %context.id,
+        trace_id = context.trace.map(field::display),
         transport = context.transport.as_str(),
         verb = verb.map_or("none", Verb::as_str),
         caller = underway.caller().as_str(),

@@ -86,3 +86,14 @@ labels! {
         FailedAuthPerAddress => "failed_auth_per_address",
     }
 }
+
+impl KmsOperation {
+    /// The name of a span.
+    #[must_use]
+    pub const fn span_name(self) -> &'static str {
+        match self {
+            Self::Generate => "kms generate",
+            Self::Unwrap => "kms unwrap",
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! One request, apart from what it asks: what logs and audit events say of it.
 
-use std::net::SocketAddr;
+use std::{fmt, net::SocketAddr, num::NonZeroU128};
 
 use uuid::Uuid;
 
@@ -24,11 +24,17 @@ pub enum Verb {
     Exchange,
 }
 
+/// The trace that a request is part of (W3C Trace Context, `trace-id`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TraceId(NonZeroU128);
+
 /// A request's identity.
 #[derive(Debug, Clone, Copy)]
 pub struct RequestContext {
     /// Repeated to the caller in `X-Request-Id`.
     pub id: Uuid,
+    /// The caller's trace, or the one that begins here.
+    pub trace: Option<TraceId>,
     /// The door.
     pub transport: Transport,
     /// The other end of the connection.
@@ -46,9 +52,34 @@ impl Transport {
     }
 }
 
+// === impl TraceId ===
+
+impl TraceId {
+    /// `None` for zero, which is no trace.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; 16]) -> Option<Self> {
+        NonZeroU128::new(u128::from_be_bytes(bytes)).map(Self)
+    }
+}
+
+impl fmt::Display for TraceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
 // === impl Verb ===
 
 impl Verb {
+    /// Every verb.
+    pub const ALL: [Self; 5] = [
+        Self::Store,
+        Self::List,
+        Self::Get,
+        Self::Delete,
+        Self::Exchange,
+    ];
+
     /// The name in logs, metrics and audit events.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -2,8 +2,9 @@
 
 use deadpool_postgres::GenericClient;
 use tokio_postgres::types::ToSql;
+use tracing::Instrument;
 
-use super::{Store, StoreFault, columns::Columns};
+use super::{Store, StoreFault, columns::Columns, database_span};
 use crate::model::{bearer::ApiKeyHash, id::ApiKeyId, text::DeveloperId, timestamp::Timestamp};
 
 /// An API key, without the key.
@@ -45,6 +46,7 @@ impl Store {
                     .query_opt(&statement, &[&hash.as_bytes()])
                     .await
             })
+            .instrument(database_span!("select", "api_keys"))
             .await?;
         row.as_ref().map(api_key_row).transpose()
     }

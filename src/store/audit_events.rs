@@ -2,8 +2,9 @@
 
 use deadpool_postgres::GenericClient;
 use tokio_postgres::types::ToSql;
+use tracing::Instrument;
 
-use super::{Query, Store, StoreFault, Transaction};
+use super::{Query, Store, StoreFault, Transaction, database_span};
 use crate::model::{id::EventId, timestamp::Timestamp};
 
 /// An event as its columns.
@@ -44,6 +45,7 @@ impl Store {
         let connection = self.connection().await?;
         connection
             .deadline(append(connection.client(), event))
+            .instrument(database_span!("insert", "audit_events"))
             .await
     }
 }
@@ -55,7 +57,10 @@ impl Transaction<'_> {
     ///
     /// When the database does not answer.
     pub async fn append_audit_event(&self, event: &AuditEventRow<'_>) -> Result<(), StoreFault> {
-        self.deadline(append(&self.inner, event)).await
+        let append = self.deadline(append(&self.inner, event));
+        append
+            .instrument(database_span!("insert", "audit_events"))
+            .await
     }
 }
 

@@ -8,8 +8,9 @@ use std::{
 use deadpool_postgres::GenericClient;
 use futures_util::TryStreamExt;
 use tokio_postgres::{Row, RowStream, types::ToSql};
+use tracing::Instrument;
 
-use super::{Connection, Query, Store, StoreFault, Transaction, columns::Columns};
+use super::{Connection, Query, Store, StoreFault, Transaction, columns::Columns, database_span};
 use crate::model::{
     credential::Credential,
     grant_state::GrantState,
@@ -159,6 +160,7 @@ impl Transaction<'_> {
                 ];
                 self.inner.query_opt(&statement, &parameters).await
             })
+            .instrument(database_span!("insert", "credentials"))
             .await?;
         let row = row.ok_or_else(|| {
             StoreFault::RetiredMasterKey(write.sealed.data_key.master_key.clone())
@@ -194,6 +196,7 @@ impl Transaction<'_> {
                 let parameters: [&(dyn ToSql + Sync); 2] = [&developer.as_str(), &id.to_string()];
                 self.inner.query_opt(&statement, &parameters).await
             })
+            .instrument(database_span!("delete", "credentials"))
             .await?;
         row.map(|row| {
             let columns = Columns {
@@ -246,6 +249,7 @@ impl Store {
                 ];
                 connection.client().query_one(&statement, &parameters).await
             })
+            .instrument(database_span!("select", "credentials"))
             .await?;
         let columns = Columns {
             table: "credentials",
@@ -283,6 +287,7 @@ impl Store {
                 let parameters: [&(dyn ToSql + Sync); 2] = [&developer.as_str(), &id.to_string()];
                 connection.client().query_opt(&statement, &parameters).await
             })
+            .instrument(database_span!("select", "credentials"))
             .await?;
         row.as_ref().map(credential).transpose()
     }
@@ -356,6 +361,7 @@ impl Connection {
                 let rows = self.client().query_raw(&statement, parameters).await?;
                 collect_page(pin!(rows), size).await
             })
+            .instrument(database_span!("select", "credentials"))
             .await?;
         let credentials = rows.iter().map(credential).collect::<Result<Vec<_>, _>>()?;
         let last = credentials.last().filter(|_| more);

@@ -37,6 +37,7 @@ async fn listen(transport: Transport) -> SocketAddr {
         metrics: Metrics::unobserved(),
         service: BoxCloneSyncService::new(service_fn(hello)),
         verb_of: |_, _| None,
+        route_of: |_| "",
         timed_out: |_| Response::new(Full::from("timed out")),
         panicked: |_| Response::new(Full::from("panicked")),
     };

@@ -4,6 +4,7 @@
 
 mod client;
 mod clock;
+mod collector;
 mod grpc;
 mod issuer;
 mod kms;
@@ -19,6 +20,7 @@ use std::time::Duration;
 
 pub(crate) use client::{Answer, Client, Problem, Via};
 pub(crate) use clock::ManualClock;
+pub(crate) use collector::{Collector, attributes, hex};
 pub(crate) use grpc::problem;
 pub(crate) use issuer::{FakeIssuer, SigningKey};
 pub(crate) use kms::{FakeKms, KeyState, Trouble};

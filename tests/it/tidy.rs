@@ -34,21 +34,23 @@ const ROOMS: [(&str, &[&str]); 19] = [
     ("listener", &["model", "metrics", "underway", "shutdown"]),
     ("admin", &["health", "metrics"]),
     // Values are checked by the rooms that they are for.
-    ("config", &["auth", "store"]),
+    ("config", &["auth", "store", "telemetry"]),
 ];
 
 /// Rooms at the top, which put the others together.
 const TOP: [&str; 5] = ["app", "cli", "dev", "main", "lib"];
 
 /// Crates that belong to some rooms only.
-const CRATES: [(&str, &[&str]); 13] = [
+const CRATES: [(&str, &[&str]); 15] = [
     ("tonic", &["grpc", "app"]),
     ("tonic_health", &["grpc"]),
     ("tonic_reflection", &["grpc"]),
     ("prost_types", &["grpc"]),
     ("axum", &["gateway", "admin", "grpc", "app", "dev"]),
-    ("opentelemetry_sdk", &["metrics", "telemetry"]),
+    ("opentelemetry_sdk", &["metrics", "telemetry", "listener"]),
     ("prometheus", &["metrics"]),
+    ("opentelemetry_otlp", &["metrics", "telemetry"]),
+    ("tracing_opentelemetry", &["listener", "telemetry"]),
     ("jsonwebtoken", &["auth", "dev"]),
     ("reqwest", &["auth", "cli"]),
     ("aws_lc_rs", &["envelope", "dev"]),
