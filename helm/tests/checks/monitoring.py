@@ -27,6 +27,7 @@ def run() -> None:
     alerts = {rule["alert"]: rule for rule in every if "alert" in rule}
     dashboard = json.loads(DASHBOARD.read_text())
     metrics(every, dashboard)
+    label_values(every, dashboard)
     dashboard_shape(dashboard)
     dashboard_queries(dashboard)
     alert_shape(alerts)
@@ -74,6 +75,18 @@ def metrics(rules, dashboard) -> None:
     for variable in dashboard["templating"]["list"][1:]:
         series = re.search(r"label_values\((\w+)", variable["query"]["query"]).group(1)
         check(f"variable {variable['name']} asks a metric that exists", series in known)
+
+
+def label_values(rules, dashboard) -> None:
+    """A value that no label has makes a query that is silent for ever."""
+    queries = [rule["expr"] for rule in rules] + [t["expr"] for panel in dashboard["panels"] for t in panel.get("targets", [])]
+    literals = {literal for path in (ROOT / "src").rglob("*.rs") for literal in re.findall(r'"([a-z_]+)"', path.read_text())}
+    used = set()
+    for query in queries:
+        for values in re.findall(r'\b(?:outcome|verb|transport|operation|cache|limit)=~?"([^"]*)"', query):
+            used.update(values.split("|"))
+    check("queries select by the values of labels", len(used) > 10)
+    none("every value of a label that a query selects by is one of the source", sorted(used - literals))
 
 
 def substituted(query: str) -> str:
