@@ -14,6 +14,8 @@ BINARY = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug" / "
 
 
 def run() -> None:
+    if os.environ.get("CI"):
+        check("the binary is built before the chart is checked", BINARY.exists(), BINARY)
     if not BINARY.exists():
         cannot_check("that the binary knows the chart's commands and settings: it is not built; `make test` builds it first")
         return
