@@ -28,7 +28,8 @@ use crate::{
     },
     gateway, grpc,
     health::{Health, Need},
-    listener::{self, Protocol},
+    limits::Limits,
+    listener::{self, Protocol, door::Shared},
     metrics::{Gauge, Metrics},
     shutdown::{Shutdown, StopSignals},
     store::{
@@ -140,7 +141,8 @@ pub async fn stop_or_signal(running: Running, drain_delay: Duration, signals: &m
 /// See [`StartFault`].
 pub async fn start(config: &Config, outside: Outside) -> Result<Running, StartFault> {
     if config.migrate {
-        schema::migrate(&config.database.migrate_url).await?;
+        let database = &config.database;
+        schema::migrate(&database.migrate_url, database.role.as_ref()).await?;
     }
     let clock = outside.clock;
     let metrics = metrics(config)?;
@@ -168,6 +170,7 @@ pub async fn start(config: &Config, outside: Outside) -> Result<Running, StartFa
         Arc::clone(&envelope),
         grants(config, &keys, &clock),
         journal(&store, &clock, &metrics, &health),
+        Limits::new(config.limits, &clock, &metrics),
         Arc::clone(&clock),
         metrics.clone(),
     ));
@@ -185,16 +188,21 @@ pub async fn start(config: &Config, outside: Outside) -> Result<Running, StartFa
     let (admin, admin_addr) = doors::listen(None, config.admin_addr).await?;
 
     let shutdown = Shutdown::default();
+    let shared = Shared::new(
+        metrics.clone(),
+        config.max_in_flight,
+        config.trusted_proxies.clone(),
+    );
     let http = listener::serve(
         http,
         Protocol::Http,
-        doors::http(http_routes, &metrics),
+        doors::http(http_routes, &shared),
         shutdown.clone(),
     );
     let grpc = listener::serve(
         grpc,
         Protocol::Http2,
-        doors::grpc(grpc_routes, &metrics),
+        doors::grpc(grpc_routes, &shared),
         shutdown.clone(),
     );
     let admin = listener::serve(admin, Protocol::Http, admin_routes, shutdown.clone());

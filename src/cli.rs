@@ -185,7 +185,8 @@ async fn act(command: Command) -> Outcome {
 }
 
 async fn migrate(target: &Target) -> Outcome {
-    let migrated = schema::migrate(&target.database()?.migrate_url)
+    let database = target.database()?;
+    let migrated = schema::migrate(&database.migrate_url, database.role.as_ref())
         .await
         .map_err(explain)?;
     println!(

@@ -4,17 +4,27 @@ mod settings;
 
 use std::{
     env, fmt, fs,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
+    num::NonZeroU32,
     path::{Path, PathBuf},
     time::Duration,
 };
 
+use ipnet::IpNet;
 use jiff::SignedDuration;
 use url::Url;
 
-use crate::{auth::grant::AudiencePolicy, store::database_url::DatabaseUrl, telemetry::Options};
+use crate::{
+    auth::grant::AudiencePolicy,
+    limits::PerMinute,
+    store::{database_url::DatabaseUrl, serving_role::RoleName},
+    telemetry::Options,
+};
 
 pub use settings::{SETTINGS, Setting};
+
+/// More requests than anybody has under way.
+const MAX_IN_FLIGHT: usize = 1_000_000;
 
 /// Everything that `serve` needs.
 #[derive(Debug, Clone)]
@@ -40,6 +50,9 @@ pub struct Config {
     pub jwks_max_stale: Duration,
     pub drain_delay: Duration,
     pub otlp_endpoint: Option<String>,
+    pub limits: PerMinute,
+    pub max_in_flight: usize,
+    pub trusted_proxies: Vec<IpNet>,
 }
 
 /// Where the database is.
@@ -51,6 +64,8 @@ pub struct Database {
     pub migrate_url: DatabaseUrl,
     /// The most connections.
     pub pool_size: usize,
+    /// The role that migrating grants what serving needs.
+    pub role: Option<RoleName>,
 }
 
 /// Who holds the master key.
@@ -137,6 +152,9 @@ impl Config {
         let jwks_max_stale = values.duration("GRANTEX_VAULT_JWKS_MAX_STALE");
         let drain_delay = values.duration("GRANTEX_VAULT_DRAIN_DELAY");
         let otlp_endpoint = values.otlp_endpoint();
+        let limits = values.limits();
+        let max_in_flight = values.max_in_flight();
+        let trusted_proxies = values.trusted_proxies();
         let read = || {
             Some(Self {
                 grpc_addr: grpc_addr?,
@@ -159,6 +177,9 @@ impl Config {
                 jwks_max_stale: jwks_max_stale?,
                 drain_delay: drain_delay?,
                 otlp_endpoint,
+                limits: limits?,
+                max_in_flight: max_in_flight?,
+                trusted_proxies: trusted_proxies?,
             })
         };
         values.finish(read())
@@ -351,10 +372,15 @@ impl<'a> Values<'a> {
             Some(0) => self.fault("GRANTEX_VAULT_DB_POOL_SIZE", "must be at least 1"),
             size => size,
         };
+        let role = match self.get("GRANTEX_VAULT_DB_ROLE") {
+            Some(_) => self.parsed("GRANTEX_VAULT_DB_ROLE").map(Some),
+            None => Some(None),
+        };
         Some(Database {
             url: url?,
             migrate_url: migrate_url?,
             pool_size: pool_size?,
+            role: role?,
         })
     }
 
@@ -405,6 +431,38 @@ impl<'a> Values<'a> {
                 "must be a URL; it follows from GRANTEX_VAULT_ISSUER only when that is one",
             ),
         }
+    }
+
+    fn limits(&mut self) -> Option<PerMinute> {
+        let mut limit = |name| self.parsed(name).map(NonZeroU32::new);
+        let exchanges_per_grant = limit("GRANTEX_VAULT_LIMIT_EXCHANGE_PER_GRANT");
+        let requests_per_developer = limit("GRANTEX_VAULT_LIMIT_REQUESTS_PER_DEVELOPER");
+        let failed_auth_per_address = limit("GRANTEX_VAULT_LIMIT_FAILED_AUTH_PER_ADDRESS");
+        Some(PerMinute {
+            exchanges_per_grant: exchanges_per_grant?,
+            requests_per_developer: requests_per_developer?,
+            failed_auth_per_address: failed_auth_per_address?,
+        })
+    }
+
+    fn max_in_flight(&mut self) -> Option<usize> {
+        const NAME: &str = "GRANTEX_VAULT_MAX_IN_FLIGHT";
+        match self.parsed(NAME)? {
+            many @ 1..=MAX_IN_FLIGHT => Some(many),
+            _ => self.fault(NAME, format_args!("must be 1 to {MAX_IN_FLIGHT}")),
+        }
+    }
+
+    fn trusted_proxies(&mut self) -> Option<Vec<IpNet>> {
+        const NAME: &str = "GRANTEX_VAULT_TRUSTED_PROXIES";
+        let text = self.get(NAME).unwrap_or_default();
+        let networks = text.split(',').map(str::trim).filter(|one| !one.is_empty());
+        let networks = networks.map(|one| {
+            let network = one.parse::<IpNet>().ok();
+            network.or_else(|| one.parse().ok().map(IpAddr::into))
+        });
+        let networks: Option<Vec<IpNet>> = networks.collect();
+        networks.or_else(|| self.fault(NAME, "must be addresses or networks such as 10.0.0.0/8"))
     }
 
     fn otlp_endpoint(&mut self) -> Option<String> {

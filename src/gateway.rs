@@ -22,7 +22,7 @@ use axum::{
 
 use crate::{model::request::Verb, vault::Vault};
 
-pub use problem::{panicked, timed_out};
+pub use problem::interrupted;
 
 type Route = (&'static str, MethodRouter<Arc<Vault>>);
 

@@ -16,7 +16,7 @@ use tonic_health::{
 use crate::{model::request::Verb, vault::Vault};
 use pb::vault_service_server::{SERVICE_NAME, VaultServiceServer};
 
-pub use status::{panicked, timed_out};
+pub use status::interrupted;
 
 /// The largest request message; what REST takes as a body.
 const MAX_REQUEST_BYTES: usize = 1024 * 1024;

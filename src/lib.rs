@@ -12,6 +12,7 @@ pub mod envelope;
 pub mod gateway;
 pub mod grpc;
 pub mod health;
+pub mod limits;
 pub mod listener;
 pub mod memory;
 pub mod metrics;

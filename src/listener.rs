@@ -3,7 +3,11 @@
 //! Everything that a client could use up is bounded here: connections, their age, headers and the
 //! time for them, streams, resets. `door` bounds the requests.
 
+mod answered;
+mod deadline;
 pub mod door;
+mod forwarded;
+mod gate;
 mod trace;
 
 use std::{

@@ -4,5 +4,5 @@ use std::process::ExitCode;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    grantex_vault::cli::run().await
+    Box::pin(grantex_vault::cli::run()).await
 }

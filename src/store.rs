@@ -9,6 +9,7 @@ pub mod developers;
 pub mod master_keys;
 pub mod rotation;
 pub mod schema;
+pub mod serving_role;
 mod tls;
 
 use std::{

@@ -1,16 +1,18 @@
-//! The request under way: who asks, and what it has waited for.
+//! The request under way: who asks, what it has waited for, and what its answer says beside its body.
 //!
 //! The listener begins it, the rooms below add to it, and its line in the log says it. It belongs to the task of the request: work that is spawned beside it is not the request's.
 
 use std::{
     sync::{
-        Arc,
-        atomic::{AtomicU8, AtomicU64, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use tokio::time::Instant;
+
+use crate::model::request::Allowance;
 
 tokio::task_local! {
     static CURRENT: Underway;
@@ -25,6 +27,8 @@ struct State {
     caller: AtomicU8,
     database_micros: AtomicU64,
     kms_micros: AtomicU64,
+    allowance: Mutex<Option<Allowance>>,
+    failed_too_often: AtomicBool,
 }
 
 /// Who asks, as far as it is known.
@@ -72,6 +76,23 @@ impl Underway {
         Duration::from_micros(self.0.kms_micros.load(Ordering::Relaxed))
     }
 
+    /// What its caller may still ask for, where there is a limit.
+    #[must_use]
+    pub fn allowance(&self) -> Option<Allowance> {
+        *self.kept_allowance()
+    }
+
+    /// Whether it is one of too many failed authentications.
+    #[must_use]
+    pub fn has_failed_too_often(&self) -> bool {
+        self.0.failed_too_often.load(Ordering::Relaxed)
+    }
+
+    fn kept_allowance(&self) -> MutexGuard<'_, Option<Allowance>> {
+        let kept = self.0.allowance.lock();
+        kept.unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn add(&self, waited: Waited, time: Duration) {
         let sum = match waited {
             Waited::Database => &self.0.database_micros,
@@ -99,6 +120,17 @@ impl CallerKind {
 /// Says who makes the request of this task, if it is one.
 pub fn called_by(caller: CallerKind) {
     let _ = CURRENT.try_with(|current| current.0.caller.store(caller as u8, Ordering::Relaxed));
+}
+
+/// Says what the caller of this task's request may still ask for.
+pub fn may_still(allowance: Allowance) {
+    let _ = CURRENT.try_with(|current| *current.kept_allowance() = Some(allowance));
+}
+
+/// Says that this task's request is one of too many failed authentications.
+pub fn failed_too_often() {
+    let failed = |current: &Underway| current.0.failed_too_often.store(true, Ordering::Relaxed);
+    let _ = CURRENT.try_with(failed);
 }
 
 /// Waits for Postgres, on the account of the request of this task.

@@ -17,6 +17,7 @@ use crate::{
     auth::grant::GrantVerifier,
     clock::Clock,
     envelope::Envelope,
+    limits::Limits,
     metrics::Metrics,
     store::Store,
 };
@@ -34,6 +35,7 @@ pub struct Vault {
     envelope: Arc<Envelope>,
     grants: GrantVerifier,
     journal: Journal,
+    limits: Limits,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
 }
@@ -46,6 +48,7 @@ impl Vault {
         envelope: Arc<Envelope>,
         grants: GrantVerifier,
         journal: Journal,
+        limits: Limits,
         clock: Arc<dyn Clock>,
         metrics: Metrics,
     ) -> Self {
@@ -54,6 +57,7 @@ impl Vault {
             envelope,
             grants,
             journal,
+            limits,
             clock,
             metrics,
         }

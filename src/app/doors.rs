@@ -7,7 +7,11 @@ use tokio::net::TcpListener;
 use tonic::service::Routes;
 
 use super::StartFault;
-use crate::{gateway, grpc, listener::door::Door, metrics::Metrics, model::request::Transport};
+use crate::{
+    gateway, grpc,
+    listener::door::{Door, Shared},
+    model::request::Transport,
+};
 
 /// Listens on an address, unless a listener is open already; answers where.
 pub(super) async fn listen(
@@ -24,27 +28,25 @@ pub(super) async fn listen(
 }
 
 /// The door of HTTP.
-pub(super) fn http(service: Router, metrics: &Metrics) -> Door<Router, axum::body::Body> {
+pub(super) fn http(service: Router, shared: &Shared) -> Door<Router, axum::body::Body> {
     Door {
         transport: Transport::Rest,
-        metrics: metrics.clone(),
+        shared: shared.clone(),
         service,
         verb_of: gateway::verb_of,
         route_of: gateway::route_of,
-        timed_out: gateway::timed_out,
-        panicked: gateway::panicked,
+        interrupted: gateway::interrupted,
     }
 }
 
 /// The door of gRPC.
-pub(super) fn grpc(service: Routes, metrics: &Metrics) -> Door<Routes, tonic::body::Body> {
+pub(super) fn grpc(service: Routes, shared: &Shared) -> Door<Routes, tonic::body::Body> {
     Door {
         transport: Transport::Grpc,
-        metrics: metrics.clone(),
+        shared: shared.clone(),
         service,
         verb_of: |_, path| grpc::verb_of(path),
         route_of: grpc::route_of,
-        timed_out: grpc::timed_out,
-        panicked: grpc::panicked,
+        interrupted: grpc::interrupted,
     }
 }

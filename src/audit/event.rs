@@ -136,7 +136,7 @@ impl AuditEvent {
             delegation_depth: None,
             request_id: self.request.id.to_string(),
             transport: self.request.transport.as_str(),
-            peer: self.request.peer.ip().to_string(),
+            peer: self.request.peer.to_string(),
         };
         match &self.caller {
             Caller::Developer(api_key) => row.api_key_id = Some(api_key.to_string()),

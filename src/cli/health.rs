@@ -1,6 +1,6 @@
 //! `grantex-vault health`
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use clap::Args;
 
@@ -12,9 +12,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 #[derive(Args)]
 pub(super) struct HealthArgs {
-    /// Where the vault's admin listener is [env: GRANTEX_VAULT_ADMIN_ADDR]
-    #[arg(long, value_name = "ADDRESS")]
-    admin_addr: Option<SocketAddr>,
+    /// Where the vault's admin listener is, as host:port [env: GRANTEX_VAULT_ADMIN_ADDR]
+    #[arg(long, value_name = "HOST:PORT")]
+    admin_addr: Option<String>,
     /// Ask only whether the process answers, not whether it should get requests.
     #[arg(long)]
     live: bool,
@@ -24,7 +24,7 @@ pub(super) struct HealthArgs {
 pub(super) async fn run(args: HealthArgs) -> Outcome {
     let address = match args.admin_addr {
         Some(address) => address,
-        None => config::admin_addr(&config::environment)?,
+        None => config::admin_addr(&config::environment)?.to_string(),
     };
     let path = if args.live { "livez" } else { "readyz" };
     let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE);

@@ -33,7 +33,7 @@ const fn setting(name: &'static str, default: Option<&'static str>, help: &'stat
 }
 
 /// All settings, in the order of the README.
-pub const SETTINGS: [Setting; 27] = [
+pub const SETTINGS: [Setting; 33] = [
     Setting {
         name: "DATABASE_URL",
         default: None,
@@ -46,6 +46,11 @@ pub const SETTINGS: [Setting; 27] = [
         secret: true,
         help: "Where migrations connect: Postgres itself, when DATABASE_URL leads to a pooler (default: DATABASE_URL)",
     },
+    setting(
+        "GRANTEX_VAULT_DB_ROLE",
+        None,
+        "The role that a migration grants what serving needs, and nothing more",
+    ),
     setting(
         "GRANTEX_VAULT_DB_POOL_SIZE",
         Some("16"),
@@ -130,6 +135,31 @@ pub const SETTINGS: [Setting; 27] = [
         "GRANTEX_VAULT_READINESS_GRACE",
         Some("30s"),
         "How long a replica without Postgres stays ready",
+    ),
+    setting(
+        "GRANTEX_VAULT_LIMIT_EXCHANGE_PER_GRANT",
+        Some("600"),
+        "Exchanges a minute with one grant token, per replica; 0 is no limit",
+    ),
+    setting(
+        "GRANTEX_VAULT_LIMIT_REQUESTS_PER_DEVELOPER",
+        Some("6000"),
+        "Requests a minute with the API keys of one developer, per replica; 0 is no limit",
+    ),
+    setting(
+        "GRANTEX_VAULT_LIMIT_FAILED_AUTH_PER_ADDRESS",
+        Some("60"),
+        "Failed authentications a minute of one address, per replica; 0 is no limit",
+    ),
+    setting(
+        "GRANTEX_VAULT_TRUSTED_PROXIES",
+        None,
+        "Addresses and networks, comma-separated, whose X-Forwarded-For is believed",
+    ),
+    setting(
+        "GRANTEX_VAULT_MAX_IN_FLIGHT",
+        Some("1024"),
+        "Requests that a replica has under way at once; a quarter more wait for 100 ms at most",
     ),
     setting(
         "GRANTEX_VAULT_GRPC_REFLECTION",

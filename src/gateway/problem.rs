@@ -1,5 +1,7 @@
 //! Error answers: one shape for all of them.
 
+use std::time::Duration;
+
 use axum::{
     body::Body,
     extract::Request,
@@ -13,11 +15,11 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::{
-    model::{invalid::InvalidInput, request::RequestContext},
-    vault::{
-        VaultError,
-        error::{self, Kind},
+    model::{
+        invalid::InvalidInput,
+        request::{Interruption, RequestContext},
     },
+    vault::{VaultError, error::Kind},
 };
 
 /// Why a request is not answered as it hoped: the vault's reason, or one of HTTP's own.
@@ -34,6 +36,7 @@ pub(super) struct Problem {
     code: &'static str,
     message: String,
     request_id: Uuid,
+    retry_after: Option<Duration>,
 }
 
 #[derive(Serialize)]
@@ -50,7 +53,14 @@ impl Problem {
         match failure {
             Failure::Vault(error) => {
                 error.log(request);
-                Self::of_kind(error.kind(), error.message(), request.id)
+                let (code, status, _) = error.kind().on_the_wire();
+                Self {
+                    status: StatusCode::from_u16(status).expect("the table has HTTP statuses"),
+                    code,
+                    message: error.message(),
+                    request_id: request.id,
+                    retry_after: error.retry_after(),
+                }
             }
             Failure::Http(status, message) => {
                 let code = match status {
@@ -63,19 +73,9 @@ impl Problem {
                     code,
                     message: message.to_owned(),
                     request_id: request.id,
+                    retry_after: None,
                 }
             }
-        }
-    }
-
-    fn of_kind(kind: Kind, message: String, request_id: Uuid) -> Self {
-        let (code, status, _) = kind.on_the_wire();
-        let status = StatusCode::from_u16(status).expect("the table has HTTP statuses");
-        Self {
-            status,
-            code,
-            message,
-            request_id,
         }
     }
 }
@@ -95,9 +95,11 @@ impl IntoResponse for Problem {
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
-            // Whole seconds: the SDKs parse it as an integer.
-            headers.insert(RETRY_AFTER, HeaderValue::from(error::RETRY_AFTER.as_secs()));
+        if let Some(retry_after) = self.retry_after {
+            // Whole seconds, which the SDKs parse as an integer, and not too few.
+            let seconds = retry_after.as_millis().div_ceil(1000).max(1);
+            let seconds = u64::try_from(seconds).unwrap_or(u64::MAX);
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }
@@ -125,20 +127,11 @@ fn http_problem(request: &Request, status: StatusCode, message: &'static str) ->
     Problem::of(Failure::Http(status, message), *context)
 }
 
-/// What a request gets that took longer than the server allows.
+/// What a request gets that no handler answers.
 #[must_use]
-pub fn timed_out(request: RequestContext) -> Response {
-    let message = "The request took too long".to_owned();
-    super::with_fixed_headers(
-        Problem::of_kind(Kind::Unavailable, message, request.id).into_response(),
-    )
-}
-
-/// What a request gets whose handler panicked.
-#[must_use]
-pub fn panicked(request: RequestContext) -> Response {
-    let message = "An unexpected error occurred".to_owned();
-    super::with_fixed_headers(Problem::of_kind(Kind::Internal, message, request.id).into_response())
+pub fn interrupted(interruption: Interruption, request: RequestContext) -> Response {
+    let failure = VaultError::Interrupted(interruption).into();
+    super::with_fixed_headers(Problem::of(failure, request).into_response())
 }
 
 impl From<VaultError> for Failure {

@@ -1,58 +1,109 @@
-//! What stands behind a public listener: each request gets its context, its time, and its line in
-//! the log.
+//! What stands behind a public listener: each request gets its context, a place, its time, and its
+//! line in the log.
 
 use std::{
     convert::Infallible,
+    future::pending,
     panic::AssertUnwindSafe,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
 
 use futures_util::FutureExt;
-use http::{HeaderName, HeaderValue, Method, Request, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
 use hyper::body::Incoming;
-use tokio::time::timeout;
+use ipnet::IpNet;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
 use tower::{Service, ServiceExt};
 use tracing::{Instrument, field};
 use uuid::Uuid;
 
-use super::{Peer, trace};
+use super::{Peer, answered, deadline, forwarded, gate::Gate, trace};
 use crate::{
-    metrics::{Metrics, RequestOutcome},
-    model::request::{RequestContext, Transport, Verb, parse_request_id},
+    metrics::Metrics,
+    model::request::{Allowance, Interruption, RequestContext, Transport, Verb, parse_request_id},
     underway::Underway,
 };
 
-/// No request takes longer until its answer begins.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(45);
+/// Who fails to authenticate too often waits this long for each further refusal, so that whoever tries
+/// one after the other is slow.
+const REFUSAL_DELAY: Duration = Duration::from_secs(1);
+/// How many of them wait; the others are refused at once.
+const MAX_DELAYED: usize = 1000;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const X_RATELIMIT_LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
+const X_RATELIMIT_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
+const X_RATELIMIT_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 
 /// A transport as the listener needs it.
 pub struct Door<S, B> {
     /// Which one.
     pub transport: Transport,
-    /// What counts its requests.
-    pub metrics: Metrics,
+    /// What it shares with other doors.
+    pub shared: Shared,
     /// What answers its requests.
     pub service: S,
     /// What a request asks for.
     pub verb_of: fn(&Method, &str) -> Option<Verb>,
     /// How traces call what a verb's requests go to: the route's template, or service and method.
     pub route_of: fn(Verb) -> &'static str,
-    /// The answer to one that took too long.
-    pub timed_out: fn(RequestContext) -> Response<B>,
-    /// The answer to one whose handler panicked.
-    pub panicked: fn(RequestContext) -> Response<B>,
+    /// The answer to a request that no handler answers.
+    pub interrupted: fn(Interruption, RequestContext) -> Response<B>,
 }
+
+/// What the doors of a server share; clones are the same.
+#[derive(Clone)]
+pub struct Shared {
+    metrics: Metrics,
+    gate: Gate,
+    trusted_proxies: Arc<[IpNet]>,
+    delayed: Arc<Semaphore>,
+}
+
+// === impl Shared ===
+
+impl Shared {
+    /// Has at most `max_in_flight` requests under way, and believes `trusted_proxies` when they say
+    /// whose requests they bring.
+    #[must_use]
+    pub fn new(metrics: Metrics, max_in_flight: usize, trusted_proxies: Vec<IpNet>) -> Self {
+        Self {
+            metrics,
+            gate: Gate::new(max_in_flight),
+            trusted_proxies: trusted_proxies.into(),
+            delayed: Arc::new(Semaphore::new(MAX_DELAYED)),
+        }
+    }
+
+    async fn place(&self) -> Result<OwnedSemaphorePermit, Interruption> {
+        let place = self.gate.enter().await;
+        place.ok_or_else(|| {
+            self.metrics.shed();
+            Interruption::Overloaded
+        })
+    }
+
+    async fn delay(&self) {
+        if let Ok(_place) = self.delayed.try_acquire() {
+            let _ = timeout(REFUSAL_DELAY, pending::<()>()).await;
+        }
+    }
+}
+
+// === impl Door ===
 
 // Not derived: a body need not be `Clone`.
 impl<S: Clone, B> Clone for Door<S, B> {
     fn clone(&self) -> Self {
         Self {
             service: self.service.clone(),
-            metrics: self.metrics.clone(),
+            shared: self.shared.clone(),
             ..*self
         }
     }
@@ -65,7 +116,7 @@ where
         + Send
         + 'static,
     S::Future: Send,
-    B: 'static,
+    B: Send + 'static,
 {
     type Response = Response<B>;
     type Error = Infallible;
@@ -76,102 +127,92 @@ where
     }
 
     fn call(&mut self, request: Request<Incoming>) -> Self::Future {
-        Box::pin(answer(self.clone(), request).map(Ok))
+        Box::pin(self.clone().answer(request).map(Ok))
     }
 }
 
-/// Gives a request its context, has it answered, and writes its line in the log.
-async fn answer<S, B>(door: Door<S, B>, mut request: Request<Incoming>) -> Response<B>
+impl<S, B> Door<S, B>
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
 {
-    let started = Instant::now();
-    let Peer(peer) = *request
-        .extensions()
-        .get()
-        .expect("the listener names the peer of every request");
-    let verb = (door.verb_of)(request.method(), request.uri().path());
-    let (span, trace) = trace::begin(&request, door.transport, verb.map(door.route_of));
-    let context = RequestContext {
-        id: request_id(&request),
-        trace,
-        transport: door.transport,
-        peer,
-    };
-    span.record("grantex.request_id", field::display(context.id));
-    request.extensions_mut().insert(context);
+    /// Gives a request its context, has it answered, and says so.
+    async fn answer(self, mut request: Request<Incoming>) -> Response<B> {
+        let started = Instant::now();
+        let (shared, interrupted) = (self.shared.clone(), self.interrupted);
+        let verb = (self.verb_of)(request.method(), request.uri().path());
+        let (span, trace) = trace::begin(&request, self.transport, verb.map(self.route_of));
+        let context = RequestContext {
+            id: request_id(request.headers()),
+            trace,
+            transport: self.transport,
+            peer: self.client_of(&request),
+        };
+        span.record("grantex.request_id", field::display(context.id));
+        request.extensions_mut().insert(context);
 
-    let underway = Underway::default();
-    let answering = underway.scope(door.service.oneshot(request));
-    let answering = answering.instrument(span.clone());
-    let answering = AssertUnwindSafe(answering).catch_unwind();
-    let mut response = match timeout(REQUEST_TIMEOUT, answering).await {
-        Ok(Ok(Ok(response))) => response,
-        Ok(Err(_panic)) => (door.panicked)(context),
-        Err(_elapsed) => (door.timed_out)(context),
-    };
-    let id = HeaderValue::try_from(context.id.to_string()).expect("a UUID is visible characters");
-    response.headers_mut().insert(X_REQUEST_ID, id);
-    let (status, duration) = (status(&response, context.transport), started.elapsed());
-    let outcome = outcome(status, context.transport);
-    trace::end(&span, context.transport, status);
-    door.metrics
-        .answered(verb, context.transport, outcome, duration);
-    tracing::info!(
-        request_id = %context.id,
-        trace_id = context.trace.map(field::display),
-        transport = context.transport.as_str(),
-        verb = verb.map_or("none", Verb::as_str),
-        caller = underway.caller().as_str(),
-        outcome = outcome.as_str(),
-        status,
-        duration_ms = milliseconds(duration),
-        database_ms = milliseconds(underway.database_time()),
-        kms_ms = milliseconds(underway.kms_time()),
-        "request"
-    );
-    response
+        let underway = Underway::default();
+        let handling = underway.scope(self.handle(verb, request));
+        let handled = handling.instrument(span.clone()).await;
+        let mut response = handled.unwrap_or_else(|why| interrupted(why, context));
+        add_headers(response.headers_mut(), context.id, underway.allowance());
+        let (duration, metrics) = (started.elapsed(), &shared.metrics);
+        let status = answered::tell(&response, context, verb, &underway, duration, metrics);
+        trace::end(&span, context.transport, status);
+        if underway.has_failed_too_often() {
+            shared.delay().await;
+        }
+        response
+    }
+
+    /// Waits for a place, and no longer than the request may take for its answer.
+    async fn handle(
+        self,
+        verb: Option<Verb>,
+        request: Request<Incoming>,
+    ) -> Result<Response<B>, Interruption> {
+        // What is no verb costs nothing, and health must be told also when there is much to do.
+        let _place = match verb {
+            Some(_) => Some(self.shared.place().await?),
+            None => None,
+        };
+        let (limit, at_its_end) = deadline::of(request.headers(), self.transport);
+        let answering = AssertUnwindSafe(self.service.oneshot(request)).catch_unwind();
+        match timeout(limit, answering).await {
+            Ok(Ok(Ok(response))) => Ok(response),
+            Ok(Err(_panic)) => Err(Interruption::Panicked),
+            Err(_elapsed) => Err(at_its_end),
+        }
+    }
+
+    fn client_of(&self, request: &Request<Incoming>) -> std::net::IpAddr {
+        let Peer(peer) = *request
+            .extensions()
+            .get()
+            .expect("the listener names the peer of every request");
+        forwarded::client(peer.ip(), request.headers(), &self.shared.trusted_proxies)
+    }
 }
 
-/// Whole microseconds, as milliseconds.
-fn milliseconds(duration: Duration) -> f64 {
-    (duration.as_secs_f64() * 1e6).round() / 1e3
+/// What every answer carries, whoever made it.
+fn add_headers(headers: &mut HeaderMap, id: Uuid, allowance: Option<Allowance>) {
+    let id = HeaderValue::try_from(id.to_string()).expect("a UUID is visible characters");
+    headers.insert(X_REQUEST_ID, id);
+    // All three or none, as integers: that is how the SDKs read them.
+    if let Some(allowance) = allowance {
+        let reset = allowance.full_in.as_millis().div_ceil(1000);
+        headers.insert(X_RATELIMIT_LIMIT, allowance.limit.into());
+        headers.insert(X_RATELIMIT_REMAINING, allowance.remaining.into());
+        let reset = u64::try_from(reset).unwrap_or(u64::MAX);
+        headers.insert(X_RATELIMIT_RESET, reset.into());
+    }
 }
 
 /// The caller's own id when it sent one that can be kept, else a new one.
-fn request_id(request: &Request<Incoming>) -> Uuid {
-    let mut values = request.headers().get_all(X_REQUEST_ID).iter();
+fn request_id(headers: &HeaderMap) -> Uuid {
+    let mut values = headers.get_all(X_REQUEST_ID).iter();
     let only = values.next().filter(|_| values.next().is_none());
     let sent = only
         .and_then(|value| value.to_str().ok())
         .and_then(parse_request_id);
     sent.unwrap_or_else(Uuid::new_v4)
-}
-
-/// The HTTP status, or the gRPC code; a gRPC answer without one among its headers has a message, so
-/// it is a success.
-fn status<B>(response: &Response<B>, transport: Transport) -> u16 {
-    match transport {
-        Transport::Rest => response.status().as_u16(),
-        Transport::Grpc => response
-            .headers()
-            .get("grpc-status")
-            .and_then(|code| code.to_str().ok()?.parse().ok())
-            .unwrap_or(0),
-    }
-}
-
-/// What became of a request, by its HTTP status or its gRPC code (`google.rpc.Code`).
-fn outcome(status: u16, transport: Transport) -> RequestOutcome {
-    match (transport, status) {
-        (Transport::Rest, 100..=399) | (Transport::Grpc, 0) => RequestOutcome::Ok,
-        (Transport::Rest, 401) | (Transport::Grpc, 16) => RequestOutcome::Unauthorized,
-        (Transport::Rest, 403) | (Transport::Grpc, 7) => RequestOutcome::Forbidden,
-        (Transport::Rest, 404 | 405) | (Transport::Grpc, 5 | 12) => RequestOutcome::NotFound,
-        (Transport::Rest, 429) | (Transport::Grpc, 8) => RequestOutcome::RateLimited,
-        (Transport::Rest, 400..=499) | (Transport::Grpc, 3 | 11) => RequestOutcome::BadRequest,
-        (Transport::Rest, 503) | (Transport::Grpc, 14) => RequestOutcome::Unavailable,
-        (Transport::Grpc, 1 | 4) => RequestOutcome::DeadlineExceeded,
-        (Transport::Rest | Transport::Grpc, _) => RequestOutcome::Internal,
-    }
 }

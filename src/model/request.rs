@@ -1,6 +1,6 @@
 //! One request, apart from what it asks: what logs and audit events say of it.
 
-use std::{fmt, net::SocketAddr, num::NonZeroU128};
+use std::{fmt, net::IpAddr, num::NonZeroU128, time::Duration};
 
 use uuid::Uuid;
 
@@ -37,8 +37,32 @@ pub struct RequestContext {
     pub trace: Option<TraceId>,
     /// The door.
     pub transport: Transport,
-    /// The other end of the connection.
-    pub peer: SocketAddr,
+    /// Whose it is: the other end of the connection, or whom a trusted proxy names.
+    pub peer: IpAddr,
+}
+
+/// What a caller may still ask for, where there is a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Allowance {
+    /// How many requests in a burst.
+    pub limit: u32,
+    /// How many are left of it.
+    pub remaining: u32,
+    /// When all of it is there again.
+    pub full_in: Duration,
+}
+
+/// Why no handler answers a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Interruption {
+    /// Too many are under way.
+    Overloaded,
+    /// It took longer than the server allows.
+    TimedOut,
+    /// It took longer than its caller allows (`grpc-timeout`).
+    DeadlineExceeded,
+    /// Its handler panicked.
+    Panicked,
 }
 
 impl Transport {

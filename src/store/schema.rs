@@ -4,7 +4,12 @@ use thiserror::Error;
 use tokio::time::timeout;
 use tokio_postgres::{Client, NoTls, error::SqlState};
 
-use super::{STATEMENT_TIMEOUT, database_url::DatabaseUrl, tls};
+use super::{
+    STATEMENT_TIMEOUT,
+    database_url::DatabaseUrl,
+    serving_role::{self, RoleName},
+    tls,
+};
 
 mod embedded {
     refinery::embed_migrations!("src/store/migrations");
@@ -54,12 +59,12 @@ pub struct Migrated {
 
 /// Brings the schema to this server's version; a newer one is left as it is. Several runners at once
 /// are safe: a session lock lets one through at a time, so the URL must lead to Postgres itself, not
-/// to a transaction pooler.
+/// to a transaction pooler. Then grants `role`, if there is one, what serving needs.
 ///
 /// # Errors
 ///
 /// When the database cannot be reached or refuses a migration.
-pub async fn migrate(url: &DatabaseUrl) -> Result<Migrated, SchemaFault> {
+pub async fn migrate(url: &DatabaseUrl, role: Option<&RoleName>) -> Result<Migrated, SchemaFault> {
     let mut client = connect(url).await?;
     let lock = "select pg_advisory_lock($1)";
     client
@@ -81,6 +86,9 @@ pub async fn migrate(url: &DatabaseUrl) -> Result<Migrated, SchemaFault> {
     let mut runner = embedded::migrations::runner();
     runner.set_migration_table_name("vault.schema_history");
     let report = runner.run_async(&mut client).await.map_err(not_migrated)?;
+    if let Some(role) = role {
+        serving_role::grant(&client, role).await?;
+    }
     // The lock ends with the session.
     Ok(Migrated {
         applied: report.applied_migrations().len(),

@@ -10,10 +10,11 @@ use crate::{
         api_key,
         grant::{GrantRefusal, VerifiedGrant},
     },
+    limits::Exceeded,
     model::{
         bearer::{ApiKey, GrantToken, NoBearer},
         caller::Developer,
-        request::{RequestContext, Verb},
+        request::{Allowance, RequestContext, Verb},
     },
     underway::{self, CallerKind},
 };
@@ -37,12 +38,42 @@ impl Vault {
     ///
     /// # Errors
     ///
-    /// Unauthenticated, or unavailable.
+    /// Unauthenticated, or unavailable; rate limited, when the developer asks too often or the
+    /// address has failed too often.
     pub async fn known_developer(
         &self,
         request: RequestContext,
         authorization: Result<&str, NoBearer>,
     ) -> Result<KnownDeveloper, VaultError> {
+        let developer = self.developer_of(authorization).await;
+        let developer = developer.map_err(|error| self.counted(request, error))?;
+        underway::called_by(CallerKind::Developer);
+        within_budget(self.limits.request(&developer.id))?;
+        Ok(KnownDeveloper { request, developer })
+    }
+
+    /// Knows an agent by the grant token in `Authorization`. Nothing is read from the database yet.
+    ///
+    /// # Errors
+    ///
+    /// Unauthenticated, or unavailable; rate limited, when the grant token comes too often or the
+    /// address has failed too often.
+    pub async fn known_agent(
+        &self,
+        request: RequestContext,
+        authorization: Result<&str, NoBearer>,
+    ) -> Result<KnownAgent, VaultError> {
+        let grant = self.grant_of(authorization).await;
+        let grant = grant.map_err(|error| self.counted(request, error))?;
+        underway::called_by(CallerKind::Agent);
+        within_budget(self.limits.exchange(grant.developer(), grant.token()))?;
+        Ok(KnownAgent { request, grant })
+    }
+
+    async fn developer_of(
+        &self,
+        authorization: Result<&str, NoBearer>,
+    ) -> Result<Developer, VaultError> {
         let refused = VaultError::Unauthenticated;
         let text = authorization.map_err(|_| refused(Unauthenticated::NoAuthorization))?;
         let key = ApiKey::parse(text).ok_or(refused(Unauthenticated::ApiKey))?;
@@ -51,39 +82,50 @@ impl Vault {
         let row = found
             .filter(|row| api_key::admits(row.expires_at, row.revoked_at, now))
             .ok_or(refused(Unauthenticated::ApiKey))?;
-        let developer = Developer {
+        Ok(Developer {
             id: row.developer_id,
             api_key_id: row.id,
-        };
-        underway::called_by(CallerKind::Developer);
-        Ok(KnownDeveloper { request, developer })
+        })
     }
 
-    /// Knows an agent by the grant token in `Authorization`. Nothing is read from the database yet.
-    ///
-    /// # Errors
-    ///
-    /// Unauthenticated, or unavailable.
-    pub async fn known_agent(
+    async fn grant_of(
         &self,
-        request: RequestContext,
         authorization: Result<&str, NoBearer>,
-    ) -> Result<KnownAgent, VaultError> {
+    ) -> Result<VerifiedGrant, VaultError> {
         let refused = VaultError::Unauthenticated;
         let text = authorization.map_err(|_| refused(Unauthenticated::NoGrantToken))?;
-        let grant =
-            self.grants
-                .verify(&GrantToken::new(text))
-                .await
-                .map_err(|fault| match fault {
-                    GrantRefusal::Invalid => refused(Unauthenticated::InvalidGrant),
-                    GrantRefusal::KeysUnavailable => {
-                        VaultError::Unavailable(Unavailable::IssuerKeys)
-                    }
-                })?;
-        underway::called_by(CallerKind::Agent);
-        Ok(KnownAgent { request, grant })
+        let verified = self.grants.verify(&GrantToken::new(text)).await;
+        verified.map_err(|fault| match fault {
+            GrantRefusal::Invalid => refused(Unauthenticated::InvalidGrant),
+            GrantRefusal::KeysUnavailable => VaultError::Unavailable(Unavailable::IssuerKeys),
+        })
     }
+
+    /// Counts a failed authentication against its address. Who is known is never refused for what
+    /// others at the same address did: it is the failure that is answered otherwise.
+    fn counted(&self, request: RequestContext, error: VaultError) -> VaultError {
+        if !matches!(error, VaultError::Unauthenticated(_)) {
+            return error;
+        }
+        match self.limits.failed_authentication(request.peer) {
+            Ok(()) => error,
+            Err(exceeded) => {
+                underway::failed_too_often();
+                underway::may_still(exceeded.allowance);
+                exceeded.into()
+            }
+        }
+    }
+}
+
+/// Has the answer say what is left of a budget.
+fn within_budget(taken: Result<Option<Allowance>, Exceeded>) -> Result<(), VaultError> {
+    let left = match taken {
+        Ok(left) => left,
+        Err(exceeded) => Some(exceeded.allowance),
+    };
+    left.into_iter().for_each(underway::may_still);
+    Ok(taken.map(|_| ())?)
 }
 
 impl KnownDeveloper {

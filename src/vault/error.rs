@@ -10,7 +10,12 @@ use crate::{
         journal::Unrecorded,
     },
     envelope::{EnvelopeError, data_key::DoesNotOpen, kms::KmsFault},
-    model::{id::CredentialId, invalid::InvalidInput, request::RequestContext},
+    limits::Exceeded,
+    model::{
+        id::CredentialId,
+        invalid::InvalidInput,
+        request::{Interruption, RequestContext},
+    },
     store::StoreFault,
 };
 
@@ -28,6 +33,10 @@ pub enum VaultError {
     },
     /// There is no such thing.
     NotFound(NotFound),
+    /// The caller must wait: a budget is used up.
+    RateLimited(Exceeded),
+    /// No verb answered.
+    Interrupted(Interruption),
     /// Time, or an operator, must act; the caller may try again.
     Unavailable(Unavailable),
     /// Somebody must find out what happened.
@@ -95,6 +104,9 @@ pub enum Kind {
     Unauthenticated,
     PermissionDenied,
     NotFound,
+    TooManyRequests,
+    /// Over gRPC only: REST has no deadlines.
+    DeadlineExceeded,
     Unavailable,
     Internal,
 }
@@ -112,6 +124,8 @@ impl Kind {
             Self::Unauthenticated => ("UNAUTHORIZED", 401, 16),
             Self::PermissionDenied => ("FORBIDDEN", 403, 7),
             Self::NotFound => ("NOT_FOUND", 404, 5),
+            Self::TooManyRequests => ("RATE_LIMIT_EXCEEDED", 429, 8),
+            Self::DeadlineExceeded => ("DEADLINE_EXCEEDED", 504, 4),
             Self::Unavailable => ("UNAVAILABLE", 503, 14),
             Self::Internal => ("INTERNAL_ERROR", 500, 13),
         }
@@ -127,9 +141,21 @@ impl VaultError {
             Self::Unauthenticated(_) => Kind::Unauthenticated,
             Self::OutOfScope { .. } => Kind::PermissionDenied,
             Self::NotFound(_) => Kind::NotFound,
-            Self::Unavailable(_) => Kind::Unavailable,
-            Self::Internal(_) => Kind::Internal,
+            Self::RateLimited(_) => Kind::TooManyRequests,
+            Self::Interrupted(Interruption::DeadlineExceeded) => Kind::DeadlineExceeded,
+            Self::Interrupted(Interruption::Overloaded | Interruption::TimedOut)
+            | Self::Unavailable(_) => Kind::Unavailable,
+            Self::Interrupted(Interruption::Panicked) | Self::Internal(_) => Kind::Internal,
         }
+    }
+
+    /// When it is worth another try; `None` when another try ends the same.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        if let Self::RateLimited(exceeded) = self {
+            return Some(exceeded.retry_after);
+        }
+        (self.kind() == Kind::Unavailable).then_some(RETRY_AFTER)
     }
 
     /// What the caller is told. Chosen here, never taken from an inner error.
@@ -162,12 +188,21 @@ impl VaultError {
             Self::Unavailable(Unavailable::IssuerKeys) => {
                 "The issuer's verification keys are unavailable".into()
             }
-            Self::Internal(_) => "An unexpected error occurred".into(),
+            Self::RateLimited(_) => "Rate limit exceeded".into(),
+            Self::Interrupted(Interruption::Overloaded) => {
+                "The vault has too many requests under way".into()
+            }
+            Self::Interrupted(Interruption::TimedOut | Interruption::DeadlineExceeded) => {
+                "The request took too long".into()
+            }
+            Self::Interrupted(Interruption::Panicked) | Self::Internal(_) => {
+                "An unexpected error occurred".into()
+            }
         }
     }
 
     /// What the audit event says; `None` for what has none: input that was never acted on, callers
-    /// that are not known, and a database that could not take it.
+    /// that are not known or ask too much, and a database that could not take it.
     pub(super) fn outcome(&self) -> Option<Outcome> {
         match self {
             Self::Unauthenticated(Unauthenticated::RevokedGrant) => {
@@ -185,6 +220,8 @@ impl VaultError {
                 Some(Outcome::Failed(Failure::InconsistentRow))
             }
             Self::InvalidInput(_)
+            | Self::RateLimited(_)
+            | Self::Interrupted(_)
             | Self::Unauthenticated(
                 Unauthenticated::NoAuthorization
                 | Unauthenticated::ApiKey
@@ -215,6 +252,9 @@ impl VaultError {
             Self::InvalidInput(_)
             | Self::Unauthenticated(_)
             | Self::OutOfScope { .. }
+            | Self::RateLimited(_)
+            // The listener's line has these, and the panic's own has a panic.
+            | Self::Interrupted(_)
             | Self::NotFound(_) => {}
         }
     }
@@ -244,6 +284,12 @@ pub fn chain(error: &(dyn Error + 'static)) -> String {
 impl From<InvalidInput> for VaultError {
     fn from(invalid: InvalidInput) -> Self {
         Self::InvalidInput(invalid)
+    }
+}
+
+impl From<Exceeded> for VaultError {
+    fn from(exceeded: Exceeded) -> Self {
+        Self::RateLimited(exceeded)
     }
 }
 

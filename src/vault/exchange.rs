@@ -134,8 +134,12 @@ fn outcome(released: &Result<Released<ExchangedCredential>, VaultError>) -> Exch
         Err(VaultError::Unauthenticated(_) | VaultError::OutOfScope { .. }) => {
             ExchangeOutcome::Denied
         }
-        Err(VaultError::InvalidInput(_) | VaultError::Unavailable(_) | VaultError::Internal(_)) => {
-            ExchangeOutcome::Failed
-        }
+        Err(
+            VaultError::InvalidInput(_)
+            | VaultError::RateLimited(_)
+            | VaultError::Interrupted(_)
+            | VaultError::Unavailable(_)
+            | VaultError::Internal(_),
+        ) => ExchangeOutcome::Failed,
     }
 }

@@ -10,7 +10,10 @@ use std::{
 
 use bytes::Bytes;
 use grantex_vault::{
-    listener::{self, Protocol, door::Door},
+    listener::{
+        self, Protocol,
+        door::{Door, Shared},
+    },
     metrics::Metrics,
     model::request::Transport,
     shutdown::Shutdown,
@@ -34,12 +37,11 @@ async fn listen(transport: Transport) -> SocketAddr {
     let hello = |_: Request<Incoming>| async { Ok(Response::new(Full::from("hello"))) };
     let door: Door<Hello, _> = Door {
         transport,
-        metrics: Metrics::unobserved(),
+        shared: Shared::new(Metrics::unobserved(), 1024, Vec::new()),
         service: BoxCloneSyncService::new(service_fn(hello)),
         verb_of: |_, _| None,
         route_of: |_| "",
-        timed_out: |_| Response::new(Full::from("timed out")),
-        panicked: |_| Response::new(Full::from("panicked")),
+        interrupted: |why, _| Response::new(Full::from(format!("{why:?}"))),
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -23,6 +23,7 @@ mod grpc_input;
 mod grpc_services;
 mod issuer_keys;
 mod kms_outage;
+mod limits;
 mod logging;
 mod long_list;
 mod memory;

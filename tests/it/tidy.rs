@@ -9,11 +9,12 @@ use std::{
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// What each room may import of ours; who is not named may import anything.
-const ROOMS: [(&str, &[&str]); 19] = [
+const ROOMS: [(&str, &[&str]); 20] = [
     ("model", &[]),
     ("clock", &["model"]),
     ("metrics", &["model"]),
-    ("underway", &[]),
+    ("underway", &["model"]),
+    ("limits", &["model", "clock", "metrics"]),
     ("health", &["model", "clock"]),
     ("shutdown", &[]),
     ("telemetry", &[]),
@@ -25,7 +26,7 @@ const ROOMS: [(&str, &[&str]); 19] = [
     (
         "vault",
         &[
-            "model", "clock", "metrics", "underway", "auth", "envelope", "store", "audit",
+            "model", "clock", "metrics", "underway", "limits", "auth", "envelope", "store", "audit",
         ],
     ),
     ("rotation", &["model", "clock", "envelope", "store"]),
@@ -34,14 +35,14 @@ const ROOMS: [(&str, &[&str]); 19] = [
     ("listener", &["model", "metrics", "underway", "shutdown"]),
     ("admin", &["health", "metrics"]),
     // Values are checked by the rooms that they are for.
-    ("config", &["auth", "store", "telemetry"]),
+    ("config", &["auth", "store", "limits", "telemetry"]),
 ];
 
 /// Rooms at the top, which put the others together.
 const TOP: [&str; 5] = ["app", "cli", "dev", "main", "lib"];
 
 /// Crates that belong to some rooms only.
-const CRATES: [(&str, &[&str]); 15] = [
+const CRATES: [(&str, &[&str]); 16] = [
     ("tonic", &["grpc", "app"]),
     ("tonic_health", &["grpc"]),
     ("tonic_reflection", &["grpc"]),
@@ -49,6 +50,7 @@ const CRATES: [(&str, &[&str]); 15] = [
     ("axum", &["gateway", "admin", "grpc", "app", "dev"]),
     ("opentelemetry_sdk", &["metrics", "telemetry", "listener"]),
     ("prometheus", &["metrics"]),
+    ("governor", &["limits"]),
     ("opentelemetry_otlp", &["metrics", "telemetry"]),
     ("tracing_opentelemetry", &["listener", "telemetry"]),
     ("jsonwebtoken", &["auth", "dev"]),

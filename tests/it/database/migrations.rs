@@ -8,7 +8,7 @@ use super::{chain, check, parse};
 use crate::harness::{Cluster, ISSUER, Setup, Via, connect};
 
 async fn migrate(url: &str) -> Result<Migrated, SchemaFault> {
-    schema::migrate(&parse(url)).await
+    schema::migrate(&parse(url), None).await
 }
 
 async fn execute(url: &str, sql: &str) {
@@ -130,4 +130,77 @@ async fn complaint(database_url: &str, arguments: &[&str]) -> String {
         .expect("the binary runs");
     assert!(!output.status.success());
     String::from_utf8(output.stderr).unwrap()
+}
+
+/// A server that connects as a role of its own, on a database that was migrated for it.
+async fn served_by(role: &str) -> crate::harness::Server {
+    let cluster = Cluster::shared().await;
+    let url = cluster.empty_database().await;
+    let identifier = role.replace('"', "\"\"");
+    execute(&url, &format!("create role \"{identifier}\" login")).await;
+    let name = role.parse().unwrap();
+    schema::migrate(&parse(&url), Some(&name)).await.unwrap();
+    let as_role = url.replace(
+        "user=postgres",
+        &format!("user={}", role.replace('"', "%22")),
+    );
+    Setup::new().with("DATABASE_URL", &as_role).start().await
+}
+
+#[tokio::test]
+async fn the_role_for_serving_may_serve_and_change_no_audit_event() {
+    let role = "app\"of acme";
+    let server = served_by(&role.replace(' ', "_")).await;
+    let owner = server
+        .database_url
+        .replace("user=app%22of_acme", "user=postgres");
+    let key = "gx_test_0123456789abcdef";
+    execute(
+        &owner,
+        &format!(
+            "insert into vault.developers values ('acme', 'acme', now());
+             insert into vault.api_keys (hash, id, developer_id, label, prefix, created_at)
+             values (sha256('{key}'), 'ak_01ARZ3NDEKTSV4RRFFQ69G5FAV', 'acme', '', '', '2020-01-01')"
+        ),
+    )
+    .await;
+    let tenant = crate::harness::Tenant {
+        id: "acme".to_owned(),
+        key: key.to_owned(),
+        key_id: String::new(),
+    };
+    for via in Via::BOTH {
+        let developer = server.client(via, key);
+        let stored = developer.store_token("user", "github", "secret").await;
+        let agent = server.agent(via, &tenant, "user");
+        assert!(agent.exchange("github").await.is_ok());
+        let id = stored["id"].as_str().unwrap();
+        assert!(developer.get(id).await.is_ok());
+        assert!(developer.list().await.is_ok());
+        assert!(developer.delete(id).await.is_ok());
+    }
+    for refused in [
+        "update vault.audit_events set outcome = 'listed'",
+        "delete from vault.audit_events",
+        "truncate vault.audit_events",
+        "insert into vault.api_keys select * from vault.api_keys",
+        "delete from vault.revocations",
+        "update vault.master_keys set state = 'active'",
+        "create table vault.mine ()",
+    ] {
+        let outcome = server.sql().await.batch_execute(refused).await;
+        let code = outcome.unwrap_err().code().cloned();
+        let denied = tokio_postgres::error::SqlState::INSUFFICIENT_PRIVILEGE;
+        assert_eq!(code, Some(denied), "{refused}");
+    }
+}
+
+#[tokio::test]
+async fn a_role_that_does_not_exist_is_named() {
+    let url = Cluster::shared().await.empty_database().await;
+    let role = "nobody_here".parse().unwrap();
+    let fault = schema::migrate(&parse(&url), Some(&role))
+        .await
+        .unwrap_err();
+    assert!(chain(&fault).contains("nobody_here"), "{}", chain(&fault));
 }

@@ -38,7 +38,7 @@ async fn a_database_that_cannot_be_reached_does_not_show_its_password() {
         assert_hidden(&format!("{parsed:?}"), url);
         for fault in [
             schema::check_once(&parsed).await.err().unwrap(),
-            schema::migrate(&parsed).await.err().unwrap(),
+            schema::migrate(&parsed, None).await.err().unwrap(),
         ] {
             assert_hidden(&format!("{} {fault:?}", chain(&fault)), url);
         }

@@ -117,7 +117,8 @@ pub(crate) fn problem(status: &Status) -> Problem {
     let sent = status.metadata().get("x-request-id");
     assert_eq!(sent.map(|id| id.to_str().unwrap()), Some(&*request_id));
     let retry_after = details.retry_info().and_then(|info| info.retry_delay);
-    assert_eq!(status.code() == Code::Unavailable, retry_after.is_some());
+    let retried = matches!(status.code(), Code::Unavailable | Code::ResourceExhausted);
+    assert_eq!(retried, retry_after.is_some());
     let violations = details.bad_request();
     assert_eq!(status.code() == Code::InvalidArgument, violations.is_some());
     let http = match status.code() {
@@ -125,6 +126,7 @@ pub(crate) fn problem(status: &Status) -> Problem {
         Code::Unauthenticated => 401,
         Code::PermissionDenied => 403,
         Code::NotFound => 404,
+        Code::ResourceExhausted => 429,
         Code::Unavailable => 503,
         Code::Internal => 500,
         other => panic!("the contract knows no {other:?}: {status:?}"),
@@ -134,7 +136,7 @@ pub(crate) fn problem(status: &Status) -> Problem {
         message: status.message().to_owned(),
         status: http,
         request_id,
-        retry_after: retry_after.map(|delay| delay.as_secs()),
+        retry_after: retry_after.map(|delay| delay.as_secs() + u64::from(delay.subsec_nanos() > 0)),
         field: violations.map(|violations| violations.field_violations[0].field.clone()),
     }
 }

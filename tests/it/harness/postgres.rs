@@ -112,7 +112,7 @@ impl Cluster {
         let sql = format!("create database {TEMPLATE}");
         administrator.batch_execute(&sql).await.unwrap();
         let template = cluster.url(TEMPLATE).parse().unwrap();
-        schema::migrate(&template)
+        schema::migrate(&template, None)
             .await
             .expect("the schema migrates");
         cluster

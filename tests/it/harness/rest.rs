@@ -102,7 +102,7 @@ pub(crate) async fn answer(response: Response) -> Answer {
         return Ok(body);
     }
     let retry_after = header("retry-after").map(|text| text.parse().expect("whole seconds"));
-    assert_eq!(status == 503, retry_after.is_some());
+    assert_eq!(matches!(status, 429 | 503), retry_after.is_some());
     let challenge = header("www-authenticate");
     assert_eq!(challenge.as_deref(), (status == 401).then_some("Bearer"));
     let text = |name: &str| body[name].as_str().expect("a string").to_owned();

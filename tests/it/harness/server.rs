@@ -69,6 +69,11 @@ impl Setup {
             .with("GRANTEX_VAULT_DB_POOL_SIZE", "4")
             .with("GRANTEX_VAULT_MASTER_KEY", "aws-kms:alias/the-fake-one")
             .with("GRANTEX_VAULT_ISSUER", ISSUER)
+            // A test may ask as often as it likes, in a minute that does not pass; `limits.rs` is about
+            // these.
+            .with("GRANTEX_VAULT_LIMIT_EXCHANGE_PER_GRANT", "0")
+            .with("GRANTEX_VAULT_LIMIT_REQUESTS_PER_DEVELOPER", "0")
+            .with("GRANTEX_VAULT_LIMIT_FAILED_AUTH_PER_ADDRESS", "0")
             // What a test does to the KMS shows at once; `data_keys.rs` is about the cache.
             .with("GRANTEX_VAULT_DATA_KEY_CACHE_TTL", "0")
     }
@@ -138,6 +143,16 @@ impl Server {
     /// `http://127.0.0.1:…` of the admin listener.
     pub(crate) fn admin_url(&self) -> String {
         format!("http://{}", self.running.admin_addr)
+    }
+
+    /// The value of a metric, with its labels; `None` when it is not shown.
+    pub(crate) async fn metric(&self, name: &str) -> Option<f64> {
+        let shown = self.http.get(format!("{}/metrics", self.admin_url()));
+        let text = shown.send().await.unwrap().text().await.unwrap();
+        let line = text
+            .lines()
+            .find(|line| line.starts_with(&format!("{name} ")))?;
+        Some(line.rsplit_once(' ')?.1.parse().unwrap())
     }
 
     /// Stops it in order, as `SIGTERM` does.

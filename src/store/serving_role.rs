@@ -1,0 +1,81 @@
+//! The role that a server connects as: it is granted what serving needs, and nothing more.
+
+use std::{fmt::Write, str::FromStr};
+
+use super::{Query, schema::SchemaFault};
+
+/// What serving does with each table. Audit events are added and never changed; developers, keys and
+/// revocations are an operator's to write.
+const NEEDED: [(&str, &str); 7] = [
+    ("schema_version", "select"),
+    ("developers", "select"),
+    ("api_keys", "select"),
+    ("credentials", "select, insert, update, delete"),
+    ("revocations", "select"),
+    ("audit_events", "insert"),
+    ("master_keys", "select"),
+];
+
+/// The longest name that Postgres does not cut off.
+const MAX_BYTES: usize = 63;
+
+/// The name of a role that exists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoleName(String);
+
+impl FromStr for RoleName {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let fits = (1..=MAX_BYTES).contains(&text.len()) && !text.contains('\0');
+        fits.then(|| Self(text.to_owned()))
+            .ok_or("a role's name has 1 to 63 bytes")
+    }
+}
+
+impl RoleName {
+    /// As an identifier in a statement.
+    fn quoted(&self) -> String {
+        format!("\"{}\"", self.0.replace('"', "\"\""))
+    }
+}
+
+/// Takes from the role whatever it was granted in our schema, and grants it what serving needs.
+pub(super) async fn grant(
+    client: &tokio_postgres::Client,
+    role: &RoleName,
+) -> Result<(), SchemaFault> {
+    let done: Query<()> = client.batch_execute(&statements(role)).await;
+    done.map_err(|error| SchemaFault::Migration(error.into()))
+}
+
+fn statements(role: &RoleName) -> String {
+    // serving_role::grant
+    let role = role.quoted();
+    let mut statements = format!(
+        "begin;
+         revoke all on all tables in schema vault from {role};
+         revoke all on schema vault from {role};
+         grant usage on schema vault to {role};"
+    );
+    for (table, privileges) in NEEDED {
+        let grant = write!(statements, "grant {privileges} on vault.{table} to {role};");
+        grant.expect("a string takes all");
+    }
+    statements.push_str("commit");
+    statements
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_quoted_whatever_it_holds() {
+        let role: RoleName = "vault \"app\"; drop table x".parse().unwrap();
+        assert_eq!(role.quoted(), "\"vault \"\"app\"\"; drop table x\"");
+        for wrong in ["", "a\0b", &"x".repeat(64)] {
+            assert!(wrong.parse::<RoleName>().is_err(), "{wrong}");
+        }
+    }
+}
