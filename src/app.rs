@@ -159,7 +159,7 @@ pub async fn start(config: &Config, outside: Outside) -> Result<Running, StartFa
     ));
 
     let (grpc_routes, health) = grpc::routes(Arc::clone(&vault), config.grpc_reflection);
-    let http_routes = gateway::routes(vault).merge(outside.beside);
+    let http_routes = gateway::routes(vault, config.api_docs).merge(outside.beside);
     let (http, http_addr) = doors::listen(outside.http, config.http_addr).await?;
     let (grpc, grpc_addr) = doors::listen(None, config.grpc_addr).await?;
     health.set_serving(unready.is_empty()).await;

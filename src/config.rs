@@ -26,6 +26,7 @@ pub struct Config {
     pub grpc_addr: SocketAddr,
     pub http_addr: SocketAddr,
     pub grpc_reflection: bool,
+    pub api_docs: bool,
     pub database: Database,
     pub migrate: bool,
     pub master_key: MasterKey,
@@ -128,6 +129,7 @@ impl Config {
         let grpc_addr = values.parsed("GRANTEX_VAULT_GRPC_ADDR");
         let http_addr = values.parsed("GRANTEX_VAULT_HTTP_ADDR");
         let grpc_reflection = values.flag("GRANTEX_VAULT_GRPC_REFLECTION");
+        let api_docs = values.flag("GRANTEX_VAULT_API_DOCS");
         let database = values.database();
         let migrate = values.flag("GRANTEX_VAULT_MIGRATE");
         let master_key = values.master_key();
@@ -145,6 +147,7 @@ impl Config {
                 grpc_addr: grpc_addr?,
                 http_addr: http_addr?,
                 grpc_reflection: grpc_reflection?,
+                api_docs: api_docs?,
                 database: database?,
                 migrate: migrate?,
                 master_key: master_key?,

@@ -35,12 +35,14 @@ const ROOMS: [(&str, &[&str]); 15] = [
 const TOP: [&str; 5] = ["app", "cli", "dev", "main", "lib"];
 
 /// Crates that belong to some rooms only.
-const CRATES: [(&str, &[&str]); 11] = [
+const CRATES: [(&str, &[&str]); 13] = [
     ("tonic", &["grpc", "app"]),
     ("tonic_health", &["grpc"]),
     ("tonic_reflection", &["grpc"]),
     ("prost_types", &["grpc"]),
     ("axum", &["gateway", "app", "dev"]),
+    ("utoipa", &["gateway"]),
+    ("utoipa_swagger_ui", &["gateway"]),
     ("jsonwebtoken", &["auth", "dev"]),
     ("reqwest", &["auth"]),
     ("aws_lc_rs", &["envelope", "dev"]),
