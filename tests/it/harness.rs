@@ -25,7 +25,9 @@ pub(crate) use kms::{FakeKms, KeyState, Trouble};
 pub(crate) use log::Log;
 pub(crate) use moto::Moto;
 pub(crate) use postgres::{Cluster, connect};
-pub(crate) use process::{Dev, Process, instance_directory, print, python_program, run, run_with};
+pub(crate) use process::{
+    Dev, Process, instance_directory, print, python, python_program, run, run_with,
+};
 pub(crate) use raw_http::raw;
 pub(crate) use rest::answer;
 pub(crate) use server::{ISSUER, Server, Setup, Tenant};
