@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::{
     annotations::stated_routes,
-    harness::{Server, Via, python},
+    harness::{Dev, Server, Via, instance_directory, python},
 };
 use answers::{draft, every_answer, is_not_made_here};
 
@@ -133,4 +133,11 @@ async fn every_documented_field_is_one_that_is_read() {
             format!("{name} must be given once")
         );
     }
+}
+
+#[tokio::test]
+async fn schemathesis_finds_no_5xx_and_no_answer_that_is_not_documented() {
+    let directory = instance_directory();
+    let dev = Dev::start(directory.path(), &[]).await;
+    python("openapi/fuzz.py", dev.instance.to_string()).await;
 }
