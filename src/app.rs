@@ -181,7 +181,7 @@ pub async fn start(config: &Config, outside: Outside) -> Result<Running, StartFa
         .set_serving(health.readiness().is_ready())
         .await;
     let grpc_routes = grpc::routes(Arc::clone(&vault), &served_health, config.grpc_reflection);
-    let http_routes = gateway::routes(vault).merge(outside.beside);
+    let http_routes = gateway::routes(vault, config.api_docs).merge(outside.beside);
     let admin_routes = admin::routes(Arc::clone(&health), metrics.clone(), served_health.routes());
     let (http, http_addr) = doors::listen(outside.http, config.http_addr).await?;
     let (grpc, grpc_addr) = doors::listen(None, config.grpc_addr).await?;

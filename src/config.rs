@@ -38,6 +38,7 @@ pub struct Config {
     pub admin_addr: SocketAddr,
     pub readiness_grace: Duration,
     pub grpc_reflection: bool,
+    pub api_docs: bool,
     pub database: Database,
     pub migrate: bool,
     pub master_key: MasterKey,
@@ -139,6 +140,7 @@ impl Config {
         let admin_addr = values.parsed("GRANTEX_VAULT_ADMIN_ADDR");
         let readiness_grace = values.duration("GRANTEX_VAULT_READINESS_GRACE");
         let grpc_reflection = values.flag("GRANTEX_VAULT_GRPC_REFLECTION");
+        let api_docs = values.flag("GRANTEX_VAULT_API_DOCS");
         let database = values.database();
         let migrate = values.flag("GRANTEX_VAULT_MIGRATE");
         let master_key = values.master_key();
@@ -162,6 +164,7 @@ impl Config {
                 admin_addr: admin_addr?,
                 readiness_grace: readiness_grace?,
                 grpc_reflection: grpc_reflection?,
+                api_docs: api_docs?,
                 database: database?,
                 migrate: migrate?,
                 master_key: master_key?,

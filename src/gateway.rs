@@ -2,6 +2,8 @@
 
 mod body;
 mod credentials;
+mod docs;
+mod openapi;
 mod problem;
 mod query;
 mod wire;
@@ -35,8 +37,8 @@ pub const ROUTES: [(&str, &str); 5] = [
     ("POST", "/v1/vault/credentials/exchange"),
 ];
 
-/// Serves the vault.
-pub fn routes(vault: Arc<Vault>) -> Router {
+/// Serves the vault, and its description when it is asked for.
+pub fn routes(vault: Arc<Vault>, describe: bool) -> Router {
     let routes: [Route; 3] = [
         (
             "/v1/vault/credentials",
@@ -57,6 +59,11 @@ pub fn routes(vault: Arc<Vault>) -> Router {
             router.route(path, methods)
         })
         .with_state(vault)
+        .merge(if describe {
+            docs::routes()
+        } else {
+            Router::new()
+        })
         .method_not_allowed_fallback(problem::method_not_allowed)
         .fallback(problem::not_found);
     // Around the router, which would add `Allow` to whatever is answered inside it.

@@ -33,7 +33,7 @@ const fn setting(name: &'static str, default: Option<&'static str>, help: &'stat
 }
 
 /// All settings, in the order of the README.
-pub const SETTINGS: [Setting; 33] = [
+pub const SETTINGS: [Setting; 34] = [
     Setting {
         name: "DATABASE_URL",
         default: None,
@@ -165,6 +165,11 @@ pub const SETTINGS: [Setting; 33] = [
         "GRANTEX_VAULT_GRPC_REFLECTION",
         Some("true"),
         "Serve gRPC reflection",
+    ),
+    setting(
+        "GRANTEX_VAULT_API_DOCS",
+        Some("true"),
+        "Serve the description of the REST API: /openapi.json and /docs",
     ),
     setting(
         "GRANTEX_VAULT_DRAIN_DELAY",

@@ -12,6 +12,10 @@ use http::{HeaderValue, StatusCode, header::AUTHORIZATION, request::Parts};
 
 use super::{
     body,
+    openapi::{
+        examples, problems,
+        requests::{ExchangeRequest, ListParameters, StoreRequest},
+    },
     problem::{Failure, Problem},
     query, wire,
 };
@@ -24,6 +28,35 @@ use crate::{
     vault::{CredentialListing, KnownDeveloper, Paging, Vault, VaultError},
 };
 
+/// Store a credential
+///
+/// Replaces the one that this developer has for the same principal and service. A replaced credential
+/// keeps its id and creation time; everything else is replaced, and what is left out goes back to its
+/// default.
+#[utoipa::path(
+    post,
+    path = "/v1/vault/credentials",
+    operation_id = "storeCredential",
+    tag = "Credentials",
+    security(("apiKey" = [])),
+    request_body(
+        content = StoreRequest,
+        description = "At most 1 MiB of UTF-8.",
+        examples(
+            ("least" = (summary = "What is required", value = json!(examples::least_to_store()))),
+            ("all" = (summary = "Every field", value = json!(examples::all_to_store()))),
+        ),
+    ),
+    responses(
+        (
+            status = 201,
+            description = "It is stored, whether it is new or replaces one.",
+            body = wire::StoredBody,
+            example = examples::stored,
+        ),
+        problems::OfStore,
+    ),
+)]
 pub(super) async fn store(
     State(vault): State<Arc<Vault>>,
     request: Request,
@@ -40,6 +73,29 @@ pub(super) async fn store(
     .await
 }
 
+/// List credentials
+///
+/// Describes the developer's credentials, newest first. Never a token.
+#[utoipa::path(
+    get,
+    path = "/v1/vault/credentials",
+    operation_id = "listCredentials",
+    tag = "Credentials",
+    security(("apiKey" = [])),
+    params(ListParameters),
+    responses(
+        (
+            status = 200,
+            description = "All credentials that match, or one page of them.",
+            body = wire::PageBody,
+            examples(
+                ("all" = (summary = "All, or the last page", value = json!(examples::list()))),
+                ("page" = (summary = "A page with more to come", value = json!(examples::page()))),
+            ),
+        ),
+        problems::OfList,
+    ),
+)]
 pub(super) async fn list(
     State(vault): State<Arc<Vault>>,
     parts: Parts,
@@ -58,6 +114,26 @@ pub(super) async fn list(
     .await
 }
 
+/// Describe a credential
+///
+/// Never its tokens.
+#[utoipa::path(
+    get,
+    path = "/v1/vault/credentials/{id}",
+    operation_id = "getCredential",
+    tag = "Credentials",
+    security(("apiKey" = [])),
+    params(("id" = String, Path, description = "The credential's id.", example = examples::id)),
+    responses(
+        (
+            status = 200,
+            description = "Its description.",
+            body = wire::CredentialBody,
+            example = examples::credential,
+        ),
+        problems::OfOne,
+    ),
+)]
 pub(super) async fn get(
     State(vault): State<Arc<Vault>>,
     parts: Parts,
@@ -72,6 +148,18 @@ pub(super) async fn get(
     .await
 }
 
+/// Delete a credential
+///
+/// For good: a later store for the same principal and service makes a new id. A body is ignored.
+#[utoipa::path(
+    delete,
+    path = "/v1/vault/credentials/{id}",
+    operation_id = "deleteCredential",
+    tag = "Credentials",
+    security(("apiKey" = [])),
+    params(("id" = String, Path, description = "The credential's id.", example = examples::id)),
+    responses((status = 204, description = "It is gone."), problems::OfOne),
+)]
 pub(super) async fn delete(
     State(vault): State<Arc<Vault>>,
     parts: Parts,
@@ -86,6 +174,36 @@ pub(super) async fn delete(
     .await
 }
 
+/// Exchange a grant for an access token
+///
+/// Developer and principal come from the grant token. The refresh token never leaves the vault.
+#[utoipa::path(
+    post,
+    path = "/v1/vault/credentials/exchange",
+    operation_id = "exchangeCredential",
+    tag = "Exchange",
+    security(("grantToken" = [])),
+    request_body(
+        content = ExchangeRequest,
+        description = "At most 1 MiB of UTF-8.",
+        examples(
+            ("service" = (summary = "What is required", value = json!(examples::to_exchange()))),
+            ("delivery" = (
+                summary = "Every field",
+                value = json!(examples::to_exchange_for_the_token()),
+            )),
+        ),
+    ),
+    responses(
+        (
+            status = 200,
+            description = "The access token. It is a secret: keep it out of logs.",
+            body = wire::ExchangedBody,
+            example = examples::exchanged,
+        ),
+        problems::OfExchange,
+    ),
+)]
 pub(super) async fn exchange(
     State(vault): State<Arc<Vault>>,
     request: Request,

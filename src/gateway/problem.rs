@@ -12,8 +12,10 @@ use http::{
     header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 use serde::Serialize;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::openapi::field;
 use crate::{
     model::{
         invalid::InvalidInput,
@@ -39,12 +41,19 @@ pub(super) struct Problem {
     retry_after: Option<Duration>,
 }
 
-#[derive(Serialize)]
+/// What every error says.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct ProblemBody<'a> {
-    message: &'a str,
-    code: &'a str,
-    request_id: String,
+#[schema(as = Problem)]
+pub(super) struct ProblemBody<'a> {
+    /// For people. Where a field breaks a rule, it names the field.
+    #[schema(min_length = 1)]
+    pub(super) message: &'a str,
+    #[schema(value_type = field::ErrorCode)]
+    pub(super) code: &'a str,
+    /// The same as in the header `X-Request-Id`; the vault's log has it.
+    #[schema(format = "uuid")]
+    pub(super) request_id: String,
 }
 
 impl Problem {

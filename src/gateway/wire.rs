@@ -5,8 +5,10 @@ use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header::CONTENT_TYPE};
 use serde::Serialize;
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
+use super::openapi::field;
 use crate::{
     model::{
         credential::{Credential, CredentialDraft},
@@ -18,18 +20,23 @@ use crate::{
     vault::{CredentialListing, ExchangedCredential, Released, StoredCredential},
 };
 
+/// The fields of a store's body.
+pub(super) const STORE_FIELDS: [&str; 7] = [
+    "principalId",
+    "service",
+    "accessToken",
+    "credentialType",
+    "refreshToken",
+    "tokenExpiresAt",
+    "metadata",
+];
+
+/// The fields of an exchange's body.
+pub(super) const EXCHANGE_FIELDS: [&str; 2] = ["service", "delivery"];
+
 /// The body of a store.
 pub(super) fn draft(body: &[u8]) -> Result<CredentialDraft, InvalidInput> {
-    const FIELDS: [&str; 7] = [
-        "principalId",
-        "service",
-        "accessToken",
-        "credentialType",
-        "refreshToken",
-        "tokenExpiresAt",
-        "metadata",
-    ];
-    let members = members(body, &FIELDS)?;
+    let members = members(body, &STORE_FIELDS)?;
     let expiry = text(&members, "tokenExpiresAt")?.map(|text| {
         Timestamp::parse(&text).map_err(|fault| InvalidInput::breaks("tokenExpiresAt", fault))
     });
@@ -46,7 +53,7 @@ pub(super) fn draft(body: &[u8]) -> Result<CredentialDraft, InvalidInput> {
 
 /// The body of an exchange: the service that is asked for.
 pub(super) fn exchange_request(body: &[u8]) -> Result<String, InvalidInput> {
-    let members = members(body, &["service", "delivery"])?;
+    let members = members(body, &EXCHANGE_FIELDS)?;
     // Never a raw token to a caller that asked for a reference.
     if text(&members, "delivery")?.is_some_and(|delivery| delivery != "token") {
         return Err(InvalidInput::breaks(
@@ -58,14 +65,24 @@ pub(super) fn exchange_request(body: &[u8]) -> Result<String, InvalidInput> {
     Ok(text(&members, "service")?.unwrap_or_default())
 }
 
-#[derive(Serialize)]
+/// What was stored.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = StoredCredential)]
 pub(super) struct StoredBody<'a> {
-    id: String,
-    principal_id: &'a str,
-    service: &'a str,
-    credential_type: &'a str,
-    created_at: String,
+    /// The same as before when a credential was replaced.
+    #[schema(value_type = field::CredentialId)]
+    pub(super) id: String,
+    #[schema(value_type = field::PrincipalId)]
+    pub(super) principal_id: &'a str,
+    /// As it was spelled in the request.
+    #[schema(value_type = field::ServiceName)]
+    pub(super) service: &'a str,
+    #[schema(value_type = field::CredentialType)]
+    pub(super) credential_type: &'a str,
+    /// When the credential was first stored.
+    #[schema(value_type = field::Timestamp)]
+    pub(super) created_at: String,
 }
 
 pub(super) fn stored(stored: &StoredCredential) -> StoredBody<'_> {
@@ -78,17 +95,31 @@ pub(super) fn stored(stored: &StoredCredential) -> StoredBody<'_> {
     }
 }
 
-#[derive(Serialize)]
+/// The description of a stored credential: everything but its tokens.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Credential)]
 pub(super) struct CredentialBody<'a> {
-    id: String,
-    principal_id: &'a str,
-    service: &'a str,
-    credential_type: &'a str,
-    token_expires_at: Option<String>,
-    metadata: &'a RawValue,
-    created_at: String,
-    updated_at: String,
+    #[schema(value_type = field::CredentialId)]
+    pub(super) id: String,
+    #[schema(value_type = field::PrincipalId)]
+    pub(super) principal_id: &'a str,
+    /// In the spelling of its last store.
+    #[schema(value_type = field::ServiceName)]
+    pub(super) service: &'a str,
+    #[schema(value_type = field::CredentialType)]
+    pub(super) credential_type: &'a str,
+    /// When the access token expires upstream; `null` when the store did not say.
+    #[schema(value_type = Option<field::Timestamp>, required = true)]
+    pub(super) token_expires_at: Option<String>,
+    #[schema(value_type = field::Metadata)]
+    pub(super) metadata: &'a RawValue,
+    /// When the credential was first stored.
+    #[schema(value_type = field::Timestamp)]
+    pub(super) created_at: String,
+    /// When it was last stored; equal to `createdAt` after the first store.
+    #[schema(value_type = field::Timestamp)]
+    pub(super) updated_at: String,
 }
 
 pub(super) fn credential(credential: &Credential) -> CredentialBody<'_> {
@@ -104,12 +135,16 @@ pub(super) fn credential(credential: &Credential) -> CredentialBody<'_> {
     }
 }
 
-#[derive(Serialize)]
+/// All credentials that match, or one page of them, newest first.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = CredentialList)]
 pub(super) struct PageBody<'a> {
-    credentials: Vec<CredentialBody<'a>>,
+    pub(super) credentials: Vec<CredentialBody<'a>>,
+    /// The `pageToken` of the next page; absent when there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
-    next_page_token: Option<&'a str>,
+    #[schema(value_type = String, required = false)]
+    pub(super) next_page_token: Option<&'a str>,
 }
 
 pub(super) fn page(listing: &CredentialListing) -> PageBody<'_> {
@@ -137,14 +172,25 @@ pub(super) fn list_part(listing: &CredentialListing, opens: bool) -> Bytes {
     bytes.into()
 }
 
-#[derive(Serialize)]
+/// A released credential. Its access token is a secret: keep it out of logs.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct ExchangedBody<'a> {
-    access_token: &'a str,
-    service: &'a str,
-    credential_type: &'a str,
-    token_expires_at: Option<String>,
-    metadata: &'a RawValue,
+#[schema(as = ExchangedCredential)]
+pub(super) struct ExchangedBody<'a> {
+    /// The upstream access token.
+    #[schema(min_length = 1)]
+    pub(super) access_token: &'a str,
+    /// In the spelling of its last store.
+    #[schema(value_type = field::ServiceName)]
+    pub(super) service: &'a str,
+    #[schema(value_type = field::CredentialType)]
+    pub(super) credential_type: &'a str,
+    /// When the access token expires upstream; `null` when the store did not say. An expired one is
+    /// handed out as it is.
+    #[schema(value_type = Option<field::Timestamp>, required = true)]
+    pub(super) token_expires_at: Option<String>,
+    #[schema(value_type = field::Metadata)]
+    pub(super) metadata: &'a RawValue,
 }
 
 /// One of the two places where a secret leaves the typed world; the other is gRPC's.

@@ -36,6 +36,14 @@ fn route(rule: &DynamicMessage) -> (String, String) {
     (name.to_uppercase(), path.as_str().unwrap().to_owned())
 }
 
+/// Each method of the service by name, with the route that its annotation states.
+pub(crate) fn stated_routes() -> Vec<(String, (String, String))> {
+    let pool = DescriptorPool::decode(DESCRIPTOR_SET).unwrap();
+    let service = pool.get_service_by_name(SERVICE).unwrap();
+    let named = |method: MethodDescriptor| (method.name().to_owned(), route(&rule(&pool, &method)));
+    service.methods().map(named).collect()
+}
+
 #[test]
 fn the_annotations_state_the_routes_that_the_gateway_serves() {
     let pool = DescriptorPool::decode(DESCRIPTOR_SET).unwrap();

@@ -28,7 +28,7 @@ pub(crate) use log::Log;
 pub(crate) use moto::Moto;
 pub(crate) use postgres::{Cluster, connect};
 pub(crate) use process::{
-    Dev, FREE_PORTS, Process, instance_directory, print, python_program, run, run_with,
+    Dev, FREE_PORTS, Process, instance_directory, print, python, python_program, run, run_with,
 };
 pub(crate) use raw_http::raw;
 pub(crate) use rest::answer;

@@ -42,7 +42,7 @@ const ROOMS: [(&str, &[&str]); 20] = [
 const TOP: [&str; 5] = ["app", "cli", "dev", "main", "lib"];
 
 /// Crates that belong to some rooms only.
-const CRATES: [(&str, &[&str]); 16] = [
+const CRATES: [(&str, &[&str]); 18] = [
     ("tonic", &["grpc", "app"]),
     ("tonic_health", &["grpc"]),
     ("tonic_reflection", &["grpc"]),
@@ -53,6 +53,8 @@ const CRATES: [(&str, &[&str]); 16] = [
     ("governor", &["limits"]),
     ("opentelemetry_otlp", &["metrics", "telemetry"]),
     ("tracing_opentelemetry", &["listener", "telemetry"]),
+    ("utoipa", &["gateway"]),
+    ("utoipa_swagger_ui", &["gateway"]),
     ("jsonwebtoken", &["auth", "dev"]),
     ("reqwest", &["auth", "cli"]),
     ("aws_lc_rs", &["envelope", "dev"]),

@@ -253,6 +253,29 @@ pub(crate) fn python_program(name: &str) -> PathBuf {
     path
 }
 
+/// Runs a Python script of `tests/`, which reads this; the test fails when the script does.
+pub(crate) async fn python(script: &str, input: String) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests")
+        .join(script);
+    let mut python = Command::new(python_program("python"))
+        .arg(path)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("Python runs");
+    let mut stdin = python.stdin.take().expect("it was asked for");
+    let output = tokio::task::spawn_blocking(move || {
+        stdin.write_all(input.as_bytes())?;
+        drop(stdin);
+        python.wait_with_output()
+    });
+    let output = output.await.unwrap().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{script}: {said}");
+}
+
 fn collect(stream: impl Read + Send + 'static) -> Arc<Mutex<String>> {
     let text = Arc::new(Mutex::new(String::new()));
     let collected = Arc::clone(&text);

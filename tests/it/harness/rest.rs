@@ -107,7 +107,7 @@ pub(crate) async fn answer(response: Response) -> Answer {
     assert_eq!(challenge.as_deref(), (status == 401).then_some("Bearer"));
     let text = |name: &str| body[name].as_str().expect("a string").to_owned();
     let names: Vec<_> = body.as_object().unwrap().keys().collect();
-    assert_eq!(names, ["code", "message", "requestId"]);
+    assert_eq!(names, ["message", "code", "requestId"]);
     assert_eq!(text("requestId"), request_id);
     Err(Problem {
         code: text("code"),

@@ -1,0 +1,132 @@
+//! The examples of the document, written by the types that write the real bodies.
+
+use serde::Serialize;
+use serde_json::{Value, value::RawValue};
+
+use super::requests::{ExchangeRequest, StoreRequest};
+use crate::gateway::{
+    problem::ProblemBody,
+    wire::{CredentialBody, ExchangedBody, PageBody, StoredBody},
+};
+
+pub(super) const ID: &str = "vc_01JR2XJ4Y8ZC5T9W3M6N7P0QRS";
+pub(super) const PRINCIPAL: &str = "user_abc123";
+pub(super) const SERVICE: &str = "github";
+pub(super) const CREATED_AT: &str = "2026-04-05T12:00:00.000Z";
+const TYPE: &str = "oauth2";
+const ACCESS_TOKEN: &str = "gho_example";
+const EXPIRES_AT: &str = "2026-04-05T20:00:00.000Z";
+const METADATA: &str = r#"{"scopes":["repo"]}"#;
+const REQUEST_ID: &str = "67e55044-10b1-426f-9247-bb680e5fe0c8";
+const NEXT_PAGE_TOKEN: &str = "MTc3NTM5MDQwMDAwMC52Y18wMUpSMlhKNFk4WkM1VDlXM002TjdQMFFSUy5h";
+
+pub(in crate::gateway) fn id() -> Value {
+    ID.into()
+}
+
+/// The fewest fields that can be stored.
+pub(in crate::gateway) fn least_to_store() -> Value {
+    json(&StoreRequest {
+        principal_id: PRINCIPAL,
+        service: SERVICE,
+        access_token: ACCESS_TOKEN,
+        credential_type: None,
+        refresh_token: None,
+        token_expires_at: None,
+        metadata: None,
+    })
+}
+
+/// Every field that can be stored.
+pub(in crate::gateway) fn all_to_store() -> Value {
+    json(&StoreRequest {
+        principal_id: PRINCIPAL,
+        service: SERVICE,
+        access_token: ACCESS_TOKEN,
+        credential_type: Some(TYPE),
+        refresh_token: Some("ghr_example"),
+        token_expires_at: Some("2026-04-05T22:00:00+02:00"),
+        metadata: Some(metadata()),
+    })
+}
+
+pub(in crate::gateway) fn stored() -> Value {
+    json(&StoredBody {
+        id: ID.to_owned(),
+        principal_id: PRINCIPAL,
+        service: SERVICE,
+        credential_type: TYPE,
+        created_at: CREATED_AT.to_owned(),
+    })
+}
+
+pub(in crate::gateway) fn credential() -> Value {
+    json(&described())
+}
+
+pub(in crate::gateway) fn list() -> Value {
+    json(&PageBody {
+        credentials: vec![described()],
+        next_page_token: None,
+    })
+}
+
+pub(in crate::gateway) fn page() -> Value {
+    json(&PageBody {
+        credentials: vec![described()],
+        next_page_token: Some(NEXT_PAGE_TOKEN),
+    })
+}
+
+pub(in crate::gateway) fn to_exchange() -> Value {
+    json(&ExchangeRequest {
+        service: SERVICE,
+        delivery: None,
+    })
+}
+
+pub(in crate::gateway) fn to_exchange_for_the_token() -> Value {
+    json(&ExchangeRequest {
+        service: SERVICE,
+        delivery: Some("token"),
+    })
+}
+
+pub(in crate::gateway) fn exchanged() -> Value {
+    json(&ExchangedBody {
+        access_token: ACCESS_TOKEN,
+        service: SERVICE,
+        credential_type: TYPE,
+        token_expires_at: Some(EXPIRES_AT.to_owned()),
+        metadata: metadata(),
+    })
+}
+
+pub(super) fn problem(code: &str, message: &str) -> Value {
+    json(&ProblemBody {
+        message,
+        code,
+        request_id: REQUEST_ID.to_owned(),
+    })
+}
+
+fn described() -> CredentialBody<'static> {
+    CredentialBody {
+        id: ID.to_owned(),
+        principal_id: PRINCIPAL,
+        service: SERVICE,
+        credential_type: TYPE,
+        token_expires_at: Some(EXPIRES_AT.to_owned()),
+        metadata: metadata(),
+        created_at: CREATED_AT.to_owned(),
+        updated_at: CREATED_AT.to_owned(),
+    }
+}
+
+fn metadata() -> &'static RawValue {
+    serde_json::from_str(METADATA).expect("it is JSON")
+}
+
+fn json(body: &impl Serialize) -> Value {
+    serde_json::to_value(body).expect("strings and parsed JSON serialise")
+}

@@ -1,0 +1,75 @@
+//! What requests hold, for readers only: what is sent is read by the strict parser in `wire`.
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+use utoipa::{IntoParams, ToSchema};
+
+use super::field;
+use crate::model::secret::MAX_TOKEN_BYTES;
+
+/// A credential to store. Unknown fields are ignored; a key that stands twice is refused.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::gateway) struct StoreRequest<'a> {
+    #[schema(value_type = field::PrincipalId)]
+    pub(super) principal_id: &'a str,
+    #[schema(value_type = field::ServiceName)]
+    pub(super) service: &'a str,
+    /// The upstream access token: 1 byte to 256 KiB of UTF-8, any Unicode.
+    #[schema(min_length = 1, max_length = 262_144)]
+    pub(super) access_token: &'a str,
+    /// `oauth2` when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<field::CredentialType>)]
+    pub(super) credential_type: Option<&'a str>,
+    /// The upstream refresh token, up to 256 KiB; empty means none. It never leaves the vault.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 262_144)]
+    pub(super) refresh_token: Option<&'a str>,
+    /// When the access token expires upstream, truncated to milliseconds; a past time is stored as
+    /// it is. RFC 3339 with any offset, of the years 0001 to 9999 in UTC. Also taken: a time without
+    /// an offset, which is UTC; a date alone, which is its midnight; a space for the `T`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
+    pub(super) token_expires_at: Option<&'a str>,
+    /// The developer's own data: a JSON object of up to 64 KiB, nested at most 64 levels with the
+    /// body around it, without NUL in its strings, its numbers finite doubles. It is not encrypted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<field::Metadata>)]
+    pub(super) metadata: Option<&'a RawValue>,
+}
+
+/// Which service's credential to release. Unknown fields are ignored; a key that stands twice is
+/// refused.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::gateway) struct ExchangeRequest<'a> {
+    #[schema(value_type = field::ServiceName)]
+    pub(super) service: &'a str,
+    /// How the token is handed out: in the answer. There is no other way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<field::Delivery>)]
+    pub(super) delivery: Option<&'a str>,
+}
+
+/// Which credentials to list, and whether in pages. A parameter may stand once.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query, rename_all = "camelCase")]
+#[expect(dead_code, reason = "the parameters are read in `query`")]
+pub(in crate::gateway) struct ListParameters {
+    /// Only this principal's; an empty value matches nothing.
+    #[param(example = "user_abc123")]
+    principal_id: Option<String>,
+    /// Only this service's, compared without ASCII case; an empty value matches nothing.
+    #[param(example = "github")]
+    service: Option<String>,
+    /// How many to answer at most. Without it and without `pageToken` all are answered. A page may
+    /// be shorter: go on while there is a `nextPageToken`.
+    #[param(minimum = 1, maximum = 1000, example = 100)]
+    page_size: Option<u16>,
+    /// The `nextPageToken` of the page before, with the same filters. Without `pageSize` a page
+    /// then has 100.
+    page_token: Option<String>,
+}
+
+const _: () = assert!(MAX_TOKEN_BYTES == 262_144);
