@@ -25,7 +25,7 @@ use crate::{
         kms::Kms,
     },
     gateway, grpc,
-    listener::{self, Protocol},
+    listener::{self, Protocol, tls::Tls},
     shutdown::{Shutdown, StopSignals},
     store::{
         Store,
@@ -35,6 +35,8 @@ use crate::{
 };
 use master_keys::Holder;
 
+/// How often the files of TLS are looked at.
+const TLS_LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How long requests that are under way may take after the listeners have closed.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -50,6 +52,8 @@ pub struct Outside {
     pub beside: Router,
     /// A listener for HTTP that is open already; by the configured address when `None`.
     pub http: Option<TcpListener>,
+    /// How often the files of TLS are looked at.
+    pub tls_look_every: Duration,
 }
 
 /// A server that listens.
@@ -88,6 +92,7 @@ impl Default for Outside {
             key_source: None,
             beside: Router::new(),
             http: None,
+            tls_look_every: TLS_LOOK_EVERY,
         }
     }
 }
@@ -125,10 +130,11 @@ pub async fn stop_or_signal(running: Running, drain_delay: Duration, signals: &m
 ///
 /// See [`StartFault`].
 pub async fn start(config: &Config, outside: Outside) -> Result<Running, StartFault> {
+    let clock = outside.clock;
+    let tls = tls(config, &clock)?;
     if config.migrate {
         schema::migrate(&config.database.migrate_url).await?;
     }
-    let clock = outside.clock;
     let settings = config.master_keys();
     let holders = match outside.kms {
         Some(kms) => master_keys::from_outside(kms, &settings, &clock),
@@ -165,15 +171,17 @@ pub async fn start(config: &Config, outside: Outside) -> Result<Running, StartFa
     health.set_serving(unready.is_empty()).await;
 
     let shutdown = Shutdown::default();
-    let http = listener::serve(
+    let http = listener::serve_secured(
         http,
         Protocol::Http,
+        tls.clone(),
         doors::http(http_routes),
         shutdown.clone(),
     );
-    let grpc = listener::serve(
+    let grpc = listener::serve_secured(
         grpc,
         Protocol::Http2,
+        tls.clone(),
         doors::grpc(grpc_routes),
         shutdown.clone(),
     );
@@ -181,6 +189,12 @@ pub async fn start(config: &Config, outside: Outside) -> Result<Running, StartFa
     shutdown.tasks.spawn(grpc);
     background::spawn(&shutdown, background::tend_data_keys(envelope));
     background::spawn(&shutdown, background::refresh_keys(keys));
+    if let Some(tls) = tls {
+        background::spawn(
+            &shutdown,
+            background::follow_files(tls, outside.tls_look_every),
+        );
+    }
     background::spawn_until_draining(&shutdown, background::become_ready(unready, health.clone()));
     Ok(Running {
         http_addr,
@@ -217,6 +231,13 @@ impl Running {
         }
         self.store.close();
     }
+}
+
+fn tls(config: &Config, clock: &Arc<dyn Clock>) -> Result<Option<Arc<Tls>>, ConfigFaults> {
+    let load = |files| Tls::load(files, Arc::clone(clock));
+    let tls = config.tls.clone().map(load).transpose();
+    tls.map(|tls| tls.map(Arc::new))
+        .map_err(|fault| ConfigFaults::one(fault.file.setting(), fault))
 }
 
 fn key_source(location: &KeyLocation) -> Result<Arc<dyn KeySource>, ConfigFaults> {

@@ -12,7 +12,9 @@ use std::{
 use jiff::SignedDuration;
 use url::Url;
 
-use crate::{auth::grant::AudiencePolicy, store::database_url::DatabaseUrl};
+use crate::{
+    auth::grant::AudiencePolicy, listener::tls::TlsFiles, store::database_url::DatabaseUrl,
+};
 
 pub use settings::{SETTINGS, Setting};
 
@@ -26,6 +28,7 @@ pub struct Config {
     pub grpc_addr: SocketAddr,
     pub http_addr: SocketAddr,
     pub grpc_reflection: bool,
+    pub tls: Option<TlsFiles>,
     pub database: Database,
     pub migrate: bool,
     pub master_key: MasterKey,
@@ -128,6 +131,7 @@ impl Config {
         let grpc_addr = values.parsed("GRANTEX_VAULT_GRPC_ADDR");
         let http_addr = values.parsed("GRANTEX_VAULT_HTTP_ADDR");
         let grpc_reflection = values.flag("GRANTEX_VAULT_GRPC_REFLECTION");
+        let tls = values.tls();
         let database = values.database();
         let migrate = values.flag("GRANTEX_VAULT_MIGRATE");
         let master_key = values.master_key();
@@ -145,6 +149,7 @@ impl Config {
                 grpc_addr: grpc_addr?,
                 http_addr: http_addr?,
                 grpc_reflection: grpc_reflection?,
+                tls: tls?,
                 database: database?,
                 migrate: migrate?,
                 master_key: master_key?,
@@ -371,6 +376,28 @@ impl<'a> Values<'a> {
         }
     }
 
+    /// Whether the files can be used is checked by who reads them.
+    fn tls(&mut self) -> Option<Option<TlsFiles>> {
+        const CERTIFICATE: &str = "GRANTEX_VAULT_TLS_CERT_FILE";
+        const KEY: &str = "GRANTEX_VAULT_TLS_KEY_FILE";
+        const CLIENT_CA: &str = "GRANTEX_VAULT_TLS_CLIENT_CA_FILE";
+        let (certificate, key) = (self.get(CERTIFICATE), self.get(KEY));
+        let client_ca = self.get(CLIENT_CA);
+        match (certificate, key, client_ca) {
+            (Some(certificate), Some(key), client_ca) => Some(Some(TlsFiles {
+                certificate: certificate.into(),
+                key: key.into(),
+                client_ca: client_ca.map(PathBuf::from),
+            })),
+            (Some(_), None, _) => self.fault(KEY, format_args!("is required beside {CERTIFICATE}")),
+            (None, Some(_), _) => self.fault(CERTIFICATE, format_args!("is required beside {KEY}")),
+            (None, None, Some(_)) => {
+                self.fault(CLIENT_CA, format_args!("needs {CERTIFICATE} and {KEY}"))
+            }
+            (None, None, None) => Some(None),
+        }
+    }
+
     fn keys(&mut self, issuer: Option<&str>) -> Option<KeyLocation> {
         const URL: &str = "GRANTEX_VAULT_JWKS_URL";
         let (url, file) = (self.get(URL), self.get("GRANTEX_VAULT_JWKS_FILE"));
@@ -483,6 +510,7 @@ mod tests {
             ("GRANTEX_VAULT_KMS_TIMEOUT", "soon"),
             ("GRANTEX_VAULT_AUDIENCE_MODE", "require"),
             ("GRANTEX_VAULT_GRPC_REFLECTION", "yes"),
+            ("GRANTEX_VAULT_TLS_CLIENT_CA_FILE", "canary.pem"),
         ])
         .unwrap_err();
         for name in [
@@ -493,6 +521,7 @@ mod tests {
             "GRANTEX_VAULT_KMS_TIMEOUT ",
             "GRANTEX_VAULT_AUDIENCE_MODE ",
             "GRANTEX_VAULT_GRPC_REFLECTION ",
+            "GRANTEX_VAULT_TLS_CLIENT_CA_FILE needs GRANTEX_VAULT_TLS_CERT_FILE",
             "GRANTEX_VAULT_ISSUER is required",
         ] {
             assert!(
@@ -500,7 +529,7 @@ mod tests {
                 "{name} in {faults:?}"
             );
         }
-        assert_eq!(faults.len(), 8, "{faults:?}");
+        assert_eq!(faults.len(), 9, "{faults:?}");
         assert!(!faults.concat().contains("canary"));
     }
 
@@ -533,6 +562,29 @@ mod tests {
             opaque[0].starts_with("GRANTEX_VAULT_JWKS_URL "),
             "{opaque:?}"
         );
+    }
+
+    #[test]
+    fn a_certificate_and_its_key_go_together() {
+        const CERTIFICATE: (&str, &str) = ("GRANTEX_VAULT_TLS_CERT_FILE", "cert.pem");
+        const KEY: (&str, &str) = ("GRANTEX_VAULT_TLS_KEY_FILE", "key.pem");
+        const CLIENT_CA: (&str, &str) = ("GRANTEX_VAULT_TLS_CLIENT_CA_FILE", "ca.pem");
+        assert_eq!(with(&[]).unwrap().tls, None);
+        let both = with(&[CERTIFICATE, KEY]).unwrap().tls.unwrap();
+        assert_eq!(both.client_ca, None);
+        let all = with(&[CERTIFICATE, KEY, CLIENT_CA]).unwrap().tls.unwrap();
+        assert_eq!(all.client_ca, Some("ca.pem".into()));
+        for (given, named) in [
+            (&[CERTIFICATE][..], KEY.0),
+            (&[CERTIFICATE, CLIENT_CA], KEY.0),
+            (&[KEY], CERTIFICATE.0),
+            (&[KEY, CLIENT_CA], CERTIFICATE.0),
+            (&[CLIENT_CA], CLIENT_CA.0),
+        ] {
+            let faults = with(given).unwrap_err();
+            assert_eq!(faults.len(), 1, "{given:?}");
+            assert!(faults[0].starts_with(&format!("{named} ")), "{faults:?}");
+        }
     }
 
     #[test]

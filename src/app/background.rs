@@ -10,6 +10,7 @@ use crate::{
     auth::jwks::VerificationKeys,
     envelope::Envelope,
     grpc::Health,
+    listener::tls::Tls,
     shutdown::{self, Shutdown},
 };
 
@@ -57,6 +58,11 @@ pub(super) async fn refresh_keys(keys: Arc<VerificationKeys>) {
         let pause = if fresh { KEYS_REFRESH } else { KEYS_RETRY };
         let _ = timeout(pause, pending::<()>()).await;
     }
+}
+
+/// Takes up certificates that have changed.
+pub(super) async fn follow_files(tls: Arc<Tls>, look_every: Duration) {
+    tls.follow_files(look_every).await;
 }
 
 /// Wipes data keys when their time is over, and all of them when a hangup (SIGHUP) asks for it.

@@ -33,7 +33,7 @@ const fn setting(name: &'static str, default: Option<&'static str>, help: &'stat
 }
 
 /// All settings, in the order of the README.
-pub const SETTINGS: [Setting; 23] = [
+pub const SETTINGS: [Setting; 26] = [
     Setting {
         name: "DATABASE_URL",
         default: None,
@@ -125,6 +125,21 @@ pub const SETTINGS: [Setting; 23] = [
         "GRANTEX_VAULT_GRPC_REFLECTION",
         Some("true"),
         "Serve gRPC reflection",
+    ),
+    setting(
+        "GRANTEX_VAULT_TLS_CERT_FILE",
+        None,
+        "TLS on both listeners: the certificate and its chain, PEM; read again when it changes",
+    ),
+    setting(
+        "GRANTEX_VAULT_TLS_KEY_FILE",
+        None,
+        "The private key of that certificate, PEM; read again when it changes",
+    ),
+    setting(
+        "GRANTEX_VAULT_TLS_CLIENT_CA_FILE",
+        None,
+        "Clients need a certificate of one of these CAs, PEM; read again when it changes",
     ),
     setting(
         "GRANTEX_VAULT_DRAIN_DELAY",
