@@ -38,6 +38,7 @@ mod stop;
 mod tamper;
 mod tenancy;
 mod tidy;
+mod tls;
 mod tokens;
 mod under_load;
 mod vectors;
