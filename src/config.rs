@@ -377,6 +377,10 @@ impl<'a> Values<'a> {
     }
 
     /// Whether the files can be used is checked by who reads them.
+    #[expect(
+        clippy::option_option,
+        reason = "not readable, as everywhere here; and read, that there is none"
+    )]
     fn tls(&mut self) -> Option<Option<TlsFiles>> {
         const CERTIFICATE: &str = "GRANTEX_VAULT_TLS_CERT_FILE";
         const KEY: &str = "GRANTEX_VAULT_TLS_KEY_FILE";

@@ -160,8 +160,8 @@ where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    /// Makes the handshake if there is one to make, then serves. All of it is in the connection's own
-    /// task: a handshake that goes wrong is nobody else's affair.
+    /// Makes the handshake if there is one to make, then serves. All of it is in the connection's
+    /// own task: a handshake that goes wrong is nobody else's affair.
     async fn begin(self, stream: TcpStream, security: Option<(Arc<Tls>, Arc<Handshakes>)>) {
         // Without this a small answer waits for the client's delayed ACK: 48 ms.
         if stream.set_nodelay(true).is_err() {

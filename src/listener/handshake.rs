@@ -12,8 +12,8 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 /// The time for a handshake, waiting for a place included.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Handshakes of one listener that are under way. A client can have up to 64 KiB kept for it in one,
-/// so this is 32 MiB; the connections that wait for a place have nothing kept for them.
+/// Handshakes of one listener that are under way. A client can have up to 64 KiB kept for it in
+/// one, so this is 32 MiB; the connections that wait for a place have nothing kept for them.
 const MAX_HANDSHAKES: usize = 512;
 /// While others wait for a place, a handshake has no more than this; it is four round trips of a
 /// distant client. Without it 512 idle connections would keep everybody out for ten seconds.

@@ -25,8 +25,9 @@ pub use material::{Problem, TlsFault, Validity};
 
 /// What connections are secured with. It follows the files: see [`Tls::follow_files`].
 ///
-/// Everything of one set of files is swapped at once, session tickets among it: nobody resumes under
-/// client CAs that are no longer trusted. Connections that are open keep what they began with.
+/// Everything of one set of files is swapped at once, session tickets among it: nobody resumes
+/// under client CAs that are no longer trusted. Connections that are open keep what they began
+/// with.
 pub struct Tls {
     files: TlsFiles,
     clock: Arc<dyn Clock>,
@@ -45,7 +46,8 @@ struct Serving {
 ///
 /// # Errors
 ///
-/// What a server would refuse. A certificate that has expired is not among it, see [`Validity::now`].
+/// What a server would refuse. A certificate that has expired is not among it, see
+/// [`Validity::now`].
 pub fn check(files: &TlsFiles) -> Result<Validity, TlsFault> {
     let contents = files.read().contents?;
     Material::parse(files, &contents).map(|material| material.validity)
@@ -76,10 +78,10 @@ impl Tls {
 
     /// Takes up what the files say whenever that changes; never ends.
     ///
-    /// Their contents are compared, because a secret that Kubernetes mounts changes by the target of
-    /// a symbolic link two directories up. A change is taken up once two looks in a row see the same:
-    /// half a chain, or the certificate of one set with the key of the next, is then never served. A
-    /// set that cannot be used changes nothing and is said once.
+    /// Their contents are compared, because a secret that Kubernetes mounts changes by the target
+    /// of a symbolic link two directories up. A change is taken up once two looks in a row see the
+    /// same, so that half a chain, which cannot be recognised, has time to become whole. A set that
+    /// cannot be used changes nothing and is said once.
     pub async fn follow_files(&self, look_every: Duration) {
         let mut judged = self.serving.load().fingerprint;
         let mut seen = judged;
@@ -129,7 +131,9 @@ impl Tls {
 
 impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tls").field("files", &self.files).finish()
+        f.debug_struct("Tls")
+            .field("files", &self.files)
+            .finish_non_exhaustive()
     }
 }
 
