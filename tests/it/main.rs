@@ -8,6 +8,7 @@
 
 mod harness;
 
+mod abuse;
 mod annotations;
 mod audit;
 mod aws_kms;

@@ -57,7 +57,6 @@ async fn exchange_anew(agent: &Client<'_>, certificates: &Certificates) -> Strin
             let mut client = VaultServiceClient::new(trust.channel(&server.grpc_url));
             let request = agent.request(ExchangeCredentialRequest {
                 service: "github".to_owned(),
-                ..ExchangeCredentialRequest::default()
             });
             let exchanged = client.exchange_credential(request).await;
             exchanged
@@ -174,8 +173,8 @@ async fn files_that_cannot_be_used_change_nothing_and_are_said_once() {
         })
         .await;
         assert!(said.contains("WARN") && !said.contains("canary"), "{said}");
-        let served = served_certificate(&certificates.authority, &server.http_address()).await;
-        assert_eq!(served, first.der, "{named}");
+        let presented = served_certificate(&certificates.authority, &server.http_address()).await;
+        assert_eq!(presented, first.der, "{named}");
     }
 
     // Gone altogether, and back.
