@@ -29,7 +29,7 @@ use crate::{
     gateway, grpc,
     health::{Health, Need},
     limits::Limits,
-    listener::{self, Protocol, door::Shared},
+    listener::{self, Protocol, door::Shared, tls::Tls},
     metrics::{Gauge, Metrics},
     shutdown::{Shutdown, StopSignals},
     store::{
@@ -41,6 +41,8 @@ use crate::{
 };
 use master_keys::Holder;
 
+/// How often the files of TLS are looked at.
+const TLS_LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How long requests that are under way may take after the listeners have closed.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -56,6 +58,8 @@ pub struct Outside {
     pub beside: Router,
     /// A listener for HTTP that is open already; by the configured address when `None`.
     pub http: Option<TcpListener>,
+    /// How often the files of TLS are looked at.
+    pub tls_look_every: Duration,
 }
 
 /// A server that listens.
@@ -98,6 +102,7 @@ impl Default for Outside {
             key_source: None,
             beside: Router::new(),
             http: None,
+            tls_look_every: TLS_LOOK_EVERY,
         }
     }
 }
@@ -140,11 +145,12 @@ pub async fn stop_or_signal(running: Running, drain_delay: Duration, signals: &m
 ///
 /// See [`StartFault`].
 pub async fn start(config: &Config, outside: Outside) -> Result<Running, StartFault> {
+    let clock = outside.clock;
+    let tls = tls(config, &clock)?;
     if config.migrate {
         let database = &config.database;
         schema::migrate(&database.migrate_url, database.role.as_ref()).await?;
     }
-    let clock = outside.clock;
     let metrics = metrics(config)?;
     let settings = config.master_keys();
     let holders = match outside.kms {
@@ -175,6 +181,14 @@ pub async fn start(config: &Config, outside: Outside) -> Result<Running, StartFa
         metrics.clone(),
     ));
     gauges(&metrics, &keys, &envelope);
+    if let Some(tls) = &tls {
+        let (tls, clock) = (Arc::downgrade(tls), Arc::clone(&clock));
+        metrics.gauge(Gauge::TlsCertificateExpiry, move || {
+            let (not_after, now) = (tls.upgrade()?.not_after(), clock.now());
+            // One of them is zero.
+            Some(not_after.since(now).as_secs_f64() - now.since(not_after).as_secs_f64())
+        });
+    }
 
     let served_health = grpc::Health::default();
     served_health
@@ -193,15 +207,17 @@ pub async fn start(config: &Config, outside: Outside) -> Result<Running, StartFa
         config.max_in_flight,
         config.trusted_proxies.clone(),
     );
-    let http = listener::serve(
+    let http = listener::serve_secured(
         http,
         Protocol::Http,
+        tls.clone(),
         doors::http(http_routes, &shared),
         shutdown.clone(),
     );
-    let grpc = listener::serve(
+    let grpc = listener::serve_secured(
         grpc,
         Protocol::Http2,
+        tls.clone(),
         doors::grpc(grpc_routes, &shared),
         shutdown.clone(),
     );
@@ -215,6 +231,12 @@ pub async fn start(config: &Config, outside: Outside) -> Result<Running, StartFa
     }
     let tell = background::tell_health(Arc::clone(&health), served_health.clone());
     background::spawn_until_draining(&shutdown, tell);
+    if let Some(tls) = tls {
+        background::spawn(
+            &shutdown,
+            background::follow_files(tls, outside.tls_look_every),
+        );
+    }
     Ok(Running {
         http_addr,
         grpc_addr,
@@ -305,6 +327,13 @@ impl Running {
         let metrics = self.metrics;
         let _ = tokio::task::spawn_blocking(move || metrics.stop()).await;
     }
+}
+
+fn tls(config: &Config, clock: &Arc<dyn Clock>) -> Result<Option<Arc<Tls>>, ConfigFaults> {
+    let load = |files| Tls::load(files, Arc::clone(clock));
+    let tls = config.tls.clone().map(load).transpose();
+    tls.map(|tls| tls.map(Arc::new))
+        .map_err(|fault| ConfigFaults::one(fault.file.setting(), fault))
 }
 
 fn key_source(location: &KeyLocation) -> Result<Arc<dyn KeySource>, ConfigFaults> {

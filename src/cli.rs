@@ -108,7 +108,7 @@ pub async fn run() -> ExitCode {
     let command = Cli::parse().command;
     let outcome = match prepare(&command) {
         Ok(telemetry) => {
-            let outcome = act(command).await;
+            let outcome = Box::pin(act(command)).await;
             if let Some(telemetry) = telemetry {
                 telemetry.stop().await;
             }

@@ -17,6 +17,7 @@ use url::Url;
 use crate::{
     auth::grant::AudiencePolicy,
     limits::PerMinute,
+    listener::tls::TlsFiles,
     store::{database_url::DatabaseUrl, serving_role::RoleName},
     telemetry::Options,
 };
@@ -39,6 +40,7 @@ pub struct Config {
     pub readiness_grace: Duration,
     pub grpc_reflection: bool,
     pub api_docs: bool,
+    pub tls: Option<TlsFiles>,
     pub database: Database,
     pub migrate: bool,
     pub master_key: MasterKey,
@@ -141,6 +143,7 @@ impl Config {
         let readiness_grace = values.duration("GRANTEX_VAULT_READINESS_GRACE");
         let grpc_reflection = values.flag("GRANTEX_VAULT_GRPC_REFLECTION");
         let api_docs = values.flag("GRANTEX_VAULT_API_DOCS");
+        let tls = values.tls();
         let database = values.database();
         let migrate = values.flag("GRANTEX_VAULT_MIGRATE");
         let master_key = values.master_key();
@@ -165,6 +168,7 @@ impl Config {
                 readiness_grace: readiness_grace?,
                 grpc_reflection: grpc_reflection?,
                 api_docs: api_docs?,
+                tls: tls?,
                 database: database?,
                 migrate: migrate?,
                 master_key: master_key?,
@@ -416,6 +420,32 @@ impl<'a> Values<'a> {
         }
     }
 
+    /// Whether the files can be used is checked by who reads them.
+    #[expect(
+        clippy::option_option,
+        reason = "not readable, as everywhere here; and read, that there is none"
+    )]
+    fn tls(&mut self) -> Option<Option<TlsFiles>> {
+        const CERTIFICATE: &str = "GRANTEX_VAULT_TLS_CERT_FILE";
+        const KEY: &str = "GRANTEX_VAULT_TLS_KEY_FILE";
+        const CLIENT_CA: &str = "GRANTEX_VAULT_TLS_CLIENT_CA_FILE";
+        let (certificate, key) = (self.get(CERTIFICATE), self.get(KEY));
+        let client_ca = self.get(CLIENT_CA);
+        match (certificate, key, client_ca) {
+            (Some(certificate), Some(key), client_ca) => Some(Some(TlsFiles {
+                certificate: certificate.into(),
+                key: key.into(),
+                client_ca: client_ca.map(PathBuf::from),
+            })),
+            (Some(_), None, _) => self.fault(KEY, format_args!("is required beside {CERTIFICATE}")),
+            (None, Some(_), _) => self.fault(CERTIFICATE, format_args!("is required beside {KEY}")),
+            (None, None, Some(_)) => {
+                self.fault(CLIENT_CA, format_args!("needs {CERTIFICATE} and {KEY}"))
+            }
+            (None, None, None) => Some(None),
+        }
+    }
+
     fn keys(&mut self, issuer: Option<&str>) -> Option<KeyLocation> {
         const URL: &str = "GRANTEX_VAULT_JWKS_URL";
         let (url, file) = (self.get(URL), self.get("GRANTEX_VAULT_JWKS_FILE"));
@@ -569,6 +599,7 @@ mod tests {
             ("GRANTEX_VAULT_KMS_TIMEOUT", "soon"),
             ("GRANTEX_VAULT_AUDIENCE_MODE", "require"),
             ("GRANTEX_VAULT_GRPC_REFLECTION", "yes"),
+            ("GRANTEX_VAULT_TLS_CLIENT_CA_FILE", "canary.pem"),
         ])
         .unwrap_err();
         for name in [
@@ -579,6 +610,7 @@ mod tests {
             "GRANTEX_VAULT_KMS_TIMEOUT ",
             "GRANTEX_VAULT_AUDIENCE_MODE ",
             "GRANTEX_VAULT_GRPC_REFLECTION ",
+            "GRANTEX_VAULT_TLS_CLIENT_CA_FILE needs GRANTEX_VAULT_TLS_CERT_FILE",
             "GRANTEX_VAULT_ISSUER is required",
         ] {
             assert!(
@@ -586,7 +618,7 @@ mod tests {
                 "{name} in {faults:?}"
             );
         }
-        assert_eq!(faults.len(), 8, "{faults:?}");
+        assert_eq!(faults.len(), 9, "{faults:?}");
         assert!(!faults.concat().contains("canary"));
     }
 
@@ -619,6 +651,29 @@ mod tests {
             opaque[0].starts_with("GRANTEX_VAULT_JWKS_URL "),
             "{opaque:?}"
         );
+    }
+
+    #[test]
+    fn a_certificate_and_its_key_go_together() {
+        const CERTIFICATE: (&str, &str) = ("GRANTEX_VAULT_TLS_CERT_FILE", "cert.pem");
+        const KEY: (&str, &str) = ("GRANTEX_VAULT_TLS_KEY_FILE", "key.pem");
+        const CLIENT_CA: (&str, &str) = ("GRANTEX_VAULT_TLS_CLIENT_CA_FILE", "ca.pem");
+        assert_eq!(with(&[]).unwrap().tls, None);
+        let both = with(&[CERTIFICATE, KEY]).unwrap().tls.unwrap();
+        assert_eq!(both.client_ca, None);
+        let all = with(&[CERTIFICATE, KEY, CLIENT_CA]).unwrap().tls.unwrap();
+        assert_eq!(all.client_ca, Some("ca.pem".into()));
+        for (given, named) in [
+            (&[CERTIFICATE][..], KEY.0),
+            (&[CERTIFICATE, CLIENT_CA], KEY.0),
+            (&[KEY], CERTIFICATE.0),
+            (&[KEY, CLIENT_CA], CERTIFICATE.0),
+            (&[CLIENT_CA], CLIENT_CA.0),
+        ] {
+            let faults = with(given).unwrap_err();
+            assert_eq!(faults.len(), 1, "{given:?}");
+            assert!(faults[0].starts_with(&format!("{named} ")), "{faults:?}");
+        }
     }
 
     #[test]

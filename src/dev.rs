@@ -55,6 +55,17 @@ pub struct Instance {
     pub issuer: Option<String>,
     pub jwks_url: Option<String>,
     pub database_url: String,
+    /// `None` when both ports speak in clear.
+    pub tls: Option<InstanceTls>,
+}
+
+/// What clients of an instance with TLS need to know.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[expect(missing_docs, reason = "each says what it is")]
+pub struct InstanceTls {
+    pub certificate: PathBuf,
+    pub client_ca: Option<PathBuf>,
 }
 
 /// Why an instance does not start or cannot be acted on.
@@ -119,7 +130,10 @@ pub async fn run(
     ]
     .iter()
     .all(|name| lookup(name).is_none());
-    let http = format!("http://{http_addr}");
+    let tls = lookup("GRANTEX_VAULT_TLS_CERT_FILE").is_some();
+    // Its issuer is named after it as well. The verifier reads the key set from the file and fetches
+    // nothing, so that no certificate needs to be trusted for it.
+    let http = format!("{}://{http_addr}", if tls { "https" } else { "http" });
     let with_defaults = |name: &str| match name {
         // Its own database, whatever the environment says of others.
         "DATABASE_URL" => Some(postgres.url().to_owned()),
@@ -171,6 +185,10 @@ pub async fn run(
         developer_id: tenant.developer_id,
         principal_id: PRINCIPAL.to_owned(),
         database_url: postgres.url().to_owned(),
+        tls: config.tls.map(|files| InstanceTls {
+            certificate: files.certificate,
+            client_ca: files.client_ca,
+        }),
     };
     files::write_json(&instance_file(&directory), &instance)?;
     announce(&instance);
@@ -227,11 +245,12 @@ impl Instance {
             database_url,
             ..
         } = self;
+        let curl = self.curl();
         let exchange = self.grant_token.as_ref().map(|token| {
             format!(
                 r#"
 # Exchange a grant for it, as an agent does
-curl -sS {http}/v1/vault/credentials/exchange \
+{curl} {http}/v1/vault/credentials/exchange \
   -H 'Authorization: Bearer {token}' -H 'Content-Type: application/json' \
   -d '{{"service":"github"}}'
 "#
@@ -243,12 +262,12 @@ curl -sS {http}/v1/vault/credentials/exchange \
 grantex-vault dev is ready: REST on {http}, gRPC on {grpc}, probes and metrics on {admin}
 
 # Store a credential of {principal_id}
-curl -sS {http}/v1/vault/credentials \
+{curl} {http}/v1/vault/credentials \
   -H 'Authorization: Bearer {api_key}' -H 'Content-Type: application/json' \
   -d '{{"principalId":"{principal_id}","service":"github","accessToken":"gho_example"}}'
 
 # List its description
-curl -sS '{http}/v1/vault/credentials?principalId={principal_id}' \
+{curl} '{http}/v1/vault/credentials?principalId={principal_id}' \
   -H 'Authorization: Bearer {api_key}'
 {exchange}
 # See that it was counted
@@ -260,6 +279,18 @@ psql '{database_url}' -c 'select id, service, access_token, master_key from vaul
 You are developer {developer_id}. Ctrl-C stops everything.
 "#
         )
+    }
+
+    /// How curl is called; it trusts the instance's own certificate, whoever signed it.
+    fn curl(&self) -> String {
+        let Some(tls) = &self.tls else {
+            return "curl -sS".to_owned();
+        };
+        let client = match tls.client_ca {
+            Some(_) => " --cert client.pem --key client.key",
+            None => "",
+        };
+        format!("curl -sS --cacert '{}'{client}", tls.certificate.display())
     }
 }
 

@@ -1,13 +1,15 @@
 //! Accepting connections; the same for every door.
 //!
 //! Everything that a client could use up is bounded here: connections, their age, headers and the
-//! time for them, streams, resets. `door` bounds the requests.
+//! time for them, streams, resets. `handshake` bounds the handshakes of TLS, `door` the requests.
 
 mod answered;
 mod deadline;
 pub mod door;
 mod forwarded;
 mod gate;
+mod handshake;
+pub mod tls;
 mod trace;
 
 use std::{
@@ -29,6 +31,7 @@ use hyper_util::{
     server::conn::auto,
 };
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
     time::timeout,
@@ -36,6 +39,8 @@ use tokio::{
 use tower::{Service, ServiceExt};
 
 use crate::shutdown::Shutdown;
+use handshake::Handshakes;
+use tls::Tls;
 
 /// Connections of one listener; more wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 10_000;
@@ -75,8 +80,8 @@ pub enum Protocol {
 #[derive(Debug, Clone, Copy)]
 pub struct Peer(pub SocketAddr);
 
-/// Serves until the shutdown begins. Connections that are open then finish what is under way and are
-/// tracked by the shutdown.
+/// Serves in clear until the shutdown begins. Connections that are open then finish what is under
+/// way and are tracked by the shutdown.
 pub async fn serve<S, B>(listener: TcpListener, protocol: Protocol, service: S, shutdown: Shutdown)
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
@@ -87,7 +92,27 @@ where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    serve_secured(listener, protocol, None, service, shutdown).await;
+}
+
+/// The same, over TLS when there is one.
+pub async fn serve_secured<S, B>(
+    listener: TcpListener,
+    protocol: Protocol,
+    tls: Option<Arc<Tls>>,
+    service: S,
+    shutdown: Shutdown,
+) where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
+    S::Future: Send,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let handshakes = Arc::new(Handshakes::new());
     loop {
         let next = async {
             let place = Arc::clone(&places).acquire_owned().await;
@@ -102,10 +127,15 @@ where
         };
         match accepted {
             Ok((stream, peer)) => {
-                let connection =
-                    connection(stream, peer, protocol, service.clone(), shutdown.clone());
+                let connection = Connection {
+                    peer,
+                    protocol,
+                    service: service.clone(),
+                    shutdown: shutdown.clone(),
+                };
+                let security = tls.clone().map(|tls| (tls, Arc::clone(&handshakes)));
                 shutdown.tasks.spawn(async move {
-                    connection.await;
+                    connection.begin(stream, security).await;
                     drop(place);
                 });
             }
@@ -117,13 +147,16 @@ where
     }
 }
 
-async fn connection<S, B>(
-    stream: TcpStream,
+/// A connection that was accepted.
+struct Connection<S> {
     peer: SocketAddr,
     protocol: Protocol,
     service: S,
     shutdown: Shutdown,
-) where
+}
+
+impl<S, B> Connection<S>
+where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
         + Clone
         + Send
@@ -132,36 +165,64 @@ async fn connection<S, B>(
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    // Without this a small answer waits for the client's delayed ACK: 48 ms.
-    if stream.set_nodelay(true).is_err() {
-        return;
-    }
-    let builder = builder(protocol);
-    let used = AtomicBool::new(false);
-    let seen = &used;
-    let service = service_fn(move |mut request: Request<Incoming>| {
-        seen.store(true, Ordering::Relaxed);
-        request.extensions_mut().insert(Peer(peer));
-        service.clone().oneshot(request)
-    });
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
-
-    let mut open_for = FIRST_REQUEST_TIMEOUT;
-    loop {
-        tokio::select! {
-            // The client's side of a broken connection is not our failure.
-            done = timeout(open_for, connection.as_mut()) => match done {
-                Ok(_) => return,
-                Err(_) if open_for == FIRST_REQUEST_TIMEOUT && used.load(Ordering::Relaxed) => {
-                    open_for = age();
-                }
-                Err(_) => break,
-            },
-            () = shutdown.closing.cancelled() => break,
+    /// Makes the handshake if there is one to make, then serves. All of it is in the connection's
+    /// own task: a handshake that goes wrong is nobody else's affair.
+    async fn begin(self, stream: TcpStream, security: Option<(Arc<Tls>, Arc<Handshakes>)>) {
+        // Without this a small answer waits for the client's delayed ACK: 48 ms.
+        if stream.set_nodelay(true).is_err() {
+            return;
+        }
+        let Some((tls, handshakes)) = security else {
+            return self.serve(stream).await;
+        };
+        let handshake = handshakes.make(stream, || tls.acceptor(self.protocol));
+        let made = tokio::select! {
+            made = handshake => made,
+            () = self.shutdown.closing.cancelled() => return,
+        };
+        match made {
+            // Boxed: connections in clear are then no larger for it.
+            Ok(stream) => Box::pin(self.serve(stream)).await,
+            Err(error) => {
+                tracing::debug!(peer = %self.peer, %error, "a TLS handshake came to nothing");
+            }
         }
     }
-    connection.as_mut().graceful_shutdown();
-    let _ = timeout(CLOSING_GRACE, connection).await;
+
+    async fn serve(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+        let Self {
+            peer,
+            protocol,
+            service,
+            shutdown,
+        } = self;
+        let builder = builder(protocol);
+        let used = AtomicBool::new(false);
+        let seen = &used;
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            seen.store(true, Ordering::Relaxed);
+            request.extensions_mut().insert(Peer(peer));
+            service.clone().oneshot(request)
+        });
+        let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+
+        let mut open_for = FIRST_REQUEST_TIMEOUT;
+        loop {
+            tokio::select! {
+                // The client's side of a broken connection is not our failure.
+                done = timeout(open_for, connection.as_mut()) => match done {
+                    Ok(_) => return,
+                    Err(_) if open_for == FIRST_REQUEST_TIMEOUT && used.load(Ordering::Relaxed) => {
+                        open_for = age();
+                    }
+                    Err(_) => break,
+                },
+                () = shutdown.closing.cancelled() => break,
+            }
+        }
+        connection.as_mut().graceful_shutdown();
+        let _ = timeout(CLOSING_GRACE, connection).await;
+    }
 }
 
 fn builder(protocol: Protocol) -> auto::Builder<TokioExecutor> {

@@ -4,5 +4,5 @@ use std::process::ExitCode;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    Box::pin(grantex_vault::cli::run()).await
+    grantex_vault::cli::run().await
 }

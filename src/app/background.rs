@@ -9,6 +9,7 @@ use crate::{
     envelope::Envelope,
     grpc,
     health::Health,
+    listener::tls::Tls,
     shutdown::{self, Shutdown},
 };
 
@@ -47,6 +48,11 @@ pub(super) async fn tell_health(health: Arc<Health>, served: grpc::Health) {
         served.set_serving(health.readiness().is_ready()).await;
         let _ = timeout(HEALTH_INTERVAL, changed).await;
     }
+}
+
+/// Takes up certificates that have changed.
+pub(super) async fn follow_files(tls: Arc<Tls>, look_every: Duration) {
+    tls.follow_files(look_every).await;
 }
 
 /// Wipes data keys when their time is over, and all of them when a hangup (SIGHUP) asks for it.

@@ -1,13 +1,18 @@
 //! What a server needs: checked once at start, and watched from then on.
 
-use std::{error::Error, future::pending, sync::Arc, time::Duration};
+use std::{
+    error::Error,
+    future::pending,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use futures_util::future::join_all;
 use tokio::time::timeout;
 
 use super::{StartFault, master_keys::Holder};
 use crate::{
-    auth::jwks::VerificationKeys,
+    auth::jwks::{NoKey, VerificationKeys},
     config::{Config, ConfigFaults},
     envelope::kms::KmsFault,
     health::{Health, Need, Probe},
@@ -19,7 +24,7 @@ use crate::{
     vault::error::chain,
 };
 
-/// How often the database is asked, and how often what was not there yet is tried again.
+/// How often the database is asked, and what was not there yet is tried again.
 const SOON: Duration = Duration::from_secs(2);
 /// How often a master key is asked for.
 const MASTER_KEY_INTERVAL: Duration = Duration::from_secs(15);
@@ -44,8 +49,11 @@ enum Subject {
     /// The master key is there and fit for use; asked no longer than this.
     MasterKey(Holder, Duration),
     /// The issuer's keys can be fetched.
-    IssuerKeys(Arc<VerificationKeys>),
+    IssuerKeys(Arc<VerificationKeys>, RefreshAt),
 }
+
+/// When the issuer's keys are to be fetched again.
+struct RefreshAt(Mutex<Instant>);
 
 /// Why a check has not succeeded.
 enum Unready {
@@ -71,7 +79,8 @@ pub(super) fn checks(
     let url = Box::new(config.database.url.clone());
     let database = Subject::Database(url, store.clone());
     let master_key = |holder: &Holder| Subject::MasterKey(holder.clone(), config.kms_timeout);
-    let subjects = [database, Subject::IssuerKeys(Arc::clone(keys))];
+    let issuer_keys = Subject::IssuerKeys(Arc::clone(keys), RefreshAt::now());
+    let subjects = [database, issuer_keys];
     let subjects = subjects.into_iter().chain(holders.iter().map(master_key));
     let check = |subject: Subject| Check {
         probe: health.need(subject.need()),
@@ -97,7 +106,7 @@ pub(super) async fn first(checks: &mut [Check]) -> Result<(), StartFault> {
 impl Check {
     async fn first(&mut self) -> Result<(), StartFault> {
         let patience = match self.subject {
-            Subject::IssuerKeys(_) => KEYS_PATIENCE,
+            Subject::IssuerKeys(..) => KEYS_PATIENCE,
             Subject::Database(..) | Subject::MasterKey(..) => Duration::MAX,
         };
         let made = timeout(patience, self.subject.first()).await;
@@ -125,12 +134,9 @@ impl Check {
     }
 
     fn pause(&self) -> Duration {
-        let well = self.said.is_none();
         match self.subject {
             Subject::MasterKey(..) if self.succeeded_once => MASTER_KEY_INTERVAL,
-            Subject::IssuerKeys(_) if well => KEYS_REFRESH,
-            Subject::IssuerKeys(_) => KEYS_RETRY,
-            Subject::Database(..) | Subject::MasterKey(..) => SOON,
+            Subject::Database(..) | Subject::MasterKey(..) | Subject::IssuerKeys(..) => SOON,
         }
     }
 
@@ -138,7 +144,7 @@ impl Check {
     fn learn(&mut self, outcome: Result<(), Unready>) {
         let subject = self.subject.name();
         // The room of the issuer's keys logs each failure itself.
-        let logs = !matches!(self.subject, Subject::IssuerKeys(_));
+        let logs = !matches!(self.subject, Subject::IssuerKeys(..));
         let said = match outcome {
             Ok(()) => {
                 if self.said.is_some() {
@@ -175,7 +181,7 @@ impl Subject {
         match self {
             Self::Database(..) => Need::Database,
             Self::MasterKey(..) => Need::MasterKeys,
-            Self::IssuerKeys(_) => Need::IssuerKeys,
+            Self::IssuerKeys(..) => Need::IssuerKeys,
         }
     }
 
@@ -183,7 +189,7 @@ impl Subject {
         match self {
             Self::Database(..) => "the database".to_owned(),
             Self::MasterKey(holder, _) => format!("master key {}", holder.key),
-            Self::IssuerKeys(_) => "the issuer's key set".to_owned(),
+            Self::IssuerKeys(..) => "the issuer's key set".to_owned(),
         }
     }
 
@@ -200,7 +206,7 @@ impl Subject {
                 Ok(()) => Ok(()),
                 Err(fault) => judge(holder, &fault),
             },
-            Self::IssuerKeys(_) => self.again().await,
+            Self::IssuerKeys(..) => self.again().await,
         }
     }
 
@@ -216,9 +222,21 @@ impl Subject {
                 Ok(()) | Err(KmsFault::Denied(_)) => Ok(()),
                 Err(fault) => Err(Unready::not_yet(&fault, fault.name())),
             },
-            Self::IssuerKeys(keys) => {
-                let answer = keys.refresh().await;
-                answer.map_err(|fault| Unready::not_yet(&fault, "cannot be fetched"))
+            Self::IssuerKeys(keys, refresh_at) => {
+                if refresh_at.is_due() {
+                    let refreshed = keys.refresh().await;
+                    refresh_at.set(if refreshed.is_ok() {
+                        KEYS_REFRESH
+                    } else {
+                        KEYS_RETRY
+                    });
+                }
+                // A request may have asked for an unknown key meanwhile.
+                if keys.could_be_fetched() {
+                    Ok(())
+                } else {
+                    Err(Unready::not_yet(&NoKey::Unavailable, "cannot be fetched"))
+                }
             }
         }
     }
@@ -254,6 +272,22 @@ fn judge(holder: &Holder, fault: &KmsFault) -> Result<(), Unready> {
         | KmsFault::BreakerOpen
         | KmsFault::Overloaded
         | KmsFault::Tampered(_) => Err(Unready::not_yet(fault, fault.name())),
+    }
+}
+
+// === impl RefreshAt ===
+
+impl RefreshAt {
+    fn now() -> Self {
+        Self(Mutex::new(Instant::now()))
+    }
+
+    fn is_due(&self) -> bool {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) <= Instant::now()
+    }
+
+    fn set(&self, pause: Duration) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now() + pause;
     }
 }
 

@@ -1,11 +1,19 @@
 //! The issuer's keys, cached: refreshed ahead, on an unknown `kid`, and never trusted for too long.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use arc_swap::ArcSwapOption;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::DecodingKey;
 use serde_json::Value;
+use thiserror::Error;
 use tokio::sync::{Mutex, Semaphore};
 use tracing::Instrument;
 
@@ -30,16 +38,19 @@ pub struct VerificationKeys {
     max_stale: Duration,
     current: ArcSwapOption<Fetched>,
     last_attempt: Mutex<Option<Attempt>>,
+    last_succeeded: AtomicBool,
     places: Semaphore,
     started: Timestamp,
 }
 
 /// Why there is no key for a token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum NoKey {
     /// The issuer has no such key.
+    #[error("the issuer has no such key")]
     Unknown,
     /// The issuer cannot be asked.
+    #[error("the issuer's keys cannot be had")]
     Unavailable,
 }
 
@@ -66,6 +77,7 @@ impl VerificationKeys {
             max_stale,
             current: ArcSwapOption::empty(),
             last_attempt: Mutex::new(None),
+            last_succeeded: AtomicBool::new(false),
             places: Semaphore::new(MAX_WAITING),
         }
     }
@@ -113,6 +125,12 @@ impl VerificationKeys {
         outcome
     }
 
+    /// Whether the set could be fetched when that was last tried.
+    #[must_use]
+    pub fn could_be_fetched(&self) -> bool {
+        self.last_succeeded.load(Ordering::Relaxed)
+    }
+
     /// How long ago the set was fetched; since the start when it never was.
     #[must_use]
     pub fn age(&self) -> Duration {
@@ -136,6 +154,8 @@ impl VerificationKeys {
         let outcome = fetched.and_then(|bytes| parse(&bytes));
         let at = self.clock.now();
         let outcome = outcome.map(|keys| self.current.store(Some(Arc::new(Fetched { keys, at }))));
+        self.last_succeeded
+            .store(outcome.is_ok(), Ordering::Relaxed);
         if let Err(fault) = &outcome {
             let cause = std::error::Error::source(fault).map(tracing::field::display);
             tracing::warn!(error = %fault, cause, "fetching the issuer's keys failed");

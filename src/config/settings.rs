@@ -33,7 +33,7 @@ const fn setting(name: &'static str, default: Option<&'static str>, help: &'stat
 }
 
 /// All settings, in the order of the README.
-pub const SETTINGS: [Setting; 34] = [
+pub const SETTINGS: [Setting; 37] = [
     Setting {
         name: "DATABASE_URL",
         default: None,
@@ -170,6 +170,21 @@ pub const SETTINGS: [Setting; 34] = [
         "GRANTEX_VAULT_API_DOCS",
         Some("true"),
         "Serve the description of the REST API: /openapi.json and /docs",
+    ),
+    setting(
+        "GRANTEX_VAULT_TLS_CERT_FILE",
+        None,
+        "TLS on both listeners: the certificate and its chain, PEM; read again when it changes",
+    ),
+    setting(
+        "GRANTEX_VAULT_TLS_KEY_FILE",
+        None,
+        "The private key of that certificate, PEM; read again when it changes",
+    ),
+    setting(
+        "GRANTEX_VAULT_TLS_CLIENT_CA_FILE",
+        None,
+        "Clients need a certificate of one of these CAs, PEM; read again when it changes",
     ),
     setting(
         "GRANTEX_VAULT_DRAIN_DELAY",

@@ -102,6 +102,41 @@ async fn a_kms_that_was_never_there_is_waited_for() {
 }
 
 #[tokio::test]
+async fn a_kms_that_goes_away_leaves_it_ready() {
+    let server = Server::start().await;
+    server.kms.set_trouble(Some(Trouble::Unreachable));
+    let (status, readiness) = until_check(&server, "masterKeys", "degraded").await;
+    assert_eq!((status, &readiness["status"]), (200, &"degraded".into()));
+    assert_eq!(grpc_health(&server).await, "SERVING");
+}
+
+#[tokio::test]
+async fn an_issuer_that_goes_away_leaves_it_ready() {
+    let server = Server::start().await;
+    let tenant = server.tenant("acme").await;
+    server.issuer.fail();
+    server.clock.advance(Duration::from_secs(10));
+    let claims = server.claims(&tenant.id, "user", &["*"]);
+    let token = server.issuer.key().called("unknown").sign(&claims);
+    let refused = server.client(Via::Rest, &token).exchange("github").await;
+    assert_eq!(refused.unwrap_err().status, 503);
+    let (status, readiness) = until_check(&server, "issuerKeys", "degraded").await;
+    assert_eq!((status, &readiness["status"]), (200, &"degraded".into()));
+    server.issuer.recover();
+    server.clock.advance(Duration::from_secs(10));
+    assert_eq!(
+        server
+            .client(Via::Rest, &token)
+            .exchange("x")
+            .await
+            .unwrap_err()
+            .status,
+        401
+    );
+    assert_eq!(until_check(&server, "issuerKeys", "ok").await.0, 200);
+}
+
+#[tokio::test]
 async fn an_issuer_that_was_never_there_is_waited_for() {
     let setup = Setup::new();
     setup.issuer.fail();

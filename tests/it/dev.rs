@@ -5,7 +5,9 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{Dev, FREE_PORTS, Process, connect, instance_directory, print, run, until};
+use crate::harness::{
+    Certificates, Dev, FREE_PORTS, Process, connect, instance_directory, print, run, until,
+};
 
 async fn store(dev: &Dev, key: &str, token: &str) -> reqwest::Response {
     let body =
@@ -33,14 +35,12 @@ async fn access_token(response: reqwest::Response) -> Value {
     response.json::<Value>().await.unwrap()["accessToken"].clone()
 }
 
-#[tokio::test]
-async fn every_printed_line_works_as_printed() {
+/// Runs what an instance with these settings prints.
+async fn try_what_is_printed(variables: &[(&str, &str)]) {
     let directory = instance_directory();
     let path = directory.path().to_str().unwrap();
-    let process = Process::start(
-        &[&["dev", "--data-dir", path], &FREE_PORTS[..]].concat(),
-        &[],
-    );
+    let arguments = [&["dev", "--data-dir", path], &FREE_PORTS[..]].concat();
+    let process = Process::start(&arguments, variables);
     until("dev says how to stop it", async || {
         process.output().contains("Ctrl-C")
     })
@@ -68,6 +68,48 @@ async fn every_printed_line_works_as_printed() {
             "{call}\n{printed}"
         );
     }
+}
+
+#[tokio::test]
+async fn every_printed_line_works_as_printed() {
+    try_what_is_printed(&[]).await;
+}
+
+#[tokio::test]
+async fn every_printed_line_works_as_printed_over_tls() {
+    let certificates = Certificates::new();
+    let (certificate, key) = (certificates.path("tls.crt"), certificates.path("tls.key"));
+    try_what_is_printed(&[
+        ("GRANTEX_VAULT_TLS_CERT_FILE", &certificate),
+        ("GRANTEX_VAULT_TLS_KEY_FILE", &key),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn over_tls_it_is_its_own_issuer_still() {
+    let certificates = Certificates::new();
+    let (certificate, key) = (certificates.path("tls.crt"), certificates.path("tls.key"));
+    let settings = [
+        ("GRANTEX_VAULT_TLS_CERT_FILE", &*certificate),
+        ("GRANTEX_VAULT_TLS_KEY_FILE", &key),
+    ];
+    let directory = instance_directory();
+    let dev = Dev::start(directory.path(), &settings).await;
+    let http = dev.get("http");
+    assert!(http.starts_with("https://127.0.0.1:"), "{http}");
+    assert_eq!(dev.get("issuer"), http);
+    assert_eq!(dev.instance["tls"]["certificate"], certificate);
+    let jwks = certificates.trust().http().get(dev.get("jwksUrl"));
+    let jwks: Value = jwks.send().await.unwrap().json().await.unwrap();
+    assert_eq!(jwks["keys"].as_array().unwrap().len(), 1);
+    let at = ["--data-dir", directory.path().to_str().unwrap()];
+    let mint = ["grant", "mint", "--principal", "p", "--scope", "*"];
+    let grant = print(&[&mint[..], &at].concat());
+    let url = format!("{http}/v1/vault/credentials/exchange");
+    let request = certificates.trust().http().post(url).bearer_auth(grant);
+    let answer = request.json(&json!({"service": "github"})).send().await;
+    assert_eq!(answer.unwrap().status(), 404, "the token is accepted");
 }
 
 #[tokio::test]

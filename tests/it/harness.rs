@@ -2,6 +2,7 @@
 //!
 //! Everything is started by the tests themselves and ends with their process.
 
+mod certificates;
 mod client;
 mod clock;
 mod collector;
@@ -18,6 +19,7 @@ mod server;
 
 use std::time::Duration;
 
+pub(crate) use certificates::{Authority, Certificates, Issued, Trust};
 pub(crate) use client::{Answer, Client, Problem, Via};
 pub(crate) use clock::ManualClock;
 pub(crate) use collector::{Collector, attributes, hex};

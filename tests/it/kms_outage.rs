@@ -312,10 +312,10 @@ async fn a_key_that_turns_out_unfit_while_it_is_waited_for_is_waited_for_still()
     let setup = Setup::new();
     setup.kms.set_trouble(Some(Trouble::Unreachable));
     let server = setup.start().await;
-    let asked = server.kms.calls();
+    let asked = server.kms.checks();
     server.kms.set_key_state(KEY, KeyState::Disabled);
     server.kms.set_trouble(None);
-    until("it was asked again", async || server.kms.calls() > asked).await;
+    until("it was asked again", async || server.kms.checks() > asked).await;
     assert_eq!(health(&server).await, "NOT_SERVING");
     server.kms.set_key_state(KEY, KeyState::Enabled);
     until("health says so", async || {

@@ -8,6 +8,7 @@
 
 mod harness;
 
+mod abuse;
 mod admin;
 mod annotations;
 mod audit;
@@ -43,6 +44,7 @@ mod stop;
 mod tamper;
 mod tenancy;
 mod tidy;
+mod tls;
 mod tokens;
 mod traces;
 mod under_load;

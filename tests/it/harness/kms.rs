@@ -103,6 +103,7 @@ pub(crate) struct FakeKms {
     primary: Mutex<String>,
     trouble: watch::Sender<Option<Trouble>>,
     calls: AtomicUsize,
+    checks: AtomicUsize,
     generated: AtomicUsize,
     unwrapped: AtomicUsize,
     hanging: AtomicUsize,
@@ -115,6 +116,7 @@ impl FakeKms {
             primary: Mutex::default(),
             trouble: watch::Sender::new(None),
             calls: AtomicUsize::new(0),
+            checks: AtomicUsize::new(0),
             generated: AtomicUsize::new(0),
             unwrapped: AtomicUsize::new(0),
             hanging: AtomicUsize::new(0),
@@ -143,9 +145,14 @@ impl FakeKms {
         self.trouble.send_replace(trouble);
     }
 
-    /// How many calls arrived, of whatever kind.
+    /// How many calls arrived, of whatever kind, but for checks.
     pub(crate) fn calls(&self) -> usize {
         self.calls.load(Ordering::SeqCst)
+    }
+
+    /// How often it was asked whether its key is fit for use: at start, and now and then for health.
+    pub(crate) fn checks(&self) -> usize {
+        self.checks.load(Ordering::SeqCst)
     }
 
     /// How many data keys were asked for.
@@ -158,26 +165,30 @@ impl FakeKms {
         self.unwrapped.load(Ordering::SeqCst)
     }
 
-    /// How many calls wait for an answer now.
+    /// How many calls wait for an answer now, but for checks.
     pub(crate) fn hanging(&self) -> usize {
         self.hanging.load(Ordering::SeqCst)
     }
 
-    async fn trouble(&self) -> Result<(), KmsFault> {
+    async fn called(&self) -> Result<(), KmsFault> {
         self.calls.fetch_add(1, Ordering::SeqCst);
+        self.trouble(&self.hanging).await
+    }
+
+    async fn trouble(&self, hanging: &AtomicUsize) -> Result<(), KmsFault> {
         let mut trouble = self.trouble.subscribe();
         let now = *trouble.borrow_and_update();
         let cause = || "the test said so".into();
         Err(match now {
             None => return Ok(()),
             Some(Trouble::Hangs) => {
-                let _counted = Counted::one_more(&self.hanging);
+                let _counted = Counted::one_more(hanging);
                 let over = trouble.wait_for(|trouble| *trouble != Some(Trouble::Hangs));
                 over.await.expect("the sender lives as long as we");
                 return Ok(());
             }
             Some(Trouble::Slow(latency)) => {
-                let _counted = Counted::one_more(&self.hanging);
+                let _counted = Counted::one_more(hanging);
                 tokio::time::sleep(latency).await;
                 return Ok(());
             }
@@ -233,25 +244,25 @@ impl FakeKms {
 impl Kms for FakeKms {
     async fn generate(&self, context: &KmsContext) -> Result<FreshDataKey, KmsFault> {
         self.generated.fetch_add(1, Ordering::SeqCst);
-        self.trouble().await?;
+        self.called().await?;
         let key = DataKey::make();
         let wrapped = self.encrypt(&key, context)?;
         Ok(FreshDataKey::new(key, wrapped))
     }
 
     async fn wrap(&self, key: &DataKey, context: &KmsContext) -> Result<WrappedKey, KmsFault> {
-        self.trouble().await?;
+        self.called().await?;
         self.encrypt(key, context)
     }
 
     async fn unwrap(&self, key: &WrappedKey, context: &KmsContext) -> Result<DataKey, KmsFault> {
         self.unwrapped.fetch_add(1, Ordering::SeqCst);
-        self.trouble().await?;
+        self.called().await?;
         self.decrypt(key, context)
     }
 
     async fn rewrap(&self, key: &WrappedKey, context: &KmsContext) -> Result<WrappedKey, KmsFault> {
-        self.trouble().await?;
+        self.called().await?;
         self.encrypt(&self.decrypt(key, context)?, context)
     }
 
@@ -268,7 +279,8 @@ impl Kms for FakeKms {
     }
 
     async fn check(&self) -> Result<MasterKeyId, KmsFault> {
-        self.trouble().await?;
+        self.checks.fetch_add(1, Ordering::SeqCst);
+        self.trouble(&AtomicUsize::new(0)).await?;
         let primary = self.primary.lock().unwrap().clone();
         self.cipher(&primary)?;
         Ok(MasterKeyId::new(&primary))

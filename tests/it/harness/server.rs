@@ -12,9 +12,11 @@ use grantex_vault::{
     store::{Store, api_keys::ApiKeyRow, developers::DeveloperRow},
 };
 use serde_json::{Value, json};
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
-use super::{Client, Cluster, FakeIssuer, FakeKms, ManualClock, Via, connect, until};
+use super::{
+    Certificates, Client, Cluster, FakeIssuer, FakeKms, ManualClock, Trust, Via, connect, until,
+};
 
 /// The issuer whose tokens the server takes.
 pub(crate) const ISSUER: &str = "https://issuer.test";
@@ -26,6 +28,7 @@ pub(crate) struct Setup {
     pub(crate) issuer: Arc<FakeIssuer>,
     /// The master keys that are used instead of the fake KMS.
     pub(crate) master_keys: Option<Arc<dyn Kms>>,
+    trust: Trust,
     settings: BTreeMap<String, String>,
 }
 
@@ -35,8 +38,9 @@ pub(crate) struct Server {
     pub(crate) kms: Arc<FakeKms>,
     pub(crate) issuer: Arc<FakeIssuer>,
     pub(crate) database_url: String,
-    /// `http://127.0.0.1:…`
+    /// `http://127.0.0.1:…`, or `https`
     pub(crate) http_url: String,
+    pub(crate) grpc_url: String,
     pub(crate) channel: Channel,
     pub(crate) http: reqwest::Client,
     store: Store,
@@ -60,6 +64,7 @@ impl Setup {
             kms: Arc::new(FakeKms::start()),
             issuer: Arc::new(FakeIssuer::start()),
             master_keys: None,
+            trust: Trust::default(),
             settings: BTreeMap::new(),
         };
         setup
@@ -84,6 +89,24 @@ impl Setup {
         self
     }
 
+    /// Serves over TLS, to clients that trust the authority of these certificates.
+    pub(crate) fn with_tls(mut self, certificates: &Certificates) -> Self {
+        self.trust = certificates.trust();
+        self.with("GRANTEX_VAULT_TLS_CERT_FILE", &certificates.path("tls.crt"))
+            .with("GRANTEX_VAULT_TLS_KEY_FILE", &certificates.path("tls.key"))
+    }
+
+    /// Serves over TLS to clients that have a certificate; the harness' own clients have one.
+    pub(crate) fn with_mutual_tls(mut self, certificates: &Certificates) -> Self {
+        self = self.with_tls(certificates);
+        let client = certificates.authority.issue_client("harness");
+        self.trust = certificates.trust().with_identity(&client);
+        self.with(
+            "GRANTEX_VAULT_TLS_CLIENT_CA_FILE",
+            &certificates.path("ca.crt"),
+        )
+    }
+
     /// Starts on the database that was set, or else on a new one of the shared cluster.
     pub(crate) async fn start(self) -> Server {
         self.try_start().await.expect("the server starts")
@@ -101,22 +124,28 @@ impl Setup {
             clock: Arc::clone(&self.clock) as _,
             kms: Some(kms.unwrap_or_else(|| Arc::clone(&self.kms) as _)),
             key_source: Some(Arc::clone(&self.issuer) as _),
+            tls_look_every: Duration::from_millis(20),
             ..Outside::default()
         };
         let running = app::start(&config, outside).await?;
         let issuer = Arc::clone(&self.issuer);
         until("the keys were asked for", async || issuer.fetches() > 0).await;
-        let grpc = format!("http://{}", running.grpc_addr);
-        let http = reqwest::Client::builder().no_proxy();
+        let scheme = if config.tls.is_some() {
+            "https"
+        } else {
+            "http"
+        };
+        let grpc_url = format!("{scheme}://{}", running.grpc_addr);
         Ok(Server {
             clock: self.clock,
             kms: self.kms,
             issuer: self.issuer,
             store: Store::open(&config.database.url, 2).expect("a Unix socket needs no TLS"),
             database_url,
-            http_url: format!("http://{}", running.http_addr),
-            channel: Endpoint::from_shared(grpc).unwrap().connect_lazy(),
-            http: http.build().unwrap(),
+            http_url: format!("{scheme}://{}", running.http_addr),
+            channel: self.trust.channel(&grpc_url),
+            http: self.trust.http(),
+            grpc_url,
             running,
         })
     }

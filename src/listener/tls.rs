@@ -1,0 +1,206 @@
+//! TLS for the listeners: what is served, and taking up files that changed.
+
+mod files;
+mod material;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use rustls::{
+    ServerConfig, pki_types::UnixTime, server::NoServerSessionStorage, time_provider::TimeProvider,
+};
+use tokio::{
+    task::spawn_blocking,
+    time::{MissedTickBehavior, interval},
+};
+use tokio_rustls::TlsAcceptor;
+
+use super::Protocol;
+use crate::{clock::Clock, model::timestamp::Timestamp};
+use files::{Fingerprint, Reading};
+use material::Material;
+
+pub use files::{TlsFile, TlsFiles};
+pub use material::{Problem, TlsFault, Validity};
+
+/// What connections are secured with. It follows the files: see [`Tls::follow_files`].
+///
+/// Everything of one set of files is swapped at once, session tickets among it: nobody resumes
+/// under client CAs that are no longer trusted. Connections that are open keep what they began
+/// with.
+pub struct Tls {
+    files: TlsFiles,
+    clock: Arc<dyn Clock>,
+    serving: ArcSwap<Serving>,
+}
+
+/// What one set of files says.
+struct Serving {
+    http: Arc<ServerConfig>,
+    grpc: Arc<ServerConfig>,
+    validity: Validity,
+    fingerprint: Fingerprint,
+}
+
+/// Reads a set of files as a server would, and forgets it; answers when its certificate is valid.
+///
+/// # Errors
+///
+/// What a server would refuse. A certificate that has expired is not among it, see
+/// [`Validity::now`].
+pub fn check(files: &TlsFiles) -> Result<Validity, TlsFault> {
+    let contents = files.read().contents?;
+    Material::parse(files, &contents).map(|material| material.validity)
+}
+
+impl Tls {
+    /// Reads the files.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be served with. A certificate that has expired can, with a warning: clients
+    /// say more clearly than a server that does not start what is wrong.
+    pub fn load(files: TlsFiles, clock: Arc<dyn Clock>) -> Result<Self, TlsFault> {
+        let serving = Serving::from_reading(&files, files.read(), &clock)?;
+        serving.announce("TLS is on", clock.now());
+        Ok(Self {
+            files,
+            clock,
+            serving: ArcSwap::from_pointee(serving),
+        })
+    }
+
+    /// When the certificate that is served expires.
+    #[must_use]
+    pub fn not_after(&self) -> Timestamp {
+        self.serving.load().validity.not_after
+    }
+
+    /// Takes up what the files say whenever that changes; never ends.
+    ///
+    /// Their contents are compared, because a secret that Kubernetes mounts changes by the target
+    /// of a symbolic link two directories up. A change is taken up once two looks in a row see the
+    /// same, so that half a chain, which cannot be recognised, has time to become whole. A set that
+    /// cannot be used changes nothing and is said once.
+    pub async fn follow_files(&self, look_every: Duration) {
+        let mut judged = self.serving.load().fingerprint;
+        let mut seen = judged;
+        let mut looks = interval(look_every);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            looks.tick().await;
+            let files = self.files.clone();
+            let Ok(reading) = spawn_blocking(move || files.read()).await else {
+                continue;
+            };
+            let settled = reading.fingerprint == seen;
+            seen = reading.fingerprint;
+            if settled && seen != judged {
+                judged = seen;
+                self.take_up(reading);
+            }
+        }
+    }
+
+    fn take_up(&self, reading: Reading) {
+        if reading.fingerprint == self.serving.load().fingerprint {
+            tracing::info!("the TLS files say again what is served");
+            return;
+        }
+        match Serving::from_reading(&self.files, reading, &self.clock) {
+            Ok(serving) => {
+                serving.announce("the TLS files have changed", self.clock.now());
+                self.serving.store(Arc::new(serving));
+            }
+            Err(fault) => {
+                let setting = fault.file.setting();
+                tracing::warn!("{setting} {fault}; what was read before is served on");
+            }
+        }
+    }
+
+    /// What a new connection begins with.
+    pub(super) fn acceptor(&self, protocol: Protocol) -> TlsAcceptor {
+        let serving = self.serving.load();
+        TlsAcceptor::from(Arc::clone(match protocol {
+            Protocol::Http => &serving.http,
+            Protocol::Http2 => &serving.grpc,
+        }))
+    }
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tls")
+            .field("files", &self.files)
+            .finish_non_exhaustive()
+    }
+}
+
+// === impl Serving ===
+
+impl Serving {
+    fn from_reading(
+        files: &TlsFiles,
+        reading: Reading,
+        clock: &Arc<dyn Clock>,
+    ) -> Result<Self, TlsFault> {
+        let material = Material::parse(files, &reading.contents?)?;
+        Ok(Self {
+            http: server_config(&material, &[b"h2", b"http/1.1"], clock),
+            grpc: server_config(&material, &[b"h2"], clock),
+            validity: material.validity,
+            fingerprint: reading.fingerprint,
+        })
+    }
+
+    fn announce(&self, what: &str, now: Timestamp) {
+        let not_after = self.validity.not_after;
+        tracing::info!(%not_after, "{what}");
+        if let Err(problem) = self.validity.now(now) {
+            tracing::warn!(%not_after, "the TLS certificate {problem}");
+        }
+    }
+}
+
+/// TLS 1.2 and 1.3. A client that offers protocols, but none of these, is refused; one that offers
+/// none may go on, since some proxies speak HTTP/2 without saying so.
+fn server_config(
+    material: &Material,
+    protocols: &[&[u8]],
+    clock: &Arc<dyn Clock>,
+) -> Arc<ServerConfig> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let time = Arc::new(OurTime(Arc::clone(clock)));
+    let builder = ServerConfig::builder_with_details(provider, time)
+        .with_safe_default_protocol_versions()
+        .expect("the provider supports TLS 1.2 and 1.3");
+    let mut config = match &material.client_verifier {
+        None => builder.with_no_client_auth(),
+        Some(verifier) => builder.with_client_cert_verifier(Arc::clone(verifier)),
+    }
+    .with_cert_resolver(Arc::clone(&material.certificate) as _);
+    config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+    if material.client_verifier.is_some() {
+        // Who resumes is not verified again: a certificate would outlive its expiry.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+    }
+    Arc::new(config)
+}
+
+/// Our clock, for the validity of clients' certificates.
+struct OurTime(Arc<dyn Clock>);
+
+impl TimeProvider for OurTime {
+    fn current_time(&self) -> Option<UnixTime> {
+        let seconds = u64::try_from(self.0.now().as_second()).ok()?;
+        Some(UnixTime::since_unix_epoch(Duration::from_secs(seconds)))
+    }
+}
+
+impl fmt::Debug for OurTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OurTime")
+    }
+}

@@ -1,0 +1,168 @@
+//! Certificate, key and client CAs, parsed and found to fit.
+
+use std::{io, sync::Arc};
+
+use rustls::{
+    Error, InconsistentKeys, RootCertStore,
+    crypto::aws_lc_rs::{default_provider, sign::any_supported_type},
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    server::{WebPkiClientVerifier, danger::ClientCertVerifier},
+    sign::{CertifiedKey, SigningKey, SingleCertAndKey},
+};
+use thiserror::Error;
+use x509_parser::{certificate::X509Certificate, prelude::FromDer};
+use zeroize::Zeroize;
+
+use super::files::{Contents, TlsFile, TlsFiles};
+use crate::model::timestamp::Timestamp;
+
+/// A file that TLS cannot be served with. It names the path, never what is in the file.
+#[derive(Debug, Error)]
+#[error("names {path}, which {problem}")]
+pub struct TlsFault {
+    /// Which file.
+    pub file: TlsFile,
+    /// Where it is.
+    pub path: String,
+    /// What is wrong with it.
+    pub problem: Problem,
+}
+
+/// What is wrong with a file.
+#[derive(Debug, Error)]
+pub enum Problem {
+    /// The system does not give it.
+    #[error("cannot be read: {0}")]
+    Unreadable(#[source] io::Error),
+    /// It is no file of certificates or keys.
+    #[error("is larger than 1 MiB")]
+    TooLarge,
+    /// It is empty, or holds other things.
+    #[error("holds no certificate in PEM")]
+    NoCertificate,
+    /// One of its certificates cannot be parsed.
+    #[error("holds a certificate that cannot be parsed")]
+    MalformedCertificate,
+    /// It is empty, encrypted, or holds other things.
+    #[error("holds no private key in PEM (PKCS#8, PKCS#1 or SEC1, not encrypted)")]
+    NoKey,
+    /// The key is damaged, or of a kind that TLS does not use.
+    #[error("holds a private key that cannot be used")]
+    UnusableKey,
+    /// The key is another certificate's.
+    #[error("holds a private key that does not belong to the certificate")]
+    OtherKey,
+    /// A certificate that cannot be a root of trust.
+    #[error("holds a certificate that clients' certificates cannot be verified with")]
+    UnusableAuthority,
+}
+
+/// When a certificate is valid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Validity {
+    /// From when on.
+    pub not_before: Timestamp,
+    /// Until when.
+    pub not_after: Timestamp,
+}
+
+/// What a server is secured with.
+pub(super) struct Material {
+    pub(super) certificate: Arc<SingleCertAndKey>,
+    pub(super) client_verifier: Option<Arc<dyn ClientCertVerifier>>,
+    pub(super) validity: Validity,
+}
+
+impl Material {
+    /// Parses a set of files; each fault is that of one file.
+    pub(super) fn parse(files: &TlsFiles, contents: &Contents) -> Result<Self, TlsFault> {
+        let fault = |file| move |problem| files.fault(file, problem);
+        let chain = certificates(&contents.certificate);
+        let chain = chain.map_err(fault(TlsFile::Certificate))?;
+        let validity = validity(&chain).map_err(fault(TlsFile::Certificate))?;
+        let key = signing_key(&contents.key).map_err(fault(TlsFile::Key))?;
+        let certified = CertifiedKey::new(chain, key);
+        match certified.keys_match() {
+            Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown)) => {}
+            Err(Error::InconsistentKeys(_)) => {
+                return Err(files.fault(TlsFile::Key, Problem::OtherKey));
+            }
+            Err(_) => {
+                return Err(files.fault(TlsFile::Certificate, Problem::MalformedCertificate));
+            }
+        }
+        let client_ca = contents.client_ca.as_ref();
+        let client_verifier = client_ca
+            .map(|pem| client_verifier(pem).map_err(fault(TlsFile::ClientCa)))
+            .transpose()?;
+        Ok(Self {
+            certificate: Arc::new(certified.into()),
+            client_verifier,
+            validity,
+        })
+    }
+}
+
+/// All certificates of a file, of which there is one at least.
+fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Problem> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    let found = found.map_err(|_| Problem::MalformedCertificate)?;
+    if found.is_empty() {
+        return Err(Problem::NoCertificate);
+    }
+    Ok(found)
+}
+
+/// When the first certificate of a chain is valid. The others are parsed as well: a client would
+/// stumble over one that is damaged.
+fn validity(chain: &[CertificateDer<'_>]) -> Result<Validity, Problem> {
+    let validity = |der: &CertificateDer<'_>| {
+        let (_, certificate) = X509Certificate::from_der(der).ok()?;
+        let moment = |seconds| Timestamp::from_seconds_and_nanos(seconds, 0).ok();
+        Some(Validity {
+            not_before: moment(certificate.validity().not_before.timestamp())?,
+            not_after: moment(certificate.validity().not_after.timestamp())?,
+        })
+    };
+    let all: Option<Vec<_>> = chain.iter().map(validity).collect();
+    let first = all.and_then(|all| all.first().copied());
+    first.ok_or(Problem::MalformedCertificate)
+}
+
+fn signing_key(pem: &[u8]) -> Result<Arc<dyn SigningKey>, Problem> {
+    let mut der = PrivateKeyDer::from_pem_slice(pem).map_err(|_| Problem::NoKey)?;
+    let key = any_supported_type(&der).map_err(|_| Problem::UnusableKey);
+    // The key itself lives on in the memory of aws-lc, which wipes what it frees.
+    der.zeroize();
+    key
+}
+
+fn client_verifier(pem: &[u8]) -> Result<Arc<dyn ClientCertVerifier>, Problem> {
+    let mut roots = RootCertStore::empty();
+    for authority in certificates(pem)? {
+        let added = roots.add(authority);
+        added.map_err(|_| Problem::UnusableAuthority)?;
+    }
+    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::new(default_provider()))
+        .build()
+        .map_err(|_| Problem::UnusableAuthority)
+}
+
+// === impl Validity ===
+
+impl Validity {
+    /// Whether it covers this moment.
+    ///
+    /// # Errors
+    ///
+    /// Why not, as the end of a sentence.
+    pub fn now(&self, now: Timestamp) -> Result<(), &'static str> {
+        if now < self.not_before {
+            return Err("is not valid yet");
+        }
+        if now > self.not_after {
+            return Err("has expired");
+        }
+        Ok(())
+    }
+}
