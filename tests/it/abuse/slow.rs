@@ -88,13 +88,13 @@ async fn handshakes_that_drip() {
     let record = [&b"\x16\x03\x01\x03\xe8"[..], &[0; 1000]].concat();
     let mut held = Vec::new();
     for address in victim.addresses() {
-        held.extend(open(address, 1000, first).await);
+        held.extend(open(address, 1500, first).await);
     }
     for _ in 0..40 {
         drip(&mut held, &record).await;
         victim.serves("dripping handshakes").await;
     }
-    victim.unharmed("dripping handshakes", 128).await;
+    victim.unharmed("dripping handshakes", 96).await;
     drop(held);
     victim.stops().await;
 }
