@@ -336,7 +336,8 @@ fn tls(config: &Config, clock: &Arc<dyn Clock>) -> Result<Option<Arc<Tls>>, Conf
         .map_err(|fault| ConfigFaults::one(fault.file.setting(), fault))
 }
 
-fn key_source(location: &KeyLocation) -> Result<Arc<dyn KeySource>, ConfigFaults> {
+/// Where the issuer's keys come from.
+pub(crate) fn key_source(location: &KeyLocation) -> Result<Arc<dyn KeySource>, ConfigFaults> {
     match location {
         KeyLocation::File(path) => Ok(Arc::new(FileKeySource::new(path.clone()))),
         KeyLocation::Url(url) => HttpKeySource::new(url.clone())

@@ -8,6 +8,7 @@
 
 mod api_key;
 mod developer;
+mod doctor;
 mod grant;
 mod health;
 mod keyring;
@@ -57,6 +58,12 @@ enum Command {
     /// Serve on this machine with nothing else to start: a private Postgres, a local keyring, a
     /// development issuer, a developer with an API key.
     Dev(DevArgs),
+    /// Look at everything that a server of this configuration needs, and say what to fix; exit code 1
+    /// when there is something.
+    Doctor {
+        #[command(flatten)]
+        settings: SettingsArgs,
+    },
     /// Ask a running vault whether it is ready; exit code 1 when it is not.
     Health(health::HealthArgs),
     /// Bring the database's schema up to this version.
@@ -173,6 +180,10 @@ async fn act(command: Command) -> Outcome {
             dev::run(&args.data_dir, &lookup, announce)
                 .await
                 .map_err(explain)
+        }
+        Command::Doctor { settings } => {
+            let lookup = |name: &str| settings.get(name).or_else(|| config::environment(name));
+            doctor::run(&lookup).await
         }
         Command::Health(args) => health::run(args).await,
         Command::Migrate { target } => migrate(&target).await,

@@ -8,6 +8,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod dev;
+pub mod doctor;
 pub mod envelope;
 pub mod gateway;
 pub mod grpc;

@@ -6,6 +6,7 @@ mod columns;
 pub mod credentials;
 pub mod database_url;
 pub mod developers;
+pub mod diagnosis;
 pub mod master_keys;
 pub mod rotation;
 pub mod schema;

@@ -125,6 +125,13 @@ impl VerificationKeys {
         outcome
     }
 
+    /// How many keys of the set can verify.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        let current = self.current.load();
+        current.as_ref().map_or(0, |fetched| fetched.keys.len())
+    }
+
     /// Whether the set could be fetched when that was last tried.
     #[must_use]
     pub fn could_be_fetched(&self) -> bool {

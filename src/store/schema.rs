@@ -143,7 +143,7 @@ fn is_missing(error: &tokio_postgres::Error) -> bool {
     error.code().is_some_and(|code| missing.contains(&code))
 }
 
-async fn connect(url: &DatabaseUrl) -> Result<Client, SchemaFault> {
+pub(super) async fn connect(url: &DatabaseUrl) -> Result<Client, SchemaFault> {
     let config = url.to_config();
     match tls::connector(url).map_err(|fault| SchemaFault::Unavailable(fault.into()))? {
         None => drive(timed(config.connect(NoTls)).await?),
@@ -167,7 +167,7 @@ where
     Ok(client)
 }
 
-async fn timed<T>(
+pub(super) async fn timed<T>(
     work: impl Future<Output = Result<T, tokio_postgres::Error>>,
 ) -> Result<T, SchemaFault> {
     let answer = timeout(STATEMENT_TIMEOUT, work).await;

@@ -2,7 +2,10 @@
 
 use std::{fmt::Write, str::FromStr};
 
-use super::{Query, schema::SchemaFault};
+use super::{
+    Query,
+    schema::{self, SchemaFault},
+};
 
 /// What serving does with each table. Audit events are added and never changed; developers, keys and
 /// revocations are an operator's to write.
@@ -47,6 +50,32 @@ pub(super) async fn grant(
 ) -> Result<(), SchemaFault> {
     let done: Query<()> = client.batch_execute(&statements(role)).await;
     done.map_err(|error| SchemaFault::Migration(error.into()))
+}
+
+/// What serving needs and the role of this connection may not, and what it may and should not.
+pub(super) async fn privileges(
+    client: &tokio_postgres::Client,
+) -> Result<(Vec<String>, Vec<String>), SchemaFault> {
+    // serving_role::privileges
+    const SQL: &str = "select has_table_privilege('vault.' || $1::text, $2::text)";
+    let may = async |table: &str, privilege: &str| {
+        let row = schema::timed(client.query_one(SQL, &[&table, &privilege])).await?;
+        Ok::<bool, SchemaFault>(row.get(0))
+    };
+    let (mut missing, mut needless) = (Vec::new(), Vec::new());
+    for (table, privileges) in NEEDED {
+        for privilege in privileges.split(", ") {
+            if !may(table, privilege).await? {
+                missing.push(format!("{privilege} vault.{table}"));
+            }
+        }
+    }
+    for privilege in ["update", "delete", "truncate"] {
+        if may("audit_events", privilege).await? {
+            needless.push(format!("{privilege} vault.audit_events"));
+        }
+    }
+    Ok((missing, needless))
 }
 
 fn statements(role: &RoleName) -> String {

@@ -20,6 +20,7 @@ mod data_keys;
 mod database;
 mod dev;
 mod docs_page;
+mod doctor;
 mod grpc_contract;
 mod grpc_input;
 mod grpc_services;

@@ -45,7 +45,7 @@ const ROOMS: [(&str, &[&str]); 20] = [
 ];
 
 /// Rooms at the top, which put the others together.
-const TOP: [&str; 5] = ["app", "cli", "dev", "main", "lib"];
+const TOP: [&str; 6] = ["app", "cli", "dev", "doctor", "main", "lib"];
 
 /// Crates that belong to some rooms only.
 const CRATES: [(&str, &[&str]); 21] = [

@@ -1,0 +1,112 @@
+//! Postgres: can it be reached, who are we there, what has it, what would it lose.
+
+use std::time::Duration;
+
+use super::Finding;
+use crate::{
+    clock::Clock,
+    store::{
+        database_url::DatabaseUrl,
+        diagnosis::{Diagnosis, diagnose},
+        schema::SchemaFault,
+    },
+    vault::error::chain,
+};
+
+/// The oldest major version that the vault is for.
+const OLDEST: i32 = 13;
+/// Grant tokens are taken this much too late or too early; a clock that is further off than half of
+/// it is worth a warning.
+const SKEW: Duration = Duration::from_secs(30);
+
+pub(super) async fn examine(url: &DatabaseUrl, clock: &dyn Clock) -> Vec<Finding> {
+    let diagnosis = match diagnose(url).await {
+        Ok(diagnosis) => diagnosis,
+        Err(fault) => return vec![unreachable(&fault)],
+    };
+    let mut findings = vec![
+        version(&diagnosis),
+        durability(&diagnosis),
+        schema(&diagnosis),
+        time(&diagnosis, clock),
+    ];
+    findings.extend(role(&diagnosis));
+    findings
+}
+
+fn unreachable(fault: &SchemaFault) -> Finding {
+    let fix = "check DATABASE_URL, the network between, sslmode and sslrootcert, and the password";
+    Finding::wrong("database", chain(fault), fix)
+}
+
+fn version(diagnosis: &Diagnosis) -> Finding {
+    let Diagnosis { version, role, .. } = diagnosis;
+    let says = format!("Postgres {version} as {role}");
+    if diagnosis.major_version < OLDEST {
+        let fix = format!("use Postgres {OLDEST} or later");
+        return Finding::wrong("database", says, fix);
+    }
+    Finding::fine("database", says)
+}
+
+fn durability(diagnosis: &Diagnosis) -> Finding {
+    const SUBJECT: &str = "durability";
+    let off = diagnosis.switched_off.join(", ");
+    if diagnosis.switched_off.is_empty() {
+        return Finding::fine(SUBJECT, "committed writes survive a crash");
+    }
+    let says = format!("{off} off: acknowledged writes can be lost");
+    Finding::wrong(
+        SUBJECT,
+        says,
+        format!("switch {off} on, or use another server"),
+    )
+}
+
+fn schema(diagnosis: &Diagnosis) -> Finding {
+    const SUBJECT: &str = "schema";
+    match &diagnosis.schema {
+        Ok(()) => Finding::fine(SUBJECT, "of this version"),
+        Err(fault @ (SchemaFault::Missing | SchemaFault::Older(_))) => {
+            Finding::wrong(SUBJECT, fault.to_string(), "run `grantex-vault migrate`")
+        }
+        Err(fault) => Finding::wrong(SUBJECT, chain(fault), "see what it says"),
+    }
+}
+
+/// The database's clock stands for everybody else's: it is the one that can be asked.
+fn time(diagnosis: &Diagnosis, clock: &dyn Clock) -> Finding {
+    const SUBJECT: &str = "clock";
+    let now = clock.now();
+    let skew = now.since(diagnosis.now).max(diagnosis.now.since(now));
+    let says = format!("{} ms beside the database's", skew.as_millis());
+    let fix = "synchronise the clocks (NTP): tokens are refused or taken by the time here";
+    if skew >= SKEW {
+        Finding::wrong(SUBJECT, says, fix)
+    } else if skew >= SKEW / 2 {
+        Finding::doubtful(SUBJECT, says, fix)
+    } else {
+        Finding::fine(SUBJECT, says)
+    }
+}
+
+fn role(diagnosis: &Diagnosis) -> Option<Finding> {
+    const SUBJECT: &str = "role";
+    let role = &diagnosis.role;
+    diagnosis.schema.as_ref().ok()?;
+    if !diagnosis.missing.is_empty() {
+        let says = format!("{role} may not {}", diagnosis.missing.join(", "));
+        let fix =
+            format!("run `grantex-vault migrate` as the owner with GRANTEX_VAULT_DB_ROLE={role}");
+        return Some(Finding::wrong(SUBJECT, says, fix));
+    }
+    if !diagnosis.needless.is_empty() {
+        let says = format!("{role} may {}", diagnosis.needless.join(", "));
+        let fix = "serve as a role of its own: GRANTEX_VAULT_DB_ROLE grants it what it needs";
+        return Some(Finding::doubtful(SUBJECT, says, fix));
+    }
+    Some(Finding::fine(
+        SUBJECT,
+        format!("{role} may do what serving needs, and change no audit event"),
+    ))
+}

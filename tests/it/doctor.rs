@@ -1,0 +1,149 @@
+//! `grantex-vault doctor`: what it finds, and that it says what to do.
+
+use std::{collections::BTreeMap, path::Path};
+
+use tempfile::TempDir;
+
+use crate::harness::{Certificates, Cluster, FakeIssuer, connect, print, run_with};
+
+/// The settings of a server on this machine, with files of its own.
+struct Configured {
+    settings: BTreeMap<&'static str, String>,
+    _directory: TempDir,
+}
+
+impl Configured {
+    fn on(database_url: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let file = |name: &str| directory.path().join(name).display().to_string();
+        print(&["keyring", "create", &file("keyring.json")]);
+        let jwks = serde_json::json!({"keys": [FakeIssuer::start().key().jwk()]});
+        std::fs::write(file("jwks.json"), jwks.to_string()).unwrap();
+        let settings = BTreeMap::from([
+            ("DATABASE_URL", database_url.to_owned()),
+            (
+                "GRANTEX_VAULT_MASTER_KEY",
+                format!("local:{}", file("keyring.json")),
+            ),
+            ("GRANTEX_VAULT_ISSUER", "https://issuer.test".to_owned()),
+            ("GRANTEX_VAULT_JWKS_FILE", file("jwks.json")),
+        ]);
+        Self {
+            settings,
+            _directory: directory,
+        }
+    }
+
+    fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.settings.insert(name, value.into());
+        self
+    }
+
+    /// What it prints, and whether there is nothing to fix.
+    async fn doctor(&self) -> (String, bool) {
+        let settings = self.settings.clone();
+        let output = tokio::task::spawn_blocking(move || {
+            let variables: Vec<(&str, &str)> = settings.iter().map(|(n, v)| (*n, &**v)).collect();
+            run_with(&["doctor"], &variables)
+        });
+        let output = output.await.unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        (text, output.status.success())
+    }
+}
+
+/// The line of a finding, with what to do behind it.
+fn found(text: &str, verdict: &str, subject: &str) -> String {
+    let mut lines = text.lines();
+    let begins = format!("{verdict:<4}  {subject}");
+    let line = lines.find(|line| line.starts_with(&begins));
+    let line = line.unwrap_or_else(|| panic!("{begins} in\n{text}"));
+    let fix = lines.next().filter(|line| line.starts_with("      → "));
+    assert_eq!(fix.is_some(), verdict != "ok", "{line}");
+    format!("{line}{}", fix.unwrap_or_default())
+}
+
+#[tokio::test]
+async fn a_server_that_would_serve_well_has_nothing_to_fix() {
+    let url = Cluster::shared().await.database().await;
+    let (text, well) = Configured::on(&url).doctor().await;
+    assert!(well, "{text}");
+    for subject in ["configuration", "database", "durability", "schema", "clock"] {
+        found(&text, "ok", subject);
+    }
+    for operation in ["GenerateDataKey", "Decrypt", "ReEncrypt"] {
+        assert!(text.contains(&format!("{operation} works")), "{text}");
+    }
+    assert!(found(&text, "ok", "issuer's keys").contains("1 of them"));
+    let owner = found(&text, "WARN", "role");
+    assert!(owner.contains("update vault.audit_events"), "{owner}");
+    assert!(owner.contains("GRANTEX_VAULT_DB_ROLE"), "{owner}");
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_configuration_is_all_named() {
+    let configured = Configured::on("mysql://nowhere")
+        .with("GRANTEX_VAULT_MASTER_KEY", "local:/does/not/exist")
+        .with("GRANTEX_VAULT_JWKS_FILE", "/does/not/exist");
+    let (text, well) = configured.doctor().await;
+    assert!(!well);
+    assert!(found(&text, "FAIL", "configuration").contains("DATABASE_URL"));
+    assert!(found(&text, "FAIL", "master key").contains("GRANTEX_VAULT_MASTER_KEY"));
+}
+
+#[tokio::test]
+async fn a_database_that_cannot_be_reached_or_has_no_schema_is_said_with_what_to_do() {
+    let (text, well) = Configured::on("postgres://u:hidden-password@127.0.0.1:1/v?sslmode=disable")
+        .doctor()
+        .await;
+    assert!(!well && !text.contains("hidden-password"), "{text}");
+    assert!(found(&text, "FAIL", "database").contains("check DATABASE_URL"));
+    let empty = Cluster::shared().await.empty_database().await;
+    let (text, well) = Configured::on(&empty).doctor().await;
+    assert!(!well);
+    assert!(found(&text, "FAIL", "schema").contains("grantex-vault migrate"));
+}
+
+#[tokio::test]
+async fn a_database_that_loses_writes_is_said_to() {
+    let settings = ["full_page_writes=off", "synchronous_commit=off"];
+    let lossy = Cluster::start_with(&settings, &[]).await;
+    let (text, well) = Configured::on(&lossy.empty_database().await).doctor().await;
+    assert!(!well);
+    let said = found(&text, "FAIL", "durability");
+    assert!(
+        said.contains("full_page_writes, synchronous_commit off"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn a_role_that_may_not_serve_is_told_what_it_lacks() {
+    let url = Cluster::shared().await.database().await;
+    let role = "create role narrow login;
+                grant usage on schema vault to narrow;
+                grant select on vault.schema_version to narrow";
+    connect(&url).await.batch_execute(role).await.unwrap();
+    let narrow = url.replace("user=postgres", "user=narrow");
+    let (text, well) = Configured::on(&narrow).doctor().await;
+    assert!(!well);
+    let said = found(&text, "FAIL", "role");
+    assert!(said.contains("insert vault.audit_events"), "{said}");
+    assert!(said.contains("GRANTEX_VAULT_DB_ROLE=narrow"), "{said}");
+}
+
+#[tokio::test]
+async fn a_key_set_without_usable_keys_and_an_old_certificate_are_said() {
+    let url = Cluster::shared().await.database().await;
+    let certificates = Certificates::new();
+    certificates.swap(&certificates.authority.issue_until(2020));
+    let configured = Configured::on(&url)
+        .with("GRANTEX_VAULT_TLS_CERT_FILE", certificates.path("tls.crt"))
+        .with("GRANTEX_VAULT_TLS_KEY_FILE", certificates.path("tls.key"));
+    let jwks = configured.settings["GRANTEX_VAULT_JWKS_FILE"].clone();
+    std::fs::write(Path::new(&jwks), "{\"keys\":[]}").unwrap();
+    let (text, well) = configured.doctor().await;
+    assert!(!well);
+    assert!(found(&text, "FAIL", "issuer's keys").contains("RS256"));
+    assert!(found(&text, "FAIL", "certificate").contains("expired"));
+}
