@@ -254,7 +254,13 @@ fn metrics(config: &Config) -> Result<Metrics, ConfigFaults> {
     let endpoint = config.otlp_endpoint.as_deref();
     let reader = endpoint.map(telemetry::metric_reader).transpose();
     let reader = reader.map_err(|fault| ConfigFaults::one("OTEL_EXPORTER_OTLP_ENDPOINT", fault))?;
-    Ok(Metrics::start(telemetry::resource(), reader))
+    Ok(Metrics::start(
+        telemetry::resource(),
+        |provider| match reader {
+            Some(reader) => provider.with_reader(reader),
+            None => provider,
+        },
+    ))
 }
 
 fn envelope(

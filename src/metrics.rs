@@ -9,7 +9,10 @@ use opentelemetry::{
     KeyValue,
     metrics::{Counter, Histogram, Meter, MeterProvider, UpDownCounter},
 };
-use opentelemetry_sdk::{Resource, metrics::SdkMeterProvider};
+use opentelemetry_sdk::{
+    Resource,
+    metrics::{MeterProviderBuilder, SdkMeterProvider},
+};
 use prometheus::{Registry, TextEncoder};
 
 use crate::model::request::{Transport, Verb};
@@ -68,14 +71,13 @@ pub enum Gauge {
     TlsCertificateExpiry,
 }
 
-/// Who else is sent what is measured.
-pub type OtlpReader =
-    opentelemetry_sdk::metrics::PeriodicReader<opentelemetry_otlp::MetricExporter>;
-
 impl Metrics {
-    /// Shows what is measured by [`Self::text`], and sends it by `otlp` too when that is given.
+    /// Shows what is measured by [`Self::text`]; `also` may add who else is told.
     #[must_use]
-    pub fn start(resource: Resource, otlp: Option<OtlpReader>) -> Self {
+    pub fn start(
+        resource: Resource,
+        also: impl FnOnce(MeterProviderBuilder) -> MeterProviderBuilder,
+    ) -> Self {
         let registry = Registry::new();
         let exporter = opentelemetry_prometheus::exporter()
             .with_registry(registry.clone())
@@ -86,13 +88,10 @@ impl Metrics {
             .scope_info_enabled(false)
             .build()
             .expect("a new registry takes an exporter");
-        let mut provider = SdkMeterProvider::builder()
+        let provider = SdkMeterProvider::builder()
             .with_resource(resource)
             .with_reader(exporter);
-        if let Some(otlp) = otlp {
-            provider = provider.with_reader(otlp);
-        }
-        let provider = provider.build();
+        let provider = also(provider).build();
         let meter = provider.meter("grantex_vault");
         let metrics = Self(Arc::new(Instruments::new(
             meter,
@@ -393,7 +392,7 @@ mod tests {
     use super::*;
 
     fn metrics() -> Metrics {
-        Metrics::start(Resource::builder_empty().build(), None)
+        Metrics::start(Resource::builder_empty().build(), |provider| provider)
     }
 
     #[test]

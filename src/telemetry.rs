@@ -1,5 +1,7 @@
 //! What the process says of itself: logs to standard error, and traces and metrics to a collector.
 
+mod watched;
+
 use std::{io::IsTerminal, panic, str::FromStr, time::Duration};
 
 use opentelemetry::{KeyValue, trace::TracerProvider};
@@ -14,6 +16,8 @@ use tracing_subscriber::{
     EnvFilter, Layer, filter, filter::FilterExt, layer::SubscriberExt, registry::LookupSpan,
     util::SubscriberInitExt,
 };
+
+pub use watched::Watched;
 
 /// Our own crate, in targets of events.
 const OURS: &str = "grantex_vault";
@@ -102,13 +106,15 @@ pub fn start(options: &Options) -> Result<Telemetry, TelemetryFault> {
 /// # Errors
 ///
 /// When the endpoint is none.
-pub fn metric_reader(endpoint: &str) -> Result<PeriodicReader<MetricExporter>, ExporterBuildError> {
+pub fn metric_reader(
+    endpoint: &str,
+) -> Result<PeriodicReader<Watched<MetricExporter>>, ExporterBuildError> {
     let exporter = MetricExporter::builder()
         .with_tonic()
         .with_endpoint(endpoint)
         .with_timeout(EXPORT_TIMEOUT)
         .with_tls_config(ClientTlsConfig::new().with_enabled_roots());
-    Ok(PeriodicReader::builder(exporter.build()?).build())
+    Ok(PeriodicReader::builder(Watched::new(exporter.build()?, "metrics")).build())
 }
 
 /// Who sends telemetry: `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` say more, or otherwise.
@@ -174,7 +180,7 @@ fn traces(endpoint: &str) -> Result<SdkTracerProvider, ExporterBuildError> {
         .with_tls_config(ClientTlsConfig::new().with_enabled_roots());
     Ok(SdkTracerProvider::builder()
         .with_resource(resource())
-        .with_batch_exporter(exporter.build()?)
+        .with_batch_exporter(Watched::new(exporter.build()?, "traces"))
         .build())
 }
 

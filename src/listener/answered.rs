@@ -25,6 +25,7 @@ pub(super) fn tell<B>(
     let outcome = outcome(status, context.transport);
     metrics.answered(verb, context.transport, outcome, duration);
     tracing::info!(
+        target: "grantex_vault::request",
         request_id = %context.id,
         trace_id = context.trace.map(field::display),
         transport = context.transport.as_str(),

@@ -65,6 +65,7 @@ async fn every_request_has_a_line_with_the_documented_fields() {
         assert_eq!(found, documented);
         assert_eq!(line["trace_id"], trace);
         assert_eq!(line["transport"], "rest");
+        assert_eq!(line["target"], "grantex_vault::request");
         assert!(line["duration_ms"].as_f64().unwrap() > 0.0);
     }
     let [stored, exchanged, refused] = &lines[..] else {

@@ -57,7 +57,7 @@ const CRATES: [(&str, &[&str]); 21] = [
     ("opentelemetry_sdk", &["metrics", "telemetry", "listener"]),
     ("prometheus", &["metrics"]),
     ("governor", &["limits"]),
-    ("opentelemetry_otlp", &["metrics", "telemetry"]),
+    ("opentelemetry_otlp", &["telemetry"]),
     ("tracing_opentelemetry", &["listener", "telemetry"]),
     ("utoipa", &["gateway"]),
     ("utoipa_swagger_ui", &["gateway"]),

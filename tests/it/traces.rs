@@ -181,6 +181,11 @@ async fn a_collector_that_is_down_or_hangs_fails_no_request() {
         for _ in 0..100 {
             assert_eq!(exchange(&dev, &grant, id).await, 200);
         }
+        let complaint = "the collector does not take traces";
+        until("the log says so", async || {
+            dev.process.log().contains(complaint)
+        })
+        .await;
         dev.process.signal(rustix::process::Signal::TERM);
         assert_eq!(
             dev.process.end().await.code(),
@@ -188,5 +193,6 @@ async fn a_collector_that_is_down_or_hangs_fails_no_request() {
             "{}",
             dev.process.log()
         );
+        assert_eq!(dev.process.log().matches(complaint).count(), 1, "once");
     }
 }
