@@ -331,7 +331,7 @@ impl Running {
         }
         self.store.close();
         let metrics = self.metrics;
-        let _ = tokio::task::spawn_blocking(move || metrics.stop()).await;
+        telemetry::last_export("metrics", move || metrics.stop()).await;
     }
 }
 

@@ -11,6 +11,7 @@ use opentelemetry::{
 };
 use opentelemetry_sdk::{
     Resource,
+    error::OTelSdkResult,
     metrics::{MeterProviderBuilder, SdkMeterProvider},
 };
 use prometheus::{Registry, TextEncoder};
@@ -23,9 +24,6 @@ pub use labels::{CacheUse, ExchangeOutcome, KmsOperation, Limit, RequestOutcome}
 const SECONDS: [f64; 14] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 ];
-
-/// How long the end of the process waits for the collector.
-const LAST_EXPORT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What this process counts and measures; clones are the same.
 #[derive(Clone)]
@@ -122,12 +120,13 @@ impl Metrics {
     }
 
     /// Sends what was not sent yet, and measures nothing from now on. It may block for seconds.
-    pub fn stop(&self) {
-        if let Some(shown) = &self.0.shown
-            && let Err(error) = shown.provider.shutdown_with_timeout(LAST_EXPORT_TIMEOUT)
-        {
-            tracing::warn!(%error, "the last metrics were not sent");
-        }
+    ///
+    /// # Errors
+    ///
+    /// When it could not be sent.
+    pub fn stop(&self) -> OTelSdkResult {
+        let shown = self.0.shown.as_ref();
+        shown.map_or(Ok(()), |shown| shown.provider.shutdown())
     }
 
     /// A request was answered.

@@ -11,6 +11,7 @@ use opentelemetry_otlp::{
 };
 use opentelemetry_sdk::{Resource, metrics::PeriodicReader, trace::SdkTracerProvider};
 use thiserror::Error;
+use tokio::{sync::oneshot, time::timeout};
 use tracing::{Level, Metadata, Subscriber};
 use tracing_subscriber::{
     EnvFilter, Layer, filter, filter::FilterExt, layer::SubscriberExt, registry::LookupSpan,
@@ -24,7 +25,7 @@ const OURS: &str = "grantex_vault";
 /// How long the collector may take for one batch.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the end of the process waits for the collector.
-const LAST_EXPORT_TIMEOUT: Duration = Duration::from_secs(3);
+const LAST_EXPORT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What is logged, how, and where traces go.
 #[derive(Debug, Clone)]
@@ -133,10 +134,20 @@ impl Telemetry {
         let Some(traces) = self.traces else {
             return;
         };
-        let stop = move || traces.shutdown_with_timeout(LAST_EXPORT_TIMEOUT);
-        if !matches!(tokio::task::spawn_blocking(stop).await, Ok(Ok(()))) {
-            tracing::warn!("the last traces were not sent");
-        }
+        last_export("traces", move || {
+            traces.shutdown_with_timeout(LAST_EXPORT_TIMEOUT)
+        })
+        .await;
+    }
+}
+
+/// Sends what was not sent yet, on a thread of its own, and waits no longer for it than it is worth:
+/// the library may block beyond its own timeout.
+pub async fn last_export<E>(what: &str, send: impl FnOnce() -> Result<(), E> + Send + 'static) {
+    let (done, outcome) = oneshot::channel();
+    std::thread::spawn(move || done.send(send().is_ok()));
+    if !matches!(timeout(LAST_EXPORT_TIMEOUT, outcome).await, Ok(Ok(true))) {
+        tracing::warn!("the last {what} were not sent");
     }
 }
 
