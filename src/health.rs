@@ -11,7 +11,7 @@ use std::{
 };
 
 use serde::Serialize;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, futures::Notified};
 
 use crate::{clock::Clock, model::timestamp::Timestamp};
 
@@ -168,9 +168,9 @@ impl Health {
         }
     }
 
-    /// Waits until something was found that may change the readiness.
-    pub async fn changed(&self) {
-        self.changed.notified().await;
+    /// Ends when something is found, from now on, that may change the readiness.
+    pub fn changed(&self) -> Notified<'_> {
+        self.changed.notified()
     }
 
     /// The worst finding of all probes of a need.
