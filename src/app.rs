@@ -4,6 +4,7 @@ mod background;
 mod doors;
 pub(crate) mod master_keys;
 mod readiness;
+pub(crate) mod rooms;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -13,33 +14,22 @@ use tokio::{net::TcpListener, time::timeout};
 
 use crate::{
     admin,
-    audit::journal::Journal,
-    auth::{
-        grant::GrantVerifier,
-        jwks::VerificationKeys,
-        key_source::{FileKeySource, HttpKeySource, KeySource},
-    },
+    auth::key_source::KeySource,
     clock::{Clock, SystemClock},
-    config::{Config, ConfigFaults, KeyLocation},
-    envelope::{
-        Envelope,
-        cache::{DataKeyCache, TimeToLive},
-        kms::Kms,
-    },
+    config::{Config, ConfigFaults},
+    envelope::kms::Kms,
     gateway, grpc,
-    health::{Health, Need},
-    limits::Limits,
+    health::Health,
     listener::{self, Protocol, door::Shared, tls::Tls},
-    metrics::{Gauge, Metrics},
+    metrics::Metrics,
     shutdown::{Shutdown, StopSignals},
     store::{
         Store,
         schema::{self, SchemaFault},
     },
     telemetry,
-    vault::Vault,
 };
-use master_keys::Holder;
+use rooms::Rooms;
 
 /// How often the files of TLS are looked at.
 const TLS_LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -151,43 +141,16 @@ pub async fn start(config: &Config, outside: Outside) -> Result<Running, StartFa
         let database = &config.database;
         schema::migrate(&database.migrate_url, database.role.as_ref()).await?;
     }
-    let metrics = metrics(config)?;
-    let settings = config.master_keys();
-    let holders = match outside.kms {
-        Some(kms) => master_keys::from_outside(kms, &settings, &clock, &metrics),
-        None => master_keys::holders(&settings, &clock, &metrics).await?,
-    };
-    let health = Arc::new(Health::new(Arc::clone(&clock), config.readiness_grace));
-    let store = Store::open(&config.database.url, config.database.pool_size)
-        .map_err(|fault| ConfigFaults::one("DATABASE_URL", fault))?
-        .measured_by(metrics.clone());
-    let source = match outside.key_source {
-        Some(source) => source,
-        None => key_source(&config.keys)?,
-    };
-    let keys = VerificationKeys::new(source, Arc::clone(&clock), config.jwks_max_stale);
-    let keys = Arc::new(keys);
-    let mut checks = readiness::checks(config, &store, &holders, &keys, &health);
-    readiness::first(&mut checks).await?;
-
-    let envelope = Arc::new(envelope(config, &holders, &clock, &metrics));
-    let vault = Arc::new(Vault::new(
-        store.clone(),
-        Arc::clone(&envelope),
-        grants(config, &keys, &clock),
-        journal(&store, &clock, &metrics, &health),
-        Limits::new(config.limits, &clock, &metrics),
-        Arc::clone(&clock),
-        metrics.clone(),
-    ));
-    gauges(&metrics, &keys, &envelope);
+    let Rooms {
+        vault,
+        envelope,
+        store,
+        checks,
+        health,
+        metrics,
+    } = Rooms::put_together(config, &clock, outside.kms, outside.key_source).await?;
     if let Some(tls) = &tls {
-        let (tls, clock) = (Arc::downgrade(tls), Arc::clone(&clock));
-        metrics.gauge(Gauge::TlsCertificateExpiry, move || {
-            let (not_after, now) = (tls.upgrade()?.not_after(), clock.now());
-            // One of them is zero.
-            Some(not_after.since(now).as_secs_f64() - now.since(not_after).as_secs_f64())
-        });
+        rooms::watch_certificate(&metrics, tls, &clock);
     }
 
     let served_health = grpc::Health::default();
@@ -207,21 +170,14 @@ pub async fn start(config: &Config, outside: Outside) -> Result<Running, StartFa
         config.max_in_flight,
         config.trusted_proxies.clone(),
     );
-    let http = listener::serve_secured(
-        http,
-        Protocol::Http,
-        tls.clone(),
+    let until = || shutdown.clone();
+    let (http_door, grpc_door) = (
         doors::http(http_routes, &shared),
-        shutdown.clone(),
-    );
-    let grpc = listener::serve_secured(
-        grpc,
-        Protocol::Http2,
-        tls.clone(),
         doors::grpc(grpc_routes, &shared),
-        shutdown.clone(),
     );
-    let admin = listener::serve(admin, Protocol::Http, admin_routes, shutdown.clone());
+    let http = listener::serve_secured(http, Protocol::Http, tls.clone(), http_door, until());
+    let grpc = listener::serve_secured(grpc, Protocol::Http2, tls.clone(), grpc_door, until());
+    let admin = listener::serve(admin, Protocol::Http, admin_routes, until());
     shutdown.tasks.spawn(http);
     shutdown.tasks.spawn(grpc);
     shutdown.tasks.spawn(admin);
@@ -230,12 +186,10 @@ pub async fn start(config: &Config, outside: Outside) -> Result<Running, StartFa
         background::spawn(&shutdown, check.watch());
     }
     let tell = background::tell_health(Arc::clone(&health), served_health.clone());
-    background::spawn_until_draining(&shutdown, tell);
+    background::spawn(&shutdown, tell);
     if let Some(tls) = tls {
-        background::spawn(
-            &shutdown,
-            background::follow_files(tls, outside.tls_look_every),
-        );
+        let look_every = outside.tls_look_every;
+        background::spawn(&shutdown, async move { tls.follow_files(look_every).await });
     }
     Ok(Running {
         http_addr,
@@ -249,75 +203,10 @@ pub async fn start(config: &Config, outside: Outside) -> Result<Running, StartFa
     })
 }
 
-/// What is measured, and sent to the collector if there is one.
-fn metrics(config: &Config) -> Result<Metrics, ConfigFaults> {
-    let endpoint = config.otlp_endpoint.as_deref();
-    let reader = endpoint.map(telemetry::metric_reader).transpose();
-    let reader = reader.map_err(|fault| ConfigFaults::one("OTEL_EXPORTER_OTLP_ENDPOINT", fault))?;
-    Ok(Metrics::start(
-        telemetry::resource(),
-        |provider| match reader {
-            Some(reader) => provider.with_reader(reader),
-            None => provider,
-        },
-    ))
-}
-
-fn envelope(
-    config: &Config,
-    holders: &[Holder],
-    clock: &Arc<dyn Clock>,
-    metrics: &Metrics,
-) -> Envelope {
-    let cache = DataKeyCache::new(
-        TimeToLive::new(config.data_key_cache.time_to_live),
-        config.data_key_cache.entries,
-        Arc::clone(clock),
-        metrics.clone(),
-    );
-    let master_keys = master_keys::together(holders);
-    Envelope::new(master_keys, config.kms_timeout, cache, metrics.clone())
-}
-
-fn grants(config: &Config, keys: &Arc<VerificationKeys>, clock: &Arc<dyn Clock>) -> GrantVerifier {
-    GrantVerifier::new(
-        Arc::clone(keys),
-        Arc::clone(clock),
-        config.issuer.clone(),
-        config.audience.clone(),
-    )
-}
-
-/// Nothing went wrong with the audit as long as nothing was recorded.
-fn journal(
-    store: &Store,
-    clock: &Arc<dyn Clock>,
-    metrics: &Metrics,
-    health: &Arc<Health>,
-) -> Journal {
-    let probe = health.need(Need::Audit);
-    probe.succeeded();
-    Journal::new(store.clone(), Arc::clone(clock), metrics.clone(), probe)
-}
-
-/// What is read when somebody looks at the metrics.
-fn gauges(metrics: &Metrics, keys: &Arc<VerificationKeys>, envelope: &Arc<Envelope>) {
-    let keys = Arc::downgrade(keys);
-    metrics.gauge(Gauge::JwksAge, move || {
-        Some(keys.upgrade()?.age().as_secs_f64())
-    });
-    let envelope = Arc::downgrade(envelope);
-    metrics.gauge(Gauge::DataKeyCacheEntries, move || {
-        let entries = envelope.upgrade()?.cached_data_keys();
-        Some(f64::from(u32::try_from(entries).unwrap_or(u32::MAX)))
-    });
-}
-
 impl Running {
     /// Stops: health says `NOT_SERVING`; new connections are accepted for `drain_delay` more; then
     /// every connection is told to go away and what is under way finishes.
     pub async fn stop(self, drain_delay: Duration) {
-        self.shutdown.draining.cancel();
         self.health.drain();
         self.served_health.set_serving(false).await;
         let _ = timeout(drain_delay, std::future::pending::<()>()).await;
@@ -340,17 +229,4 @@ fn tls(config: &Config, clock: &Arc<dyn Clock>) -> Result<Option<Arc<Tls>>, Conf
     let tls = config.tls.clone().map(load).transpose();
     tls.map(|tls| tls.map(Arc::new))
         .map_err(|fault| ConfigFaults::one(fault.file.setting(), fault))
-}
-
-/// Where the issuer's keys come from.
-pub(crate) fn key_source(location: &KeyLocation) -> Result<Arc<dyn KeySource>, ConfigFaults> {
-    match location {
-        KeyLocation::File(path) => Ok(Arc::new(FileKeySource::new(path.clone()))),
-        KeyLocation::Url(url) => HttpKeySource::new(url.clone())
-            .map(|source| Arc::new(source) as _)
-            .ok_or_else(|| {
-                let rule = "must be https; plain http is for loopback only";
-                ConfigFaults::one("GRANTEX_VAULT_JWKS_URL", rule)
-            }),
-    }
 }

@@ -7,8 +7,6 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 /// process waits for what `tasks` tracks.
 #[derive(Debug, Clone, Default)]
 pub struct Shutdown {
-    /// Cancelled first, when a stop is asked for and new connections are still accepted.
-    pub draining: CancellationToken,
     /// Cancelled when no new work is taken.
     pub closing: CancellationToken,
     /// What is still under way.

@@ -3,13 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::time::{interval, timeout};
-use tokio_util::sync::CancellationToken;
 
 use crate::{
     envelope::Envelope,
     grpc,
     health::Health,
-    listener::tls::Tls,
     shutdown::{self, Shutdown},
 };
 
@@ -20,25 +18,10 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(15);
 
 /// Does some work until the server closes.
 pub(super) fn spawn(shutdown: &Shutdown, work: impl Future<Output = ()> + Send + 'static) {
-    spawn_until(shutdown, shutdown.closing.clone(), work);
-}
-
-/// Does some work until the server begins to stop.
-pub(super) fn spawn_until_draining(
-    shutdown: &Shutdown,
-    work: impl Future<Output = ()> + Send + 'static,
-) {
-    spawn_until(shutdown, shutdown.draining.clone(), work);
-}
-
-fn spawn_until(
-    shutdown: &Shutdown,
-    end: CancellationToken,
-    work: impl Future<Output = ()> + Send + 'static,
-) {
+    let closing = shutdown.closing.clone();
     shutdown
         .tasks
-        .spawn(async move { end.run_until_cancelled(work).await });
+        .spawn(async move { closing.run_until_cancelled(work).await });
 }
 
 /// Keeps what `grpc.health.v1` answers true.
@@ -48,11 +31,6 @@ pub(super) async fn tell_health(health: Arc<Health>, served: grpc::Health) {
         served.set_serving(health.readiness().is_ready()).await;
         let _ = timeout(HEALTH_INTERVAL, changed).await;
     }
-}
-
-/// Takes up certificates that have changed.
-pub(super) async fn follow_files(tls: Arc<Tls>, look_every: Duration) {
-    tls.follow_files(look_every).await;
 }
 
 /// Wipes data keys when their time is over, and all of them when a hangup (SIGHUP) asks for it.

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use super::Finding;
-use crate::{app, auth::jwks::VerificationKeys, clock::Clock, config::Config, vault::error::chain};
+use crate::{
+    app::rooms, auth::jwks::VerificationKeys, clock::Clock, config::Config, vault::error::chain,
+};
 
 const SUBJECT: &str = "issuer's keys";
 
 pub(super) async fn examine(config: &Config, clock: &Arc<dyn Clock>) -> Finding {
     let fix = "check GRANTEX_VAULT_ISSUER, GRANTEX_VAULT_JWKS_URL or GRANTEX_VAULT_JWKS_FILE, and \
                the network to the issuer";
-    let source = match app::key_source(&config.keys) {
+    let source = match rooms::key_source(&config.keys) {
         Ok(source) => source,
         Err(faults) => return Finding::wrong(SUBJECT, faults.all().join("; "), fix),
     };
