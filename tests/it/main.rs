@@ -16,6 +16,7 @@ mod aws_kms;
 mod callers;
 mod canary;
 mod connections;
+mod dashboard;
 mod data_keys;
 mod database;
 mod dev;
