@@ -1,44 +1,75 @@
-//! What is counted and logged of a request that was answered.
+//! What is counted and logged of a request.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::Response;
-use tracing::field;
+use tracing::{Span, field};
 
+use super::trace;
 use crate::{
     metrics::{Metrics, RequestOutcome},
     model::request::{RequestContext, Transport, Verb},
     underway::Underway,
 };
 
-/// Counts an answer and writes its line in the log; `docs/logging.md` has the fields. Answers the
-/// status: that of HTTP, or the gRPC code.
-pub(super) fn tell<B>(
-    response: &Response<B>,
-    context: RequestContext,
-    verb: Option<Verb>,
-    underway: &Underway,
-    duration: Duration,
-    metrics: &Metrics,
-) -> u16 {
-    let status = status(response, context.transport);
-    let outcome = outcome(status, context.transport);
-    metrics.answered(verb, context.transport, outcome, duration);
-    tracing::info!(
-        target: "grantex_vault::request",
-        request_id = %context.id,
-        trace_id = context.trace.map(field::display),
-        transport = context.transport.as_str(),
-        verb = verb.map_or("none", Verb::as_str),
-        caller = underway.caller().as_str(),
-        outcome = outcome.as_str(),
-        status,
-        duration_ms = milliseconds(duration),
-        database_ms = milliseconds(underway.database_time()),
-        kms_ms = milliseconds(underway.kms_time()),
-        "request"
-    );
-    status
+/// A request that nothing was counted or logged of yet. Dropped like this it was abandoned: its client
+/// went away, often because it would not wait longer, and that is to be seen on the dashboards too.
+pub(super) struct Untold {
+    pub(super) context: RequestContext,
+    pub(super) verb: Option<Verb>,
+    pub(super) started: Instant,
+    pub(super) underway: Underway,
+    pub(super) metrics: Metrics,
+    pub(super) span: Span,
+    pub(super) is_told: bool,
+}
+
+impl Untold {
+    /// Counts an answer and writes its line in the log.
+    pub(super) fn tell<B>(mut self, response: &Response<B>) {
+        let status = status(response, self.context.transport);
+        self.write(status, outcome(status, self.context.transport));
+    }
+
+    /// `docs/logging.md` has the fields.
+    fn write(&mut self, status: u16, outcome: RequestOutcome) {
+        self.is_told = true;
+        let Self {
+            context, underway, ..
+        } = self;
+        let duration = self.started.elapsed();
+        self.metrics
+            .answered(self.verb, context.transport, outcome, duration);
+        trace::end(&self.span, context.transport, status);
+        tracing::info!(
+            target: "grantex_vault::request",
+            request_id = %context.id,
+            trace_id = context.trace.map(field::display),
+            transport = context.transport.as_str(),
+            verb = self.verb.map_or("none", Verb::as_str),
+            caller = underway.caller().as_str(),
+            outcome = outcome.as_str(),
+            status,
+            duration_ms = milliseconds(duration),
+            database_ms = milliseconds(underway.database_time()),
+            kms_ms = milliseconds(underway.kms_time()),
+            "request"
+        );
+    }
+}
+
+impl Drop for Untold {
+    fn drop(&mut self) {
+        if self.is_told {
+            return;
+        }
+        // What nobody was sent: of HTTP there is no status for it, of gRPC there is CANCELLED.
+        let status = match self.context.transport {
+            Transport::Rest => 499,
+            Transport::Grpc => 1,
+        };
+        self.write(status, RequestOutcome::Abandoned);
+    }
 }
 
 /// Whole microseconds, as milliseconds.
@@ -69,7 +100,7 @@ fn outcome(status: u16, transport: Transport) -> RequestOutcome {
         (Transport::Rest, 429) | (Transport::Grpc, 8) => RequestOutcome::RateLimited,
         (Transport::Rest, 400..=499) | (Transport::Grpc, 3 | 11) => RequestOutcome::BadRequest,
         (Transport::Rest, 503) | (Transport::Grpc, 14) => RequestOutcome::Unavailable,
-        (Transport::Grpc, 1 | 4) => RequestOutcome::DeadlineExceeded,
+        (Transport::Grpc, 4) => RequestOutcome::DeadlineExceeded,
         (Transport::Rest | Transport::Grpc, _) => RequestOutcome::Internal,
     }
 }

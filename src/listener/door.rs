@@ -23,7 +23,7 @@ use tower::{Service, ServiceExt};
 use tracing::{Instrument, field};
 use uuid::Uuid;
 
-use super::{Peer, answered, deadline, forwarded, gate::Gate, trace};
+use super::{Peer, answered::Untold, deadline, forwarded, gate::Gate, trace};
 use crate::{
     metrics::Metrics,
     model::request::{Allowance, Interruption, RequestContext, Transport, Verb, parse_request_id},
@@ -151,13 +151,20 @@ where
         request.extensions_mut().insert(context);
 
         let underway = Underway::default();
+        let untold = Untold {
+            context,
+            verb,
+            started,
+            underway: underway.clone(),
+            metrics: shared.metrics.clone(),
+            span: span.clone(),
+            is_told: false,
+        };
         let handling = underway.scope(self.handle(verb, request));
-        let handled = handling.instrument(span.clone()).await;
+        let handled = handling.instrument(span).await;
         let mut response = handled.unwrap_or_else(|why| interrupted(why, context));
         add_headers(response.headers_mut(), context.id, underway.allowance());
-        let (duration, metrics) = (started.elapsed(), &shared.metrics);
-        let status = answered::tell(&response, context, verb, &underway, duration, metrics);
-        trace::end(&span, context.transport, status);
+        untold.tell(&response);
         if underway.has_failed_too_often() {
             shared.delay().await;
         }

@@ -40,6 +40,8 @@ labels! {
         RateLimited => "rate_limited",
         /// Its deadline passed.
         DeadlineExceeded => "deadline_exceeded",
+        /// Its client went away before it was answered.
+        Abandoned => "abandoned",
         /// Something that it needs cannot be had.
         Unavailable => "unavailable",
         /// Somebody must find out what happened.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use grantex_vault::grpc::pb::ExchangeCredentialRequest;
 use prost::Message;
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, time::timeout};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use crate::harness::{Server, Setup, Trouble, Via, until};
@@ -100,4 +100,29 @@ async fn a_deadline_of_the_caller_ends_what_its_request_waits_for() {
     assert_eq!(server.metric(counted).await, Some(2.0));
     let agent = server.client(Via::Grpc, &token);
     assert!(agent.exchange("github").await.is_ok());
+}
+
+#[tokio::test]
+async fn a_request_whose_client_goes_away_is_counted_and_given_up() {
+    let setup = Setup::new().with("GRANTEX_VAULT_KMS_TIMEOUT", "20s");
+    let server = setup.start().await;
+    let tenant = server.tenant("acme").await;
+    let developer = server.client(Via::Rest, &tenant.key);
+    developer.store_token("user", "github", "secret").await;
+    server.kms.set_trouble(Some(Trouble::Hangs));
+    for (via, name) in [(Via::Rest, "rest"), (Via::Grpc, "grpc")] {
+        let agent = server.agent(via, &tenant, "user");
+        let patience = Duration::from_millis(300);
+        let given_up = timeout(patience, agent.exchange("github")).await;
+        assert!(given_up.is_err(), "nobody answers");
+        let counted = format!(
+            "grantex_vault_requests_total{{outcome=\"abandoned\",transport=\"{name}\",\
+             verb=\"exchange\"}}"
+        );
+        until("it is counted", async || {
+            server.metric(&counted).await == Some(1.0)
+        })
+        .await;
+        assert_eq!(server.kms.hanging(), 0, "nobody waits for the KMS");
+    }
 }
