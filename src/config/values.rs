@@ -1,0 +1,263 @@
+//! Reading the values of settings: each parsed, every fault kept.
+
+use std::{fmt, fs, net::IpAddr, num::NonZeroU32, path::PathBuf, time::Duration};
+
+use ipnet::IpNet;
+use jiff::SignedDuration;
+use url::Url;
+
+use super::{ConfigFaults, Database, KeyLocation, MasterKey, SETTINGS};
+use crate::{
+    auth::grant::AudiencePolicy, limits::PerMinute, listener::tls::TlsFiles,
+    store::database_url::DatabaseUrl,
+};
+
+/// More requests than anybody has under way.
+const MAX_IN_FLIGHT: usize = 1_000_000;
+
+/// Where values come from: flags, the environment, files; `dev` puts its own behind them.
+pub(super) struct Values<'a> {
+    lookup: &'a dyn Fn(&str) -> Option<String>,
+    faults: Vec<String>,
+}
+
+// === impl Values ===
+
+impl<'a> Values<'a> {
+    pub(super) fn new(lookup: &'a dyn Fn(&str) -> Option<String>) -> Self {
+        Self {
+            lookup,
+            faults: Vec::new(),
+        }
+    }
+
+    pub(super) fn finish<T>(self, read: Option<T>) -> Result<T, ConfigFaults> {
+        match read {
+            Some(read) if self.faults.is_empty() => Ok(read),
+            _ => Err(ConfigFaults(self.faults)),
+        }
+    }
+
+    fn fault<T>(&mut self, name: &str, problem: impl fmt::Display) -> Option<T> {
+        self.faults.push(format!("{name} {problem}"));
+        None
+    }
+
+    /// The value, its file's content when it is a secret with a `_FILE` twin, or its default.
+    pub(super) fn get(&mut self, name: &'static str) -> Option<String> {
+        let setting = SETTINGS.iter().find(|setting| setting.name == name);
+        let setting = setting.expect("every setting that is read is in the table");
+        let twin = format!("{name}_FILE");
+        let file = setting.secret.then(|| (self.lookup)(&twin)).flatten();
+        let value = (self.lookup)(name).filter(|value| !value.is_empty());
+        match (value, file) {
+            (Some(_), Some(_)) => self.fault(name, format_args!("and {twin} are both set")),
+            (Some(value), None) => Some(value),
+            (None, Some(path)) => match fs::read_to_string(&path) {
+                Ok(content) => Some(content.trim_end_matches(['\r', '\n']).to_owned()),
+                Err(error) => self.fault(&twin, format_args!("names {path}: {error}")),
+            },
+            (None, None) => setting.default.map(str::to_owned),
+        }
+    }
+
+    pub(super) fn required(&mut self, name: &'static str) -> Option<String> {
+        let before = self.faults.len();
+        let value = self.get(name);
+        if value.is_none() && self.faults.len() == before {
+            return self.fault(name, "is required");
+        }
+        value
+    }
+
+    pub(super) fn parsed<T: std::str::FromStr<Err: fmt::Display>>(
+        &mut self,
+        name: &'static str,
+    ) -> Option<T> {
+        let value = self.required(name)?;
+        value.parse().map_or_else(
+            |error| self.fault(name, format_args!("is wrong: {error}")),
+            Some,
+        )
+    }
+
+    pub(super) fn flag(&mut self, name: &'static str) -> Option<bool> {
+        match self.required(name)?.as_str() {
+            "true" => Some(true),
+            "false" => Some(false),
+            _ => self.fault(name, "must be true or false"),
+        }
+    }
+
+    pub(super) fn duration(&mut self, name: &'static str) -> Option<Duration> {
+        let text = self.required(name)?;
+        // A bare zero needs no unit.
+        let text = if text == "0" { "0s" } else { &text };
+        let duration = text.parse::<SignedDuration>().ok();
+        duration
+            .and_then(|duration| Duration::try_from(duration).ok())
+            .map_or_else(
+                || self.fault(name, "must be a duration such as 500ms, 5s, 2m or 24h"),
+                Some,
+            )
+    }
+
+    pub(super) fn timeout(&mut self, name: &'static str) -> Option<Duration> {
+        match self.duration(name)? {
+            Duration::ZERO => self.fault(name, "must be more than 0"),
+            timeout => Some(timeout),
+        }
+    }
+
+    pub(super) fn database(&mut self) -> Option<Database> {
+        let url = self.required("DATABASE_URL");
+        let url = url.and_then(|url| self.database_url("DATABASE_URL", &url));
+        let direct = self.get("GRANTEX_VAULT_MIGRATE_DATABASE_URL");
+        let migrate_url = match direct {
+            Some(direct) => self.database_url("GRANTEX_VAULT_MIGRATE_DATABASE_URL", &direct),
+            None => url.clone(),
+        };
+        let pool_size = match self.parsed("GRANTEX_VAULT_DB_POOL_SIZE") {
+            Some(0) => self.fault("GRANTEX_VAULT_DB_POOL_SIZE", "must be at least 1"),
+            size => size,
+        };
+        let role = match self.get("GRANTEX_VAULT_DB_ROLE") {
+            Some(_) => self.parsed("GRANTEX_VAULT_DB_ROLE").map(Some),
+            None => Some(None),
+        };
+        Some(Database {
+            url: url?,
+            migrate_url: migrate_url?,
+            pool_size: pool_size?,
+            role: role?,
+        })
+    }
+
+    fn database_url(&mut self, name: &str, url: &str) -> Option<DatabaseUrl> {
+        url.parse()
+            .map_or_else(|fault| self.fault(name, fault), Some)
+    }
+
+    pub(super) fn master_key(&mut self) -> Option<MasterKey> {
+        const NAME: &str = "GRANTEX_VAULT_MASTER_KEY";
+        let uri = self.required(NAME)?;
+        self.master_key_uri(NAME, &uri)
+    }
+
+    pub(super) fn old_master_keys(&mut self) -> Option<Vec<MasterKey>> {
+        const NAME: &str = "GRANTEX_VAULT_OLD_MASTER_KEYS";
+        let uris = self.get(NAME).unwrap_or_default();
+        let uris = uris.split(',').map(str::trim).filter(|uri| !uri.is_empty());
+        uris.map(|uri| self.master_key_uri(NAME, uri)).collect()
+    }
+
+    fn master_key_uri(&mut self, name: &str, uri: &str) -> Option<MasterKey> {
+        match uri.split_once(':') {
+            Some(("aws-kms", key)) if !key.is_empty() => Some(MasterKey::AwsKms(key.to_owned())),
+            Some(("local", path)) if !path.is_empty() => Some(MasterKey::Local(path.into())),
+            _ => self.fault(
+                name,
+                "must be aws-kms:<key id, ARN or alias/…> or local:<file>",
+            ),
+        }
+    }
+
+    /// Whether the files can be used is checked by who reads them.
+    #[expect(
+        clippy::option_option,
+        reason = "not readable, as everywhere here; and read, that there is none"
+    )]
+    pub(super) fn tls(&mut self) -> Option<Option<TlsFiles>> {
+        const CERTIFICATE: &str = "GRANTEX_VAULT_TLS_CERT_FILE";
+        const KEY: &str = "GRANTEX_VAULT_TLS_KEY_FILE";
+        const CLIENT_CA: &str = "GRANTEX_VAULT_TLS_CLIENT_CA_FILE";
+        let (certificate, key) = (self.get(CERTIFICATE), self.get(KEY));
+        let client_ca = self.get(CLIENT_CA);
+        match (certificate, key, client_ca) {
+            (Some(certificate), Some(key), client_ca) => Some(Some(TlsFiles {
+                certificate: certificate.into(),
+                key: key.into(),
+                client_ca: client_ca.map(PathBuf::from),
+            })),
+            (Some(_), None, _) => self.fault(KEY, format_args!("is required beside {CERTIFICATE}")),
+            (None, Some(_), _) => self.fault(CERTIFICATE, format_args!("is required beside {KEY}")),
+            (None, None, Some(_)) => {
+                self.fault(CLIENT_CA, format_args!("needs {CERTIFICATE} and {KEY}"))
+            }
+            (None, None, None) => Some(None),
+        }
+    }
+
+    pub(super) fn keys(&mut self, issuer: Option<&str>) -> Option<KeyLocation> {
+        const URL: &str = "GRANTEX_VAULT_JWKS_URL";
+        let (url, file) = (self.get(URL), self.get("GRANTEX_VAULT_JWKS_FILE"));
+        let url = match (url, file) {
+            (Some(_), Some(_)) => {
+                return self.fault(URL, "and GRANTEX_VAULT_JWKS_FILE are both set");
+            }
+            (None, Some(path)) => return Some(KeyLocation::File(path.into())),
+            (Some(url), None) => url,
+            (None, None) => format!("{}/.well-known/jwks.json", issuer?.trim_end_matches('/')),
+        };
+        match Url::parse(&url) {
+            Ok(url) if url.has_host() => Some(KeyLocation::Url(url)),
+            _ => self.fault(
+                URL,
+                "must be a URL; it follows from GRANTEX_VAULT_ISSUER only when that is one",
+            ),
+        }
+    }
+
+    pub(super) fn limits(&mut self) -> Option<PerMinute> {
+        let mut limit = |name| self.parsed(name).map(NonZeroU32::new);
+        let exchanges_per_grant = limit("GRANTEX_VAULT_LIMIT_EXCHANGE_PER_GRANT");
+        let requests_per_developer = limit("GRANTEX_VAULT_LIMIT_REQUESTS_PER_DEVELOPER");
+        let failed_auth_per_address = limit("GRANTEX_VAULT_LIMIT_FAILED_AUTH_PER_ADDRESS");
+        Some(PerMinute {
+            exchanges_per_grant: exchanges_per_grant?,
+            requests_per_developer: requests_per_developer?,
+            failed_auth_per_address: failed_auth_per_address?,
+        })
+    }
+
+    pub(super) fn max_in_flight(&mut self) -> Option<usize> {
+        const NAME: &str = "GRANTEX_VAULT_MAX_IN_FLIGHT";
+        match self.parsed(NAME)? {
+            many @ 1..=MAX_IN_FLIGHT => Some(many),
+            _ => self.fault(NAME, format_args!("must be 1 to {MAX_IN_FLIGHT}")),
+        }
+    }
+
+    pub(super) fn trusted_proxies(&mut self) -> Option<Vec<IpNet>> {
+        const NAME: &str = "GRANTEX_VAULT_TRUSTED_PROXIES";
+        let text = self.get(NAME).unwrap_or_default();
+        let networks = text.split(',').map(str::trim).filter(|one| !one.is_empty());
+        let networks = networks.map(|one| {
+            let network = one.parse::<IpNet>().ok();
+            network.or_else(|| one.parse().ok().map(IpAddr::into))
+        });
+        let networks: Option<Vec<IpNet>> = networks.collect();
+        networks.or_else(|| self.fault(NAME, "must be addresses or networks such as 10.0.0.0/8"))
+    }
+
+    pub(super) fn otlp_endpoint(&mut self) -> Option<String> {
+        const NAME: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+        let endpoint = self.get(NAME)?;
+        match Url::parse(&endpoint) {
+            Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Some(endpoint),
+            _ => self.fault(NAME, "must be an http or https URL"),
+        }
+    }
+
+    pub(super) fn audience(&mut self) -> Option<AudiencePolicy> {
+        const MODE: &str = "GRANTEX_VAULT_AUDIENCE_MODE";
+        let audience = self.get("GRANTEX_VAULT_AUDIENCE");
+        match (self.required(MODE)?.as_str(), audience) {
+            ("optional", None) => Some(AudiencePolicy::Any),
+            ("optional", Some(audience)) => Some(AudiencePolicy::IfPresent(audience)),
+            ("require", Some(audience)) => Some(AudiencePolicy::Required(audience)),
+            ("require", None) => self.fault(MODE, "is require, which needs GRANTEX_VAULT_AUDIENCE"),
+            _ => self.fault(MODE, "must be optional or require"),
+        }
+    }
+}
