@@ -90,3 +90,18 @@ async fn every_request_has_a_line_with_the_documented_fields() {
     }
     assert!(!dev.process.log().contains("secret-token"));
 }
+
+#[tokio::test]
+async fn without_a_collector_no_trace_begins_here() {
+    let directory = instance_directory();
+    let settings = [("GRANTEX_VAULT_LOG_FORMAT", "json"), ("RUST_LOG", "trace")];
+    let dev = Dev::start(directory.path(), &settings).await;
+    let list = format!("{}/v1/vault/credentials", dev.get("http"));
+    let list = reqwest::Client::new().get(list);
+    let listed = list.bearer_auth(dev.get("apiKey")).send().await.unwrap();
+    assert_eq!(listed.status(), 200);
+    until("there is a line", async || lines(&dev).len() == 1).await;
+    let line = lines(&dev).remove(0);
+    assert!(line.get("trace_id").is_none(), "{line}");
+    assert!(line.get("span").is_none() && line.get("spans").is_none());
+}

@@ -168,6 +168,7 @@ async fn a_trace_goes_from_its_caller_through_database_and_kms_and_holds_no_secr
         assert!(!sent.contains(canary), "{canary} was sent to the collector");
     }
     assert!(sent.contains("grantex-vault"), "the service has a name");
+    assert!(sent.contains("fetch jwks"), "the issuer was asked");
 }
 
 #[tokio::test]
