@@ -211,6 +211,7 @@ impl Running {
         self.served_health.set_serving(false).await;
         let _ = timeout(drain_delay, std::future::pending::<()>()).await;
         self.shutdown.closing.cancel();
+        self.served_health.end_watching().await;
         self.shutdown.tasks.close();
         if timeout(DRAIN_TIMEOUT, self.shutdown.tasks.wait())
             .await

@@ -65,6 +65,14 @@ impl Health {
         axum::Router::new().route_service(&calls, self.service.clone())
     }
 
+    /// Ends the streams of those who watch, which would last as long as they like.
+    pub async fn end_watching(&self) {
+        let mut reporter = self.reporter.clone();
+        for name in ["", SERVICE_NAME] {
+            reporter.clear_service_status(name).await;
+        }
+    }
+
     /// Sets what is answered from now on.
     pub async fn set_serving(&self, serving: bool) {
         let status = if serving {

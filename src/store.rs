@@ -52,22 +52,32 @@ const MAX_WAITING: usize = 1024;
 pub struct Store {
     pool: Pool,
     metrics: Metrics,
-    /// How many connections were had, so that a pool which is all in use is not taken for one that
-    /// has no database.
-    had: Arc<AtomicU64>,
+    /// How many statements were answered, so that a pool which is all in use is not taken for one
+    /// that has no database.
+    answered: Arc<AtomicU64>,
 }
 
 /// A pooled connection. One that missed a deadline is closed, not given back: nobody knows what it
 /// is still doing.
 pub struct Connection {
     object: Option<Object>,
+    progress: Progress,
+}
+
+/// What became of the statements of a connection.
+#[derive(Default)]
+struct Progress {
+    /// One missed its deadline.
     stalled: AtomicBool,
+    /// One is not answered yet. When the connection is dropped like this, its request was given up.
+    pending: AtomicBool,
+    answered: Arc<AtomicU64>,
 }
 
 /// A transaction; it is rolled back unless it is committed.
 pub struct Transaction<'a> {
     inner: deadpool_postgres::Transaction<'a>,
-    stalled: &'a AtomicBool,
+    progress: &'a Progress,
 }
 
 /// Why the database did not answer, by who must act.
@@ -127,7 +137,7 @@ impl Store {
         Ok(Self {
             pool,
             metrics: Metrics::unobserved(),
-            had: Arc::default(),
+            answered: Arc::default(),
         })
     }
 
@@ -145,17 +155,17 @@ impl Store {
         Self { metrics, ..self }
     }
 
-    /// Asks the database for anything. When every connection is in use, one that was had meanwhile is
-    /// answer enough.
+    /// Asks the database for anything. When every connection is in use, a statement of another that
+    /// was answered meanwhile is answer enough.
     ///
     /// # Errors
     ///
     /// When it does not answer.
     pub async fn ping(&self) -> Result<(), StoreFault> {
-        let before = self.had.load(Ordering::Relaxed);
+        let before = self.answered.load(Ordering::Relaxed);
         let connection = match self.connection().await {
             Ok(connection) => connection,
-            Err(StoreFault::Overloaded) if self.had.load(Ordering::Relaxed) != before => {
+            Err(StoreFault::Overloaded) if self.answered.load(Ordering::Relaxed) != before => {
                 return Ok(());
             }
             Err(fault) => return Err(fault),
@@ -182,10 +192,12 @@ impl Store {
             PoolError::Timeout(deadpool_postgres::TimeoutType::Wait) => StoreFault::Overloaded,
             other => StoreFault::Unavailable(other.into()),
         })?;
-        self.had.fetch_add(1, Ordering::Relaxed);
         Ok(Connection {
             object: Some(object),
-            stalled: AtomicBool::new(false),
+            progress: Progress {
+                answered: Arc::clone(&self.answered),
+                ..Progress::default()
+            },
         })
     }
 
@@ -208,11 +220,11 @@ impl Connection {
         let object = self.object.as_mut().expect("taken only when dropped");
         let builder = object.build_transaction();
         let begin = builder.isolation_level(IsolationLevel::ReadCommitted);
-        let begin = deadline(&self.stalled, begin.start());
+        let begin = deadline(&self.progress, begin.start());
         let inner = begin.instrument(database_span!("begin")).await?;
         Ok(Transaction {
             inner,
-            stalled: &self.stalled,
+            progress: &self.progress,
         })
     }
 
@@ -221,16 +233,32 @@ impl Connection {
     }
 
     async fn deadline<T>(&self, work: impl Future<Output = Query<T>>) -> Result<T, StoreFault> {
-        deadline(&self.stalled, work).await
+        deadline(&self.progress, work).await
     }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        if self.stalled.load(Ordering::Relaxed) {
+        let Some(object) = self.object.take() else {
+            return;
+        };
+        if self.progress.stalled.load(Ordering::Relaxed) {
             // Out of the pool and closed.
-            drop(self.object.take().map(Object::take));
+            drop(Object::take(object));
+        } else if self.progress.pending.load(Ordering::Relaxed)
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            runtime.spawn(drain(object));
         }
+    }
+}
+
+/// Waits until a connection has answered what its request gave up, and only then gives it back: the
+/// next one would wait for that. Its place in the pool stays taken meanwhile.
+async fn drain(object: Object) {
+    let answered = tokio::time::timeout(STATEMENT_TIMEOUT, object.simple_query("")).await;
+    if !matches!(answered, Ok(Ok(_))) {
+        drop(Object::take(object));
     }
 }
 
@@ -243,12 +271,12 @@ impl Transaction<'_> {
     ///
     /// When the database does not answer: whether it committed is then unknown.
     pub async fn commit(self) -> Result<(), StoreFault> {
-        let commit = deadline(self.stalled, self.inner.commit());
+        let commit = deadline(self.progress, self.inner.commit());
         commit.instrument(database_span!("commit")).await
     }
 
     async fn deadline<T>(&self, work: impl Future<Output = Query<T>>) -> Result<T, StoreFault> {
-        deadline(self.stalled, work).await
+        deadline(self.progress, work).await
     }
 }
 
@@ -279,28 +307,33 @@ use database_span;
 type Query<T> = Result<T, tokio_postgres::Error>;
 
 async fn deadline<T>(
-    stalled: &AtomicBool,
+    progress: &Progress,
     work: impl Future<Output = Query<T>>,
 ) -> Result<T, StoreFault> {
-    within(STATEMENT_TIMEOUT, stalled, work).await
+    within(STATEMENT_TIMEOUT, progress, work).await
 }
 
 async fn within<T>(
     limit: Duration,
-    stalled: &AtomicBool,
+    progress: &Progress,
     work: impl Future<Output = Query<T>>,
 ) -> Result<T, StoreFault> {
+    progress.pending.store(true, Ordering::Relaxed);
     let Ok(answer) = tokio::time::timeout(limit, underway::on_database(work)).await else {
-        stalled.store(true, Ordering::Relaxed);
+        progress.stalled.store(true, Ordering::Relaxed);
         return Err(StoreFault::Overloaded);
     };
+    progress.pending.store(false, Ordering::Relaxed);
+    if answer.is_ok() {
+        progress.answered.fetch_add(1, Ordering::Relaxed);
+    }
     answer.map_err(|error| StoreFault::Unavailable(error.into()))
 }
 
 /// The same for a statement of an operator that reads a whole table: it may take its time.
 async fn patiently<T>(
-    stalled: &AtomicBool,
+    progress: &Progress,
     work: impl Future<Output = Query<T>>,
 ) -> Result<T, StoreFault> {
-    within(SCAN_TIMEOUT, stalled, work).await
+    within(SCAN_TIMEOUT, progress, work).await
 }

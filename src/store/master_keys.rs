@@ -51,7 +51,7 @@ impl Store {
             order by id";
         let connection = self.connection().await?;
         let work = connection.client().query(SQL, &[]);
-        let rows = patiently(&connection.stalled, work).await?;
+        let rows = patiently(&connection.progress, work).await?;
         let read = |row| {
             let columns = Columns {
                 table: "master_keys",
@@ -144,7 +144,7 @@ impl Transaction<'_> {
         const SQL: &str = "select exists (select from vault.credentials where master_key = $1)";
         let parameters = [&id.as_str() as _];
         let work = self.inner.query_one(SQL, &parameters);
-        patiently(self.stalled, work).await.map(|row| row.get(0))
+        patiently(self.progress, work).await.map(|row| row.get(0))
     }
 
     async fn mark_retired(&self, id: &MasterKeyId) -> Result<Before, StoreFault> {
@@ -171,7 +171,9 @@ impl Transaction<'_> {
             "select from vault.master_keys where id = $1 and state = 'retired' for update";
         let parameters = [&id.as_str() as _];
         let work = self.inner.query_opt(SQL, &parameters);
-        patiently(self.stalled, work).await.map(|row| row.is_some())
+        patiently(self.progress, work)
+            .await
+            .map(|row| row.is_some())
     }
 
     async fn take_mark_back(&self, id: &MasterKeyId, was: Before) -> Result<(), StoreFault> {

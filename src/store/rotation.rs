@@ -179,7 +179,7 @@ impl Store {
         let connection = self.connection().await?;
         let parameters: [&(dyn ToSql + Sync); 1] = [&developer.map(DeveloperId::as_str)];
         let work = connection.client().query_one(SQL, &parameters);
-        let row = patiently(&connection.stalled, work).await?;
+        let row = patiently(&connection.progress, work).await?;
         Ok(row.get::<_, i64>(0).unsigned_abs())
     }
 
@@ -195,7 +195,7 @@ impl Store {
         let connection = self.connection().await?;
         let parameters: [&(dyn ToSql + Sync); 1] = [&size];
         let work = connection.client().query(SQL, &parameters);
-        let rows = patiently(&connection.stalled, work).await?;
+        let rows = patiently(&connection.progress, work).await?;
         Ok(rows.iter().map(row_key).collect())
     }
 

@@ -48,6 +48,10 @@ pub(super) async fn grant(
     client: &tokio_postgres::Client,
     role: &RoleName,
 ) -> Result<(), SchemaFault> {
+    if owns_the_schema(client, role).await? {
+        let why = format!("{} owns the schema: serve as another role", role.0);
+        return Err(SchemaFault::Migration(why.into()));
+    }
     let done: Query<()> = client.batch_execute(&statements(role)).await;
     done.map_err(|error| SchemaFault::Migration(error.into()))
 }
@@ -76,6 +80,21 @@ pub(super) async fn privileges(
         }
     }
     Ok((missing, needless))
+}
+
+/// Whoever owns the schema has what it needs, and would take it from itself.
+async fn owns_the_schema(
+    client: &tokio_postgres::Client,
+    role: &RoleName,
+) -> Result<bool, SchemaFault> {
+    // serving_role::owns_the_schema
+    const SQL: &str = "
+        select exists (
+            select from pg_namespace
+            where nspname = 'vault' and (nspowner = r.oid or current_user = r.rolname))
+        from pg_roles r where r.rolname = $1::text";
+    let row = schema::timed(client.query_opt(SQL, &[&role.0])).await?;
+    Ok(row.is_some_and(|row| row.get(0)))
 }
 
 fn statements(role: &RoleName) -> String {

@@ -204,3 +204,25 @@ async fn a_role_that_does_not_exist_is_named() {
         .unwrap_err();
     assert!(chain(&fault).contains("nobody_here"), "{}", chain(&fault));
 }
+
+#[tokio::test]
+async fn the_role_that_migrates_cannot_be_the_one_that_serves() {
+    let url = Cluster::shared().await.empty_database().await;
+    let create = "create role the_owner login;
+        do $$ begin
+            execute format('grant create on database %I to the_owner', current_database());
+        end $$";
+    execute(&url, create).await;
+    let owner = parse(&url.replace("user=postgres", "user=the_owner"));
+    let role = "the_owner".parse().unwrap();
+    let fault = schema::migrate(&owner, Some(&role)).await.unwrap_err();
+    assert!(
+        chain(&fault).contains("serve as another role"),
+        "{}",
+        chain(&fault)
+    );
+    assert!(
+        schema::migrate(&owner, None).await.is_ok(),
+        "nothing was taken from it"
+    );
+}

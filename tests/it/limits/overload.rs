@@ -75,7 +75,9 @@ async fn exchange_within_its_deadline(server: &Server, token: &str) -> String {
 #[tokio::test]
 async fn a_deadline_of_the_caller_ends_what_its_request_waits_for() {
     const DEADLINE_EXCEEDED: &str = "4";
-    let setup = Setup::new().with("GRANTEX_VAULT_KMS_TIMEOUT", "20s");
+    let setup = Setup::new()
+        .with("GRANTEX_VAULT_KMS_TIMEOUT", "20s")
+        .with("GRANTEX_VAULT_DB_POOL_SIZE", "2");
     let server = setup.start().await;
     let tenant = server.tenant("acme").await;
     let developer = server.client(Via::Rest, &tenant.key);
@@ -94,6 +96,13 @@ async fn a_deadline_of_the_caller_ends_what_its_request_waits_for() {
     lock.batch_execute(table).await.unwrap();
     let code = exchange_within_its_deadline(&server, &token).await;
     assert_eq!(code, DEADLINE_EXCEEDED);
+    // Nobody else is given the connection that still waits for the lock.
+    for _ in 0..4 {
+        let begun = Instant::now();
+        let unknown = server.client(Via::Rest, "gx_test_of_nobody_at_all");
+        assert_eq!(unknown.list().await.unwrap_err().status, 401);
+        assert!(begun.elapsed() < Duration::from_secs(2), "at once");
+    }
     lock.rollback().await.unwrap();
     let counted = "grantex_vault_requests_total{outcome=\"deadline_exceeded\",\
                    transport=\"grpc\",verb=\"exchange\"}";
