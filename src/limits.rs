@@ -19,7 +19,7 @@ use governor::{
     nanos::Nanos,
     state::{InMemoryState, NotKeyed},
 };
-use moka::sync::Cache;
+use moka::{policy::EvictionPolicy, sync::Cache};
 
 use crate::{
     clock::Clock,
@@ -31,8 +31,8 @@ use crate::{
     },
 };
 
-/// Buckets of one kind that are kept. One more, and the one that was used least goes: its owner
-/// begins again with a full one.
+/// Buckets of one kind that are kept. One more, and the one that was not used for longest goes: its
+/// owner begins again with a full one.
 const MAX_BUCKETS: u64 = 100_000;
 /// What a budget is per.
 const PERIOD: Duration = Duration::from_mins(1);
@@ -160,6 +160,7 @@ impl Buckets {
             kept: Cache::builder()
                 .max_capacity(MAX_BUCKETS)
                 .time_to_idle(IDLE)
+                .eviction_policy(EvictionPolicy::lru())
                 .build(),
             seed: RandomState::new(),
             clock: Time(Arc::clone(clock)),
@@ -170,16 +171,21 @@ impl Buckets {
     fn take(&self, owner: &impl Hash) -> Result<Allowance, Exceeded> {
         let key = self.seed.hash_one(owner);
         let bucket = self.kept.get_with(key, || Arc::new(self.full_bucket()));
-        match bucket.check() {
-            Ok(state) => Ok(self.allowance(state.remaining_burst_capacity())),
-            Err(until) => {
-                self.metrics.rate_limited(self.limit);
-                Err(Exceeded {
-                    retry_after: until.wait_time_from(self.clock.now()),
-                    allowance: self.allowance(0),
-                })
-            }
+        let until = match bucket.check() {
+            Ok(state) => return Ok(self.allowance(state.remaining_burst_capacity())),
+            Err(until) => until,
+        };
+        let retry_after = until.wait_time_from(self.clock.now());
+        if retry_after > PERIOD {
+            // No bucket takes longer: the clock was set back, and nobody must wait for it to catch up.
+            self.kept.insert(key, Arc::new(self.full_bucket()));
+            return Ok(self.allowance(self.per_minute.get()));
         }
+        self.metrics.rate_limited(self.limit);
+        Err(Exceeded {
+            retry_after,
+            allowance: self.allowance(0),
+        })
     }
 
     fn full_bucket(&self) -> Bucket {
@@ -266,6 +272,17 @@ mod tests {
         assert!(limits.request(&acme).is_err());
         clock.step(PERIOD);
         assert_eq!(limits.request(&acme).unwrap().unwrap().remaining, 59);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_keeps_nobody_waiting() {
+        let (limits, clock) = limits(1);
+        let acme = developer("acme");
+        clock.advance(10_000_000);
+        assert!(limits.request(&acme).is_ok());
+        assert!(limits.request(&acme).is_err());
+        clock.advance(-5_000_000);
+        assert!(limits.request(&acme).is_ok());
     }
 
     #[test]

@@ -36,6 +36,29 @@ use crate::{
 use columns::BadColumn;
 use database_url::DatabaseUrl;
 
+/// The span of a statement (OpenTelemetry semantic conventions for databases). It names the operation
+/// and the table, never a value.
+macro_rules! database_span {
+    ($operation:literal, $table:literal) => {
+        tracing::info_span!(
+            concat!($operation, " vault.", $table),
+            otel.kind = "client",
+            db.system.name = "postgresql",
+            db.operation.name = $operation,
+            db.collection.name = concat!("vault.", $table),
+        )
+    };
+    ($operation:literal) => {
+        tracing::info_span!(
+            $operation,
+            otel.kind = "client",
+            db.system.name = "postgresql",
+            db.operation.name = $operation,
+        )
+    };
+}
+use database_span;
+
 /// How long a request waits for a free connection.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a new connection may take, its checks included.
@@ -163,7 +186,8 @@ impl Store {
     /// When it does not answer.
     pub async fn ping(&self) -> Result<(), StoreFault> {
         let before = self.answered.load(Ordering::Relaxed);
-        let connection = match self.connection().await {
+        // Outside of a trace: it would be one of its own every time.
+        let connection = match self.pooled().await {
             Ok(connection) => connection,
             Err(StoreFault::Overloaded) if self.answered.load(Ordering::Relaxed) != before => {
                 return Ok(());
@@ -181,12 +205,15 @@ impl Store {
     ///
     /// When none can be had in time.
     pub async fn connection(&self) -> Result<Connection, StoreFault> {
+        self.pooled().instrument(database_span!("connect")).await
+    }
+
+    async fn pooled(&self) -> Result<Connection, StoreFault> {
         if self.pool.status().waiting >= MAX_WAITING {
             return Err(StoreFault::Overloaded);
         }
         let since = Instant::now();
-        let got = underway::on_database(self.pool.get());
-        let got = got.instrument(database_span!("connect")).await;
+        let got = underway::on_database(self.pool.get()).await;
         self.metrics.connection_waited_for(since.elapsed());
         let object = got.map_err(|error| match error {
             PoolError::Timeout(deadpool_postgres::TimeoutType::Wait) => StoreFault::Overloaded,
@@ -279,29 +306,6 @@ impl Transaction<'_> {
         deadline(self.progress, work).await
     }
 }
-
-/// The span of a statement (OpenTelemetry semantic conventions for databases). It names the operation
-/// and the table, never a value.
-macro_rules! database_span {
-    ($operation:literal, $table:literal) => {
-        tracing::info_span!(
-            concat!($operation, " vault.", $table),
-            otel.kind = "client",
-            db.system.name = "postgresql",
-            db.operation.name = $operation,
-            db.collection.name = concat!("vault.", $table),
-        )
-    };
-    ($operation:literal) => {
-        tracing::info_span!(
-            $operation,
-            otel.kind = "client",
-            db.system.name = "postgresql",
-            db.operation.name = $operation,
-        )
-    };
-}
-use database_span;
 
 /// What a statement answers.
 type Query<T> = Result<T, tokio_postgres::Error>;

@@ -3,7 +3,10 @@
 use std::{
     error::Error,
     future::pending,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -47,10 +50,14 @@ enum Subject {
     /// The database has our schema and loses no writes.
     Database(Box<DatabaseUrl>, Store),
     /// The master key is there and fit for use; asked no longer than this.
-    MasterKey(Holder, Duration),
+    MasterKey(Holder, Duration, MayDescribe),
     /// The issuer's keys can be fetched.
     IssuerKeys(Arc<VerificationKeys>, RefreshAt),
 }
+
+/// Whether we were ever allowed to describe a master key: who may use it need not be.
+#[derive(Default)]
+struct MayDescribe(AtomicBool);
 
 /// When the issuer's keys are to be fetched again.
 struct RefreshAt(Mutex<Instant>);
@@ -78,7 +85,9 @@ pub(super) fn checks(
 ) -> Vec<Check> {
     let url = Box::new(config.database.url.clone());
     let database = Subject::Database(url, store.clone());
-    let master_key = |holder: &Holder| Subject::MasterKey(holder.clone(), config.kms_timeout);
+    let master_key = |holder: &Holder| {
+        Subject::MasterKey(holder.clone(), config.kms_timeout, MayDescribe::default())
+    };
     let issuer_keys = Subject::IssuerKeys(Arc::clone(keys), RefreshAt::now());
     let subjects = [database, issuer_keys];
     let subjects = subjects.into_iter().chain(holders.iter().map(master_key));
@@ -188,7 +197,7 @@ impl Subject {
     fn name(&self) -> String {
         match self {
             Self::Database(..) => "the database".to_owned(),
-            Self::MasterKey(holder, _) => format!("master key {}", holder.key),
+            Self::MasterKey(holder, ..) => format!("master key {}", holder.key),
             Self::IssuerKeys(..) => "the issuer's key set".to_owned(),
         }
     }
@@ -202,8 +211,11 @@ impl Subject {
                 }
                 Err(refused) => Err(Unready::Refused(refused.into())),
             },
-            Self::MasterKey(holder, patience) => match check(holder, *patience).await {
-                Ok(()) => Ok(()),
+            Self::MasterKey(holder, patience, may) => match check(holder, *patience).await {
+                Ok(()) => {
+                    may.0.store(true, Ordering::Relaxed);
+                    Ok(())
+                }
                 Err(fault) => judge(holder, &fault),
             },
             Self::IssuerKeys(..) => self.again().await,
@@ -217,9 +229,10 @@ impl Subject {
                 let answer = store.ping().await;
                 answer.map_err(|fault| Unready::not_yet(&fault, "unreachable"))
             }
-            Self::MasterKey(holder, patience) => match check(holder, *patience).await {
-                // Whether it may be described was said when we started.
-                Ok(()) | Err(KmsFault::Denied(_)) => Ok(()),
+            Self::MasterKey(holder, patience, may) => match check(holder, *patience).await {
+                Ok(()) => Ok(()),
+                // That it may not be described was said when we started.
+                Err(KmsFault::Denied(_)) if !may.0.load(Ordering::Relaxed) => Ok(()),
                 Err(fault) => Err(Unready::not_yet(&fault, fault.name())),
             },
             Self::IssuerKeys(keys, refresh_at) => {

@@ -77,12 +77,12 @@ impl KeySource for HttpKeySource {
             .client
             .get(self.url.clone())
             .header("accept", "application/json");
-        let mut response = request.send().await.map_err(unreachable)?;
+        let mut response = request.send().await.map_err(unanswered)?;
         if response.status() != reqwest::StatusCode::OK {
             return Err(KeySourceFault::Status(response.status().as_u16()));
         }
         let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
+        while let Some(chunk) = response.chunk().await.map_err(unanswered)? {
             if body.len() + chunk.len() > MAX_BYTES {
                 return Err(KeySourceFault::TooLarge);
             }
@@ -118,6 +118,11 @@ impl KeySource for FileKeySource {
 
 fn unreachable(error: impl std::error::Error + Send + Sync + 'static) -> KeySourceFault {
     KeySourceFault::Unreachable(Box::new(error))
+}
+
+/// The URL may hold what nobody should read in a log.
+fn unanswered(error: reqwest::Error) -> KeySourceFault {
+    unreachable(error.without_url())
 }
 
 fn is_loopback(url: &Url) -> bool {

@@ -177,18 +177,21 @@ where
         verb: Option<Verb>,
         request: Request<Incoming>,
     ) -> Result<Response<B>, Interruption> {
-        // What is no verb costs nothing, and health must be told also when there is much to do.
-        let _place = match verb {
-            Some(_) => Some(self.shared.place().await?),
-            None => None,
-        };
         let (limit, at_its_end) = deadline::of(request.headers(), self.transport);
-        let answering = AssertUnwindSafe(self.service.oneshot(request)).catch_unwind();
-        match timeout(limit, answering).await {
-            Ok(Ok(Ok(response))) => Ok(response),
-            Ok(Err(_panic)) => Err(Interruption::Panicked),
-            Err(_elapsed) => Err(at_its_end),
-        }
+        let answering = async {
+            // What is no verb costs nothing, and health must be told also when there is much to do.
+            let _place = match verb {
+                Some(_) => Some(self.shared.place().await?),
+                None => None,
+            };
+            let answered = AssertUnwindSafe(self.service.oneshot(request)).catch_unwind();
+            match answered.await {
+                Ok(Ok(response)) => Ok(response),
+                Err(_panic) => Err(Interruption::Panicked),
+            }
+        };
+        let answered = timeout(limit, answering).await;
+        answered.unwrap_or(Err(at_its_end))
     }
 
     fn client_of(&self, request: &Request<Incoming>) -> std::net::IpAddr {

@@ -4,7 +4,7 @@ use http::{HeaderMap, Method, Request};
 use opentelemetry::{
     Context,
     propagation::{Extractor, TextMapPropagator},
-    trace::TraceContextExt,
+    trace::{SpanContext, TraceContextExt, TraceState},
 };
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use tracing::{Span, field::Empty};
@@ -22,7 +22,7 @@ pub(super) fn begin<B>(
     transport: Transport,
     route: Option<&'static str>,
 ) -> (Span, Option<TraceId>) {
-    let parent = TraceContextPropagator::new().extract(&Headers(request.headers()));
+    let parent = parent_of(request.headers());
     let span = match transport {
         Transport::Rest => rest(request, route),
         Transport::Grpc => grpc(route),
@@ -58,17 +58,21 @@ pub(super) fn end(span: &Span, transport: Transport, status: u16) {
 
 fn rest<B>(request: &Request<B>, route: Option<&'static str>) -> Span {
     let method = known_method(request.method());
-    let name = route.map_or_else(|| method.to_owned(), |route| format!("{method} {route}"));
-    tracing::info_span!(
+    let span = tracing::info_span!(
         "request",
-        otel.name = name,
+        otel.name = Empty,
         otel.kind = "server",
         otel.status_code = Empty,
         grantex.request_id = Empty,
         http.request.method = method,
         http.route = route,
         http.response.status_code = Empty,
-    )
+    );
+    if !span.is_disabled() {
+        let name = route.map_or_else(|| method.to_owned(), |route| format!("{method} {route}"));
+        span.record("otel.name", name);
+    }
+    span
 }
 
 /// A method that nobody knows is anything that a caller made up.
@@ -104,6 +108,20 @@ fn grpc(route: Option<&'static str>) -> Span {
         rpc.method = method,
         rpc.grpc.status_code = Empty,
     )
+}
+
+/// The caller's span, without its `tracestate`: that is any text, and is not ours to pass on.
+fn parent_of(headers: &HeaderMap) -> Context {
+    let named = TraceContextPropagator::new().extract(&Headers(headers));
+    let span = named.span().span_context().clone();
+    let stripped = SpanContext::new(
+        span.trace_id(),
+        span.span_id(),
+        span.trace_flags(),
+        span.is_remote(),
+        TraceState::NONE,
+    );
+    Context::new().with_remote_span_context(stripped)
 }
 
 fn trace_of(context: &Context) -> Option<TraceId> {

@@ -36,6 +36,7 @@ async fn post(dev: &Dev, path: &str, key: &str, trace: &str, body: Value) -> req
     let request = request
         .bearer_auth(key)
         .header("traceparent", traceparent(trace))
+        .header("tracestate", "vendor=canary-state")
         .header("content-type", "application/json");
     request.body(body.to_string()).send().await.unwrap()
 }
@@ -160,6 +161,7 @@ async fn a_trace_goes_from_its_caller_through_database_and_kms_and_holds_no_secr
         REFRESH,
         PRINCIPAL,
         "canary-metadata",
+        "canary-state",
         api_key,
         &grant,
         database,
