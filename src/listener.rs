@@ -9,6 +9,7 @@ pub mod door;
 mod forwarded;
 mod gate;
 mod handshake;
+pub mod message;
 pub mod tls;
 mod trace;
 

@@ -23,7 +23,14 @@ use tower::{Service, ServiceExt};
 use tracing::{Instrument, field};
 use uuid::Uuid;
 
-use super::{Peer, answered::Untold, deadline, forwarded, gate::Gate, trace};
+use super::{
+    Peer,
+    answered::Untold,
+    deadline, forwarded,
+    gate::Gate,
+    message::{self, RequestBody},
+    trace,
+};
 use crate::{
     metrics::Metrics,
     model::request::{Allowance, Interruption, RequestContext, Transport, Verb, parse_request_id},
@@ -64,6 +71,7 @@ pub struct Shared {
     gate: Gate,
     trusted_proxies: Arc<[IpNet]>,
     delayed: Arc<Semaphore>,
+    messages: Arc<Semaphore>,
 }
 
 // === impl Shared ===
@@ -78,6 +86,7 @@ impl Shared {
             gate: Gate::new(max_in_flight),
             trusted_proxies: trusted_proxies.into(),
             delayed: Arc::new(Semaphore::new(MAX_DELAYED)),
+            messages: Arc::new(Semaphore::new(message::BUDGET_BYTES)),
         }
     }
 
@@ -111,7 +120,7 @@ impl<S: Clone, B> Clone for Door<S, B> {
 
 impl<S, B> Service<Request<Incoming>> for Door<S, B>
 where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
+    S: Service<Request<RequestBody>, Response = Response<B>, Error = Infallible>
         + Clone
         + Send
         + 'static,
@@ -133,7 +142,7 @@ where
 
 impl<S, B> Door<S, B>
 where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+    S: Service<Request<RequestBody>, Response = Response<B>, Error = Infallible>,
 {
     /// Gives a request its context, has it answered, and says so.
     async fn answer(self, mut request: Request<Incoming>) -> Response<B> {
@@ -179,6 +188,12 @@ where
     ) -> Result<Response<B>, Interruption> {
         let (limit, at_its_end) = deadline::of(request.headers(), self.transport);
         let answering = async {
+            let (head, body) = request.into_parts();
+            let (body, _bytes) = match (self.transport, verb) {
+                (Transport::Grpc, Some(_)) => message::read(body, &self.shared.messages).await?,
+                _ => (RequestBody::Arriving(body), Vec::new()),
+            };
+            let request = Request::from_parts(head, body);
             // What is no verb costs nothing, and health must be told also when there is much to do.
             let _place = match verb {
                 Some(_) => Some(self.shared.place().await?),

@@ -111,6 +111,15 @@ async fn a_kms_that_goes_away_leaves_it_ready() {
 }
 
 #[tokio::test]
+async fn a_master_key_that_is_denied_later_is_degraded() {
+    let server = Server::start().await;
+    server.kms.set_trouble(Some(Trouble::Denied));
+    let (status, readiness) = until_check(&server, "masterKeys", "degraded").await;
+    assert_eq!(status, 200);
+    assert_eq!(readiness["checks"]["masterKeys"]["detail"], "denied");
+}
+
+#[tokio::test]
 async fn an_issuer_that_goes_away_leaves_it_ready() {
     let server = Server::start().await;
     let tenant = server.tenant("acme").await;

@@ -135,3 +135,25 @@ async fn a_request_whose_client_goes_away_is_counted_and_given_up() {
         assert_eq!(server.kms.hanging(), 0, "nobody waits for the KMS");
     }
 }
+
+#[tokio::test]
+async fn strangers_who_send_no_message_hold_no_place() {
+    let setup = Setup::new().with("GRANTEX_VAULT_MAX_IN_FLIGHT", "4");
+    let server = setup.start().await;
+    let tenant = server.tenant("acme").await;
+    let stream = TcpStream::connect(server.grpc_address()).await.unwrap();
+    let (mut client, connection) = h2::client::handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    let mut silent = Vec::new();
+    for _ in 0..64 {
+        client = client.ready().await.unwrap();
+        let list = "http://vault/grantex.vault.v1.VaultService/ListCredentials";
+        let request = http::Request::post(list).header("content-type", "application/grpc");
+        let request = request.body(()).unwrap();
+        silent.push(client.send_request(request, false).unwrap());
+    }
+    for via in [Via::Rest, Via::Grpc, Via::Rest, Via::Grpc] {
+        assert!(server.client(via, &tenant.key).list().await.is_ok());
+    }
+    assert_eq!(server.metric("grantex_vault_shed_total").await, Some(0.0));
+}
