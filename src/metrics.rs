@@ -129,7 +129,7 @@ impl Metrics {
         shown.map_or(Ok(()), |shown| shown.provider.shutdown())
     }
 
-    /// A request was answered.
+    /// A request was answered, or abandoned.
     pub fn answered(
         &self,
         verb: Option<Verb>,
@@ -301,11 +301,11 @@ impl Instruments {
         Self {
             requests: counter(
                 "grantex_vault_requests_total",
-                "Requests that were answered",
+                "Requests that were answered or abandoned",
             ),
             request_duration: seconds(
                 "grantex_vault_request_duration_seconds",
-                "From a request's headers to the beginning of its answer",
+                "From a request's headers to the beginning of its answer, or to its end without one",
             ),
             exchanges: counter(
                 "grantex_vault_exchanges_total",

@@ -331,7 +331,15 @@ async fn within<T>(
     if answer.is_ok() {
         progress.answered.fetch_add(1, Ordering::Relaxed);
     }
-    answer.map_err(|error| StoreFault::Unavailable(error.into()))
+    answer.map_err(|error| StoreFault::Unavailable(without_detail(error)))
+}
+
+/// What the server says of an error, without its details: those repeat the row.
+fn without_detail(error: tokio_postgres::Error) -> Box<dyn std::error::Error + Send + Sync> {
+    match error.as_db_error() {
+        Some(said) => format!("{} {}", said.code().code(), said.message()).into(),
+        None => error.into(),
+    }
 }
 
 /// The same for a statement of an operator that reads a whole table: it may take its time.

@@ -230,7 +230,10 @@ impl Subject {
                 answer.map_err(|fault| Unready::not_yet(&fault, "unreachable"))
             }
             Self::MasterKey(holder, patience, may) => match check(holder, *patience).await {
-                Ok(()) => Ok(()),
+                Ok(()) => {
+                    may.0.store(true, Ordering::Relaxed);
+                    Ok(())
+                }
                 // That it may not be described was said when we started.
                 Err(KmsFault::Denied(_)) if !may.0.load(Ordering::Relaxed) => Ok(()),
                 Err(fault) => Err(Unready::not_yet(&fault, fault.name())),

@@ -1,4 +1,5 @@
-//! Master keys: each is used as a server uses it, on a data key that protects nothing.
+//! Master keys: each is described, and the primary is used as a server uses it, on a data key that
+//! protects nothing.
 
 use std::sync::Arc;
 

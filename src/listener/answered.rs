@@ -13,7 +13,8 @@ use crate::{
 };
 
 /// A request that nothing was counted or logged of yet. Dropped like this it was abandoned: its client
-/// went away, often because it would not wait longer, and that is to be seen on the dashboards too.
+/// went away, often because it would not wait longer, or we closed a connection that was to end. That
+/// is to be seen on the dashboards too.
 pub(super) struct Untold {
     pub(super) context: RequestContext,
     pub(super) verb: Option<Verb>,

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{KeyState, Server, Trouble, Via};
+use crate::harness::{KeyState, Log, Server, Trouble, Via};
 
 /// What an event of a developer holds unless it says otherwise.
 fn by_developer(server: &Server, via: Via, key_id: &str) -> Value {
@@ -271,4 +271,22 @@ async fn without_a_record_nothing_leaves_and_nothing_changes() {
         .exchange("github")
         .await;
     assert_eq!(exchanged.unwrap()["accessToken"], "secret");
+}
+
+#[tokio::test]
+async fn what_the_database_says_of_a_row_is_not_logged() {
+    let log = Log::keep();
+    let server = Server::start().await;
+    let tenant = server.tenant("acme").await;
+    let full_up = "alter table vault.audit_events add constraint full_up check (false) not valid";
+    server.execute(full_up).await;
+    let fields = json!({"principalId": "canary-principal", "service": "github",
+                        "accessToken": "secret"});
+    for via in Via::BOTH {
+        let refused = server.client(via, &tenant.key).store(fields.clone()).await;
+        assert_eq!(refused.unwrap_err().status, 503);
+    }
+    let logged = log.take();
+    assert!(logged.contains("full_up"), "it says why: {logged}");
+    assert!(!logged.contains("canary-principal"), "{logged}");
 }
