@@ -34,7 +34,7 @@ use grantex_vault::{
         text::{CredentialType, DeveloperId, PrincipalId},
     },
     rotation::{Broken, Counts, Extent, Pace, Rotation, RotationFault, Watch},
-    store::Store,
+    store::{Store, schema::Durability},
 };
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -140,7 +140,12 @@ async fn vacuum(sql: &Client) {
 
 /// As the command line makes it.
 fn rotation(url: &str, keyring: &Arc<LocalKeyring>) -> Rotation {
-    let store = Store::open(&url.parse().expect("a URL"), CONCURRENCY).expect("no TLS");
+    let store = Store::open(
+        &url.parse().expect("a URL"),
+        CONCURRENCY,
+        Durability::Required,
+    )
+    .expect("no TLS");
     let keys = MasterKeys::new(Arc::<LocalKeyring>::clone(keyring), Vec::new());
     let pace = Pace::new(CONCURRENCY, None);
     Rotation::new(store, Arc::new(keys), Duration::from_secs(3), pace)

@@ -14,6 +14,7 @@ use tokio::{net::TcpListener, time::timeout};
 
 use crate::{
     admin,
+    audit::journal::Journal,
     auth::key_source::KeySource,
     clock::{Clock, SystemClock},
     config::{Config, ConfigFaults},
@@ -25,7 +26,7 @@ use crate::{
     shutdown::{Shutdown, StopSignals},
     store::{
         Store,
-        schema::{self, SchemaFault},
+        schema::{self, Durability, SchemaFault},
     },
     telemetry,
 };
@@ -35,6 +36,9 @@ use rooms::Rooms;
 const TLS_LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How long requests that are under way may take after the listeners have closed.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+
+const LOSSY_POSTGRES_ALLOWED: &str = "GRANTEX_VAULT_ALLOW_LOSSY_POSTGRES=true: credentials and \
+                                      audit events that were acknowledged may be lost in a crash";
 
 /// What comes from outside. Tests bring their own clock, KMS and key source.
 pub struct Outside {
@@ -64,6 +68,7 @@ pub struct Running {
     served_health: grpc::Health,
     metrics: Metrics,
     shutdown: Shutdown,
+    journal: Arc<Journal>,
     store: Store,
 }
 
@@ -137,6 +142,9 @@ pub async fn stop_or_signal(running: Running, drain_delay: Duration, signals: &m
 pub async fn start(config: &Config, outside: Outside) -> Result<Running, StartFault> {
     let clock = outside.clock;
     let tls = tls(config, &clock)?;
+    if config.database.durability == Durability::Waived {
+        tracing::warn!("{LOSSY_POSTGRES_ALLOWED}");
+    }
     if config.migrate {
         let database = &config.database;
         schema::migrate(&database.migrate_url, database.role.as_ref()).await?;
@@ -145,6 +153,7 @@ pub async fn start(config: &Config, outside: Outside) -> Result<Running, StartFa
         vault,
         envelope,
         store,
+        journal,
         checks,
         health,
         metrics,
@@ -199,6 +208,7 @@ pub async fn start(config: &Config, outside: Outside) -> Result<Running, StartFa
         served_health,
         metrics,
         shutdown,
+        journal,
         store,
     })
 }
@@ -219,6 +229,7 @@ impl Running {
         {
             tracing::warn!("requests were still under way and are cut off");
         }
+        self.journal.close().await;
         self.store.close();
         let metrics = self.metrics;
         telemetry::last_export("metrics", move || metrics.stop()).await;

@@ -1,4 +1,5 @@
-//! Proof: every verb on a credential leaves an event, durable before anything secret leaves.
+//! Audit: proof of what was asked and of what left.
 
+pub mod canonical;
 pub mod event;
 pub mod journal;

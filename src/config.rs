@@ -17,7 +17,7 @@ use crate::{
     auth::grant::AudiencePolicy,
     limits::PerMinute,
     listener::tls::TlsFiles,
-    store::{database_url::DatabaseUrl, serving_role::RoleName},
+    store::{database_url::DatabaseUrl, schema::Durability, serving_role::RoleName},
     telemetry::Options,
 };
 
@@ -66,6 +66,8 @@ pub struct Database {
     pub pool_size: usize,
     /// The role that migrating grants what serving needs.
     pub role: Option<RoleName>,
+    /// Whether one is served that may lose what it has acknowledged.
+    pub durability: Durability,
 }
 
 /// Who holds the master key.

@@ -163,7 +163,7 @@ pub async fn run(
         ..Outside::default()
     };
     let running = app::start(&config, outside).await?;
-    let tenant = Tenant::ensure(&directory, &config.database.url, Arc::new(SystemClock)).await?;
+    let tenant = Tenant::ensure(&directory, &config.database, Arc::new(SystemClock)).await?;
     let instance = Instance {
         grant_token: own_issuer.then(|| {
             issuer.mint(&GrantClaims {

@@ -47,7 +47,7 @@ pub async fn examine(lookup: &dyn Fn(&str) -> Option<String>) -> Vec<Finding> {
     let config = Config::read(lookup);
     let mut findings = configuration(&config);
     if let Ok(database) = Database::read(lookup) {
-        findings.extend(database::examine(&database.url, &*clock).await);
+        findings.extend(database::examine(&database, &*clock).await);
     }
     if let Ok(keys) = MasterKeySettings::read(lookup) {
         findings.extend(master_keys::examine(&keys, &clock).await);

@@ -43,6 +43,8 @@ struct Instruments {
     kms_call_duration: Histogram<f64>,
     kms_breaker_open: UpDownCounter<i64>,
     audit_commit_duration: Histogram<f64>,
+    audit_batches: Counter<u64>,
+    audit_batched_events: Counter<u64>,
     audit_failures: Counter<u64>,
     audit_backlog: UpDownCounter<i64>,
     db_pool_wait: Histogram<f64>,
@@ -204,6 +206,12 @@ impl Metrics {
             .record(duration.as_secs_f64(), &[]);
     }
 
+    /// Events became durable by one commit.
+    pub fn audit_batch_committed(&self, events: usize) {
+        self.0.audit_batches.add(1, &[]);
+        self.0.audit_batched_events.add(events as u64, &[]);
+    }
+
     /// An audit event could not be recorded.
     pub fn audit_failed(&self) {
         self.0.audit_failures.add(1, &[]);
@@ -336,6 +344,14 @@ impl Instruments {
                 "grantex_vault_audit_commit_duration_seconds",
                 "What it took to make an audit event durable",
             ),
+            audit_batches: counter(
+                "grantex_vault_audit_batches_total",
+                "Commits of audit events",
+            ),
+            audit_batched_events: counter(
+                "grantex_vault_audit_batched_events_total",
+                "Audit events that became durable by those commits",
+            ),
             audit_failures: counter(
                 "grantex_vault_audit_failures_total",
                 "Audit events that could not be recorded",
@@ -371,6 +387,8 @@ impl Instruments {
             &self.data_key_cache_hits,
             &self.data_key_cache_misses,
             &self.data_key_cache_evictions,
+            &self.audit_batches,
+            &self.audit_batched_events,
             &self.audit_failures,
             &self.shed,
             &self.tampered,

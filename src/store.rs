@@ -35,6 +35,7 @@ use crate::{
 };
 use columns::BadColumn;
 use database_url::DatabaseUrl;
+use schema::Durability;
 
 /// The span of a statement (OpenTelemetry semantic conventions for databases). It names the operation
 /// and the table, never a value.
@@ -74,6 +75,8 @@ const MAX_WAITING: usize = 1024;
 #[derive(Clone)]
 pub struct Store {
     pool: Pool,
+    /// One connection, on which nothing but audit events is written.
+    journal: Pool,
     metrics: Metrics,
     /// How many statements were answered, so that a pool which is all in use is not taken for one
     /// that has no database.
@@ -112,6 +115,9 @@ pub enum StoreFault {
     /// Time: too slow, or too many wait.
     #[error("the database is overloaded")]
     Overloaded,
+    /// What was to be written must change: a value does not fit, or breaks a constraint.
+    #[error("the database refuses what was to be written")]
+    Refused(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The operator: this replica is configured to wrap with a key that was retired.
     #[error("master key {0} is retired: nothing may be stored under it")]
     RetiredMasterKey(MasterKeyId),
@@ -129,36 +135,19 @@ pub enum StoreFault {
 }
 
 impl Store {
-    /// Opens a pool of at most `size` connections; none is made yet.
+    /// Opens a pool of at most `size` connections, and one more for the audit; none is made yet.
     ///
     /// # Errors
     ///
     /// When the root certificates of the URL cannot be read.
-    pub fn open(url: &DatabaseUrl, size: usize) -> Result<Self, tls::TlsFault> {
-        let config = ManagerConfig {
-            recycling_method: RecyclingMethod::Fast,
-        };
-        let manager = match tls::connector(url)? {
-            None => Manager::from_config(url.to_config(), NoTls, config),
-            Some(tls) => Manager::from_config(url.to_config(), tls, config),
-        };
-        let pool = Pool::builder(manager)
-            .max_size(size)
-            .wait_timeout(Some(WAIT_TIMEOUT))
-            .create_timeout(Some(CONNECT_TIMEOUT))
-            .recycle_timeout(Some(CONNECT_TIMEOUT))
-            .runtime(Runtime::Tokio1)
-            .post_create(Hook::async_fn(|client, _| {
-                Box::pin(async move {
-                    let refused =
-                        |fault: schema::SchemaFault| HookError::message(fault.to_string());
-                    schema::check(client).await.map_err(refused)
-                })
-            }))
-            .build()
-            .expect("a runtime is given");
+    pub fn open(
+        url: &DatabaseUrl,
+        size: usize,
+        durability: Durability,
+    ) -> Result<Self, tls::TlsFault> {
         Ok(Self {
-            pool,
+            pool: pool(url, size, durability)?,
+            journal: pool(url, 1, durability)?,
             metrics: Metrics::unobserved(),
             answered: Arc::default(),
         })
@@ -209,11 +198,15 @@ impl Store {
     }
 
     async fn pooled(&self) -> Result<Connection, StoreFault> {
-        if self.pool.status().waiting >= MAX_WAITING {
+        self.connection_of(&self.pool).await
+    }
+
+    async fn connection_of(&self, pool: &Pool) -> Result<Connection, StoreFault> {
+        if pool.status().waiting >= MAX_WAITING {
             return Err(StoreFault::Overloaded);
         }
         let since = Instant::now();
-        let got = underway::on_database(self.pool.get()).await;
+        let got = underway::on_database(pool.get()).await;
         self.metrics.connection_waited_for(since.elapsed());
         let object = got.map_err(|error| match error {
             PoolError::Timeout(deadpool_postgres::TimeoutType::Wait) => StoreFault::Overloaded,
@@ -231,7 +224,33 @@ impl Store {
     /// Closes the pool: waiting requests are refused, connections end when they are given back.
     pub fn close(&self) {
         self.pool.close();
+        self.journal.close();
     }
+}
+
+fn pool(url: &DatabaseUrl, size: usize, durability: Durability) -> Result<Pool, tls::TlsFault> {
+    let config = ManagerConfig {
+        recycling_method: RecyclingMethod::Fast,
+    };
+    let manager = match tls::connector(url)? {
+        None => Manager::from_config(url.to_config(), NoTls, config),
+        Some(tls) => Manager::from_config(url.to_config(), tls, config),
+    };
+    let pool = Pool::builder(manager)
+        .max_size(size)
+        .wait_timeout(Some(WAIT_TIMEOUT))
+        .create_timeout(Some(CONNECT_TIMEOUT))
+        .recycle_timeout(Some(CONNECT_TIMEOUT))
+        .runtime(Runtime::Tokio1)
+        .post_create(Hook::async_fn(move |client, _| {
+            Box::pin(async move {
+                let refused = |fault: schema::SchemaFault| HookError::message(fault.to_string());
+                schema::check(client, durability).await.map_err(refused)?;
+                schema::ensure_era(client).await.map_err(refused)
+            })
+        }))
+        .build();
+    Ok(pool.expect("a runtime is given"))
 }
 
 // === impl Connection ===
@@ -331,14 +350,27 @@ async fn within<T>(
     if answer.is_ok() {
         progress.answered.fetch_add(1, Ordering::Relaxed);
     }
-    answer.map_err(|error| StoreFault::Unavailable(without_detail(error)))
+    answer.map_err(fault_of)
 }
 
+/// Classes of SQLSTATE (appendix A of Postgres' manual) that are about the values: data exceptions,
+/// integrity constraints, limits that a value exceeds.
+const CLASSES_OF_VALUES: [&str; 3] = ["22", "23", "54"];
+
 /// What the server says of an error, without its details: those repeat the row.
-fn without_detail(error: tokio_postgres::Error) -> Box<dyn std::error::Error + Send + Sync> {
-    match error.as_db_error() {
-        Some(said) => format!("{} {}", said.code().code(), said.message()).into(),
-        None => error.into(),
+fn fault_of(error: tokio_postgres::Error) -> StoreFault {
+    let Some(said) = error.as_db_error() else {
+        return StoreFault::Unavailable(error.into());
+    };
+    let code = said.code().code();
+    let text = format!("{code} {}", said.message()).into();
+    if CLASSES_OF_VALUES
+        .iter()
+        .any(|class| code.starts_with(class))
+    {
+        StoreFault::Refused(text)
+    } else {
+        StoreFault::Unavailable(text)
     }
 }
 

@@ -16,12 +16,11 @@ use tokio::time::timeout;
 use super::{StartFault, master_keys::Holder};
 use crate::{
     auth::jwks::{NoKey, VerificationKeys},
-    config::{Config, ConfigFaults},
+    config::{Config, ConfigFaults, Database},
     envelope::kms::KmsFault,
     health::{Health, Need, Probe},
     store::{
         Store,
-        database_url::DatabaseUrl,
         schema::{self, SchemaFault},
     },
     vault::error::chain,
@@ -48,7 +47,7 @@ pub(super) struct Check {
 
 enum Subject {
     /// The database has our schema and loses no writes.
-    Database(Box<DatabaseUrl>, Store),
+    Database(Box<Database>, Store),
     /// The master key is there and fit for use; asked no longer than this.
     MasterKey(Holder, Duration, MayDescribe),
     /// The issuer's keys can be fetched.
@@ -83,8 +82,8 @@ pub(super) fn checks(
     keys: &Arc<VerificationKeys>,
     health: &Arc<Health>,
 ) -> Vec<Check> {
-    let url = Box::new(config.database.url.clone());
-    let database = Subject::Database(url, store.clone());
+    let database = Box::new(config.database.clone());
+    let database = Subject::Database(database, store.clone());
     let master_key = |holder: &Holder| {
         Subject::MasterKey(holder.clone(), config.kms_timeout, MayDescribe::default())
     };
@@ -204,7 +203,7 @@ impl Subject {
 
     async fn first(&self) -> Result<(), Unready> {
         match self {
-            Self::Database(url, _) => match schema::check_once(url).await {
+            Self::Database(database, _) => match check_database(database).await {
                 Ok(()) => Ok(()),
                 Err(fault @ SchemaFault::Unavailable(_)) => {
                     Err(Unready::not_yet(&fault, "unreachable"))
@@ -256,6 +255,10 @@ impl Subject {
             }
         }
     }
+}
+
+async fn check_database(database: &Database) -> Result<(), SchemaFault> {
+    schema::check_once(&database.url, database.durability).await
 }
 
 async fn check(holder: &Holder, patience: Duration) -> Result<(), KmsFault> {

@@ -35,6 +35,7 @@ pub(super) struct Rooms {
     pub(super) vault: Arc<Vault>,
     pub(super) envelope: Arc<Envelope>,
     pub(super) store: Store,
+    pub(super) journal: Arc<Journal>,
     /// What it needs, checked once.
     pub(super) checks: Vec<Check>,
     pub(super) health: Arc<Health>,
@@ -74,11 +75,12 @@ impl Rooms {
 
         let envelope = Arc::new(ground.envelope(&holders));
         ground.gauges(&keys, &envelope);
+        let journal = ground.journal(&store);
         let vault = Vault::new(
             store.clone(),
             Arc::clone(&envelope),
             ground.grants(keys),
-            ground.journal(&store),
+            Arc::clone(&journal),
             Limits::new(config.limits, clock, &ground.metrics),
             Arc::clone(clock),
             ground.metrics.clone(),
@@ -87,6 +89,7 @@ impl Rooms {
             vault: Arc::new(vault),
             envelope,
             store,
+            journal,
             checks,
             health: ground.health,
             metrics: ground.metrics,
@@ -112,7 +115,7 @@ impl Ground<'_> {
 
     fn store(&self) -> Result<Store, ConfigFaults> {
         let database = &self.config.database;
-        let store = Store::open(&database.url, database.pool_size);
+        let store = Store::open(&database.url, database.pool_size, database.durability);
         let store = store.map_err(|fault| ConfigFaults::one("DATABASE_URL", fault))?;
         Ok(store.measured_by(self.metrics.clone()))
     }
@@ -156,11 +159,11 @@ impl Ground<'_> {
     }
 
     /// Nothing went wrong with the audit as long as nothing was recorded.
-    fn journal(&self, store: &Store) -> Journal {
+    fn journal(&self, store: &Store) -> Arc<Journal> {
         let probe = self.health.need(Need::Audit);
         probe.succeeded();
         let (store, clock) = (store.clone(), Arc::clone(self.clock));
-        Journal::new(store, clock, self.metrics.clone(), probe)
+        Arc::new(Journal::start(store, clock, self.metrics.clone(), probe))
     }
 
     /// What is read when somebody looks at the metrics.

@@ -1,10 +1,12 @@
 //! What an audit event says. Never a token, never a hash of one.
 
+use super::canonical::{Fields, RecordedCaller, RecordedEvent};
 use crate::{
     model::{
         caller::Developer,
         id::{ApiKeyId, CredentialId, EventId},
         request::{RequestContext, Verb},
+        service_name::ServiceName,
         text::{AgentId, DeveloperId, GrantId, PrincipalId, TokenId},
         timestamp::Timestamp,
     },
@@ -27,7 +29,7 @@ pub struct AuditEvent {
     /// Whose credential, as far as it is known.
     pub principal: Option<PrincipalId>,
     /// For which service, as the caller spelled it or as it is stored.
-    pub service: Option<String>,
+    pub service: Option<ServiceName>,
     /// Which credential, when there was one.
     pub credential: Option<CredentialId>,
 }
@@ -115,48 +117,66 @@ impl AuditEvent {
         }
     }
 
-    pub(super) fn to_row(&self, now: Timestamp) -> AuditEventRow<'_> {
+    /// As it is stored, with an id of this moment.
+    pub(super) fn to_row(&self, now: Timestamp) -> AuditEventRow {
+        let id = EventId::make(now);
         let (outcome, reason) = self.outcome.as_columns();
-        let mut row = AuditEventRow {
-            developer_id: self.developer.as_str(),
-            id: EventId::make(now),
-            occurred_at: now,
+        let recorded = RecordedEvent::new(Fields {
+            developer_id: &self.developer,
+            id,
+            occurred_at: now.to_string(),
             verb: self.verb.as_str(),
             outcome,
             reason,
             principal_id: self.principal.as_ref().map(PrincipalId::as_str),
-            service: self.service.as_deref(),
+            service: self.service.as_ref().map(ServiceName::as_str),
             credential_id: self.credential.map(|id| id.to_string()),
-            api_key_id: None,
-            agent_id: None,
-            grant_id: None,
-            token_id: None,
-            parent_agent_id: None,
-            parent_grant_id: None,
-            delegation_depth: None,
+            caller: self.caller.recorded(),
             request_id: self.request.id.to_string(),
-            transport: self.request.transport.as_str(),
+            trace_id: self.request.trace.map(|trace| trace.to_string()),
             peer: self.request.peer.to_string(),
-        };
-        match &self.caller {
-            Caller::Developer(api_key) => row.api_key_id = Some(api_key.to_string()),
-            Caller::Agent {
+            transport: self.request.transport.as_str(),
+        });
+        AuditEventRow {
+            developer: self.developer.clone(),
+            id,
+            principal: self.principal.clone(),
+            service: self.service.as_ref().map(|name| name.key().clone()),
+            credential: self.credential,
+            grant: match &self.caller {
+                Caller::Agent { grant, .. } => Some(grant.clone()),
+                Caller::Developer(_) => None,
+            },
+            outcome,
+            canonical: recorded.to_bytes(),
+        }
+    }
+}
+
+// === impl Caller ===
+
+impl Caller {
+    fn recorded(&self) -> RecordedCaller<'_> {
+        match self {
+            Self::Developer(api_key) => RecordedCaller::Developer {
+                api_key_id: api_key.to_string().into(),
+            },
+            Self::Agent {
                 agent,
                 token,
                 grant,
                 parent_agent,
                 parent_grant,
                 delegation_depth,
-            } => {
-                row.agent_id = Some(agent.as_str());
-                row.token_id = Some(token.as_str());
-                row.grant_id = Some(grant.as_str());
-                row.parent_agent_id = parent_agent.as_ref().map(AgentId::as_str);
-                row.parent_grant_id = parent_grant.as_ref().map(GrantId::as_str);
-                row.delegation_depth = *delegation_depth;
-            }
+            } => RecordedCaller::Agent {
+                agent: agent.as_str().into(),
+                grant_id: grant.as_str().into(),
+                token_id: token.as_str().into(),
+                parent_agent: parent_agent.as_ref().map(|agent| agent.as_str().into()),
+                parent_grant_id: parent_grant.as_ref().map(|grant| grant.as_str().into()),
+                delegation_depth: *delegation_depth,
+            },
         }
-        row
     }
 }
 

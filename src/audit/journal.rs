@@ -1,8 +1,17 @@
 //! The way into the audit table, and the proof of having taken it.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use thiserror::Error;
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::event::AuditEvent;
@@ -10,15 +19,29 @@ use crate::{
     clock::Clock,
     health::Probe,
     metrics::Metrics,
-    store::{Store, StoreFault, Transaction},
+    store::{Store, StoreFault, Transaction, audit_events::AuditEventRow},
+    underway,
 };
 
+/// How many events may wait; one more is refused at once.
+const MAX_WAITING: usize = 4096;
+/// How many are written by one statement.
+const MAX_BATCH: usize = 512;
+/// How long an event may take to become durable, waiting included.
+const RECORD_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Records events.
+///
+/// One writer takes the events of all requests of this process and writes on a connection of its own:
+/// a batch is what arrived while the last one was committing, so that nobody waits for a timer and
+/// many share a commit.
 pub struct Journal {
-    store: Store,
+    queue: mpsc::Sender<Waiting>,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
-    probe: Probe,
+    probe: Arc<Probe>,
+    closing: CancellationToken,
+    writer: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// Proof that an audit event is durable. Only the journal makes one, after the commit.
@@ -28,21 +51,49 @@ pub struct Receipt(());
 /// The event could not be recorded: nothing may leave.
 #[derive(Debug, Error)]
 #[error("the audit event could not be recorded")]
-pub struct Unrecorded(#[source] pub StoreFault);
+pub struct Unrecorded(#[source] pub Arc<StoreFault>);
+
+/// An event, and who waits for it.
+struct Waiting {
+    row: AuditEventRow,
+    written: oneshot::Sender<Result<(), Arc<StoreFault>>>,
+}
+
+/// The only one who writes events that have no transaction.
+struct Writer {
+    queue: mpsc::Receiver<Waiting>,
+    store: Store,
+    metrics: Metrics,
+    closing: CancellationToken,
+}
 
 impl Journal {
-    /// Records in this database, by this clock; what comes of it is measured, and said by the probe.
+    /// Begins to record in this database, by this clock; what comes of it is measured, and said by the
+    /// probe.
     #[must_use]
-    pub fn new(store: Store, clock: Arc<dyn Clock>, metrics: Metrics, probe: Probe) -> Self {
-        Self {
+    pub fn start(store: Store, clock: Arc<dyn Clock>, metrics: Metrics, probe: Probe) -> Self {
+        let (queue, waiting) = mpsc::channel(MAX_WAITING);
+        let closing = CancellationToken::new();
+        let writer = Writer {
+            queue: waiting,
             store,
+            metrics: metrics.clone(),
+            closing: closing.clone(),
+        };
+        Self {
+            queue,
             clock,
             metrics,
-            probe,
+            probe: Arc::new(probe),
+            closing,
+            writer: Mutex::new(Some(tokio::spawn(writer.run()))),
         }
     }
 
     /// Records an event on its own; it is durable when this has answered.
+    ///
+    /// An event whose request is given up meanwhile is recorded nevertheless: `released` says that a
+    /// secret was allowed to leave, never that it arrived.
     ///
     /// # Errors
     ///
@@ -51,8 +102,9 @@ impl Journal {
         let row = event.to_row(self.clock.now());
         let since = Instant::now();
         let waits = self.metrics.audit_event_waits();
-        let append = self.store.append_audit_event(&row);
-        let recorded = append.instrument(tracing::info_span!("audit commit")).await;
+        let recorded = self.written(row);
+        let recorded = recorded.instrument(tracing::info_span!("audit commit"));
+        let recorded = underway::on_database(recorded).await;
         drop(waits);
         self.learn(recorded)?;
         self.metrics.audit_committed(since.elapsed());
@@ -71,10 +123,35 @@ impl Journal {
         event: &AuditEvent,
     ) -> Result<(), Unrecorded> {
         let row = event.to_row(self.clock.now());
-        self.learn(transaction.append_audit_event(&row).await)
+        let recorded = transaction.append_audit_event(&row).await;
+        self.learn(recorded.map_err(Arc::new))
     }
 
-    fn learn(&self, recorded: Result<(), StoreFault>) -> Result<(), Unrecorded> {
+    /// Writes what waits still, and takes no more.
+    pub async fn close(&self) {
+        self.closing.cancel();
+        let writer = self.writer.lock();
+        let writer = writer.unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(writer) = writer
+            && timeout(RECORD_TIMEOUT, writer).await.is_err()
+        {
+            tracing::error!("audit events that nobody waits for could not be written in time");
+        }
+    }
+
+    async fn written(&self, row: AuditEventRow) -> Result<(), Arc<StoreFault>> {
+        let (written, answer) = oneshot::channel();
+        let overloaded = || Arc::new(StoreFault::Overloaded);
+        let waiting = self.queue.try_send(Waiting { row, written });
+        waiting.map_err(|_| overloaded())?;
+        match timeout(RECORD_TIMEOUT, answer).await {
+            Ok(Ok(written)) => written,
+            // Too slow, or the writer was stopped before its turn came.
+            Ok(Err(_)) | Err(_) => Err(overloaded()),
+        }
+    }
+
+    fn learn(&self, recorded: Result<(), Arc<StoreFault>>) -> Result<(), Unrecorded> {
         if recorded.is_ok() {
             self.probe.succeeded();
         } else {
@@ -82,5 +159,74 @@ impl Journal {
             self.probe.failed("the last event could not be recorded");
         }
         recorded.map_err(Unrecorded)
+    }
+}
+
+// === impl Writer ===
+
+impl Writer {
+    async fn run(mut self) {
+        let mut batch = Vec::with_capacity(MAX_BATCH);
+        let closing = self.closing.clone();
+        let mut closed = std::pin::pin!(closing.cancelled());
+        let mut open = true;
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut closed, if open => {
+                    open = false;
+                    self.queue.close();
+                }
+                taken = self.queue.recv_many(&mut batch, MAX_BATCH) => {
+                    if taken == 0 {
+                        return;
+                    }
+                    self.write(&mut batch).await;
+                }
+            }
+        }
+    }
+
+    /// Writes a batch and tells everyone who waits for a part of it.
+    async fn write(&self, batch: &mut Vec<Waiting>) {
+        let (rows, waiting): (Vec<_>, Vec<_>) = batch
+            .drain(..)
+            .map(|Waiting { row, written }| (row, written))
+            .unzip();
+        let mut parts = vec![(&rows[..], waiting)];
+        while let Some((rows, mut waiting)) = parts.pop() {
+            match self.append(rows).await {
+                // One of them does not fit: the others must not suffer for it.
+                Err(StoreFault::Refused(_)) if rows.len() > 1 => {
+                    let (first, rest) = rows.split_at(rows.len() / 2);
+                    let waiting_for_rest = waiting.split_off(first.len());
+                    parts.extend([(rest, waiting_for_rest), (first, waiting)]);
+                }
+                Ok(()) => {
+                    self.metrics.audit_batch_committed(rows.len());
+                    tell(waiting, &Ok(()));
+                }
+                Err(fault) => tell(waiting, &Err(Arc::new(fault))),
+            }
+        }
+    }
+
+    /// Appends events. A connection that broke may have committed: then they are appended again,
+    /// which is exact because each has its id.
+    async fn append(&self, rows: &[AuditEventRow]) -> Result<(), StoreFault> {
+        match self.store.append_audit_events(rows).await {
+            Err(StoreFault::Unavailable(_)) => self.store.append_audit_events(rows).await,
+            answer => answer,
+        }
+    }
+}
+
+/// Whoever has given up is told nothing.
+fn tell(
+    waiting: Vec<oneshot::Sender<Result<(), Arc<StoreFault>>>>,
+    written: &Result<(), Arc<StoreFault>>,
+) {
+    for request in waiting {
+        let _ = request.send(written.clone());
     }
 }

@@ -25,8 +25,11 @@ impl Target {
             return Ok(Database::read(&config::environment)?);
         };
         let url = Instance::running(data_dir)?.database_url;
-        Ok(Database::read(&|name| {
-            (name == "DATABASE_URL").then(|| url.clone())
+        // An instance has its own database; whether that may lose writes, it was told by the environment.
+        Ok(Database::read(&|name| match name {
+            "DATABASE_URL" => Some(url.clone()),
+            "GRANTEX_VAULT_ALLOW_LOSSY_POSTGRES" => config::environment(name),
+            _ => None,
         })?)
     }
 
@@ -37,7 +40,8 @@ impl Target {
 
     /// The store of the target, with so many connections.
     pub(super) fn store_of(&self, connections: usize) -> Result<Store, Box<dyn std::error::Error>> {
-        Store::open(&self.database()?.url, connections).map_err(explain)
+        let database = self.database()?;
+        Store::open(&database.url, connections, database.durability).map_err(explain)
     }
 
     /// The master keys that the environment names, else those of the instance.

@@ -33,7 +33,7 @@ const fn setting(name: &'static str, default: Option<&'static str>, help: &'stat
 }
 
 /// All settings, in the order of the README.
-pub const SETTINGS: [Setting; 37] = [
+pub const SETTINGS: [Setting; 38] = [
     Setting {
         name: "DATABASE_URL",
         default: None,
@@ -60,6 +60,11 @@ pub const SETTINGS: [Setting; 37] = [
         "GRANTEX_VAULT_MIGRATE",
         Some("false"),
         "Bring the schema up to date at start",
+    ),
+    setting(
+        "GRANTEX_VAULT_ALLOW_LOSSY_POSTGRES",
+        Some("false"),
+        "true: serve from a Postgres that may lose what it has acknowledged; for harnesses that throw the data away",
     ),
     setting(
         "GRANTEX_VAULT_MASTER_KEY",

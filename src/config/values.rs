@@ -8,8 +8,10 @@ use url::Url;
 
 use super::{ConfigFaults, Database, KeyLocation, MasterKey, SETTINGS};
 use crate::{
-    auth::grant::AudiencePolicy, limits::PerMinute, listener::tls::TlsFiles,
-    store::database_url::DatabaseUrl,
+    auth::grant::AudiencePolicy,
+    limits::PerMinute,
+    listener::tls::TlsFiles,
+    store::{database_url::DatabaseUrl, schema::Durability},
 };
 
 /// More requests than anybody has under way.
@@ -125,11 +127,17 @@ impl<'a> Values<'a> {
             Some(_) => self.parsed("GRANTEX_VAULT_DB_ROLE").map(Some),
             None => Some(None),
         };
+        let durability = match self.flag("GRANTEX_VAULT_ALLOW_LOSSY_POSTGRES") {
+            Some(true) => Some(Durability::Waived),
+            Some(false) => Some(Durability::Required),
+            None => None,
+        };
         Some(Database {
             url: url?,
             migrate_url: migrate_url?,
             pool_size: pool_size?,
             role: role?,
+            durability: durability?,
         })
     }
 

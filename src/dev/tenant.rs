@@ -8,14 +8,13 @@ use super::{DevFault, files};
 use crate::{
     auth::api_key::{self, Mode},
     clock::Clock,
+    config::Database,
     model::{
         bearer::ApiKey,
         id::{ApiKeyId, NewDeveloperId},
         text::DeveloperId,
     },
-    store::{
-        Store, StoreFault, api_keys::ApiKeyRow, database_url::DatabaseUrl, developers::DeveloperRow,
-    },
+    store::{Store, StoreFault, api_keys::ApiKeyRow, developers::DeveloperRow},
 };
 
 /// What is kept of them, in a file that only its owner can read. Outside development a key is
@@ -31,12 +30,12 @@ impl Tenant {
     /// The tenant of the file when the database knows it, else a new one.
     pub(super) async fn ensure(
         directory: &Path,
-        database: &DatabaseUrl,
+        database: &Database,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, DevFault> {
         let path = directory.join("developer.json");
-        let store =
-            Store::open(database, 1).map_err(|fault| DevFault::Database(fault.to_string()))?;
+        let store = Store::open(&database.url, 1, database.durability)
+            .map_err(|fault| DevFault::Database(fault.to_string()))?;
         if path.exists() {
             let kept: Self = files::read_json(&path)?;
             let known = kept.is_known(&store).await;

@@ -5,10 +5,10 @@ use std::time::Duration;
 use super::Finding;
 use crate::{
     clock::Clock,
+    config::Database,
     store::{
-        database_url::DatabaseUrl,
         diagnosis::{Diagnosis, diagnose},
-        schema::SchemaFault,
+        schema::{Durability, SchemaFault},
     },
     vault::error::chain,
 };
@@ -19,14 +19,14 @@ const OLDEST: i32 = 13;
 /// it is worth a warning.
 const SKEW: Duration = Duration::from_secs(30);
 
-pub(super) async fn examine(url: &DatabaseUrl, clock: &dyn Clock) -> Vec<Finding> {
-    let diagnosis = match diagnose(url).await {
+pub(super) async fn examine(database: &Database, clock: &dyn Clock) -> Vec<Finding> {
+    let diagnosis = match diagnose(&database.url, database.durability).await {
         Ok(diagnosis) => diagnosis,
         Err(fault) => return vec![unreachable(&fault)],
     };
     let mut findings = vec![
         version(&diagnosis),
-        durability(&diagnosis),
+        durability(&diagnosis, database.durability),
         schema(&diagnosis),
         time(&diagnosis, clock),
     ];
@@ -49,18 +49,18 @@ fn version(diagnosis: &Diagnosis) -> Finding {
     Finding::fine("database", says)
 }
 
-fn durability(diagnosis: &Diagnosis) -> Finding {
+fn durability(diagnosis: &Diagnosis, asked: Durability) -> Finding {
     const SUBJECT: &str = "durability";
     let off = diagnosis.switched_off.join(", ");
     if diagnosis.switched_off.is_empty() {
         return Finding::fine(SUBJECT, "committed writes survive a crash");
     }
     let says = format!("{off} off: acknowledged writes can be lost");
-    Finding::wrong(
-        SUBJECT,
-        says,
-        format!("switch {off} on, or use another server"),
-    )
+    let fix = format!("switch {off} on, or use another server");
+    match asked {
+        Durability::Required => Finding::wrong(SUBJECT, says, fix),
+        Durability::Waived => Finding::doubtful(SUBJECT, says, fix),
+    }
 }
 
 fn schema(diagnosis: &Diagnosis) -> Finding {

@@ -5,47 +5,46 @@ use tokio_postgres::types::ToSql;
 use tracing::Instrument;
 
 use super::{Query, Store, StoreFault, Transaction, database_span};
-use crate::model::{id::EventId, timestamp::Timestamp};
+use crate::model::{
+    id::{CredentialId, EventId},
+    service_name::ServiceKey,
+    text::{DeveloperId, GrantId, PrincipalId},
+};
 
-/// An event as its columns.
+/// An event as it is stored: its bytes, and beside them what readers may ask for.
 #[derive(Debug, Clone)]
-#[expect(
-    missing_docs,
-    reason = "the columns are described by the audit room's event"
-)]
-pub struct AuditEventRow<'a> {
-    pub developer_id: &'a str,
+pub struct AuditEventRow {
+    /// The tenant.
+    pub developer: DeveloperId,
+    /// The event.
     pub id: EventId,
-    pub occurred_at: Timestamp,
-    pub verb: &'static str,
+    /// Whose credential it was about.
+    pub principal: Option<PrincipalId>,
+    /// For which service.
+    pub service: Option<ServiceKey>,
+    /// Which one.
+    pub credential: Option<CredentialId>,
+    /// The grant that was asked with.
+    pub grant: Option<GrantId>,
+    /// What became of it.
     pub outcome: &'static str,
-    pub reason: Option<&'static str>,
-    pub principal_id: Option<&'a str>,
-    pub service: Option<&'a str>,
-    pub credential_id: Option<String>,
-    pub api_key_id: Option<String>,
-    pub agent_id: Option<&'a str>,
-    pub grant_id: Option<&'a str>,
-    pub token_id: Option<&'a str>,
-    pub parent_agent_id: Option<&'a str>,
-    pub parent_grant_id: Option<&'a str>,
-    pub delegation_depth: Option<i64>,
-    pub request_id: String,
-    pub transport: &'static str,
-    pub peer: String,
+    /// The event itself.
+    pub canonical: Vec<u8>,
 }
 
 impl Store {
-    /// Appends an event; it is durable when this has answered.
+    /// Appends events on the connection that is kept for it, in one statement and one commit; they
+    /// are durable when this has answered. Those that are there already are left as they are, so that
+    /// a call whose outcome is unknown can be made again.
     ///
     /// # Errors
     ///
-    /// When the database does not answer.
-    pub async fn append_audit_event(&self, event: &AuditEventRow<'_>) -> Result<(), StoreFault> {
-        let connection = self.connection().await?;
+    /// [`StoreFault::Refused`] when it is an event that must change, and then none was appended; when
+    /// the database does not answer.
+    pub async fn append_audit_events(&self, events: &[AuditEventRow]) -> Result<(), StoreFault> {
+        let connection = self.connection_of(&self.journal).await?;
         connection
-            .deadline(append(connection.client(), event))
-            .instrument(database_span!("insert", "audit_events"))
+            .deadline(append(connection.client(), events))
             .await
     }
 }
@@ -55,45 +54,52 @@ impl Transaction<'_> {
     ///
     /// # Errors
     ///
-    /// When the database does not answer.
-    pub async fn append_audit_event(&self, event: &AuditEventRow<'_>) -> Result<(), StoreFault> {
-        let append = self.deadline(append(&self.inner, event));
+    /// When the database does not answer, or refuses the event.
+    pub async fn append_audit_event(&self, event: &AuditEventRow) -> Result<(), StoreFault> {
+        let append = self.deadline(append(&self.inner, std::slice::from_ref(event)));
         append
             .instrument(database_span!("insert", "audit_events"))
             .await
     }
 }
 
-async fn append(client: &impl GenericClient, event: &AuditEventRow<'_>) -> Query<()> {
-    // append_audit_event
+async fn append(client: &impl GenericClient, events: &[AuditEventRow]) -> Query<()> {
+    // audit_events::append
+    // Without a conflict target: with one, the role would need to read what it writes.
     const SQL: &str = "
         insert into vault.audit_events (
-            developer_id, id, occurred_at, verb, outcome, reason, principal_id, service,
-            credential_id, api_key_id, agent_id, grant_id, token_id, parent_agent_id,
-            parent_grant_id, delegation_depth, request_id, transport, peer)
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)";
+            developer_id, id, principal_id, service_key, credential_id, grant_id, outcome, canonical)
+        select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[],
+            $7::text[], $8::bytea[])
+        on conflict do nothing";
+    fn column<'a, T>(
+        events: &'a [AuditEventRow],
+        value: impl FnMut(&'a AuditEventRow) -> T,
+    ) -> Vec<T> {
+        events.iter().map(value).collect()
+    }
     let statement = client.prepare_cached(SQL).await?;
-    let id = event.id.to_string();
-    let parameters: [&(dyn ToSql + Sync); 19] = [
-        &event.developer_id,
-        &id,
-        &event.occurred_at,
-        &event.verb,
-        &event.outcome,
-        &event.reason,
-        &event.principal_id,
-        &event.service,
-        &event.credential_id,
-        &event.api_key_id,
-        &event.agent_id,
-        &event.grant_id,
-        &event.token_id,
-        &event.parent_agent_id,
-        &event.parent_grant_id,
-        &event.delegation_depth,
-        &event.request_id,
-        &event.transport,
-        &event.peer,
+    let developers = column(events, |event| event.developer.as_str());
+    let ids = column(events, |event| event.id.to_string());
+    let principals = column(events, |event| {
+        event.principal.as_ref().map(PrincipalId::as_str)
+    });
+    let services = column(events, |event| {
+        event.service.as_ref().map(ServiceKey::as_str)
+    });
+    let credentials = column(events, |event| event.credential.map(|id| id.to_string()));
+    let grants = column(events, |event| event.grant.as_ref().map(GrantId::as_str));
+    let outcomes = column(events, |event| event.outcome);
+    let canonical = column(events, |event| event.canonical.as_slice());
+    let parameters: [&(dyn ToSql + Sync); 8] = [
+        &developers,
+        &ids,
+        &principals,
+        &services,
+        &credentials,
+        &grants,
+        &outcomes,
+        &canonical,
     ];
     client.execute(&statement, &parameters).await.map(|_| ())
 }

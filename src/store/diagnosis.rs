@@ -2,7 +2,7 @@
 
 use super::{
     database_url::DatabaseUrl,
-    schema::{self, SchemaFault},
+    schema::{self, Durability, SchemaFault},
     serving_role,
 };
 use crate::model::timestamp::Timestamp;
@@ -33,7 +33,7 @@ pub struct Diagnosis {
 /// # Errors
 ///
 /// When there is no answer.
-pub async fn diagnose(url: &DatabaseUrl) -> Result<Diagnosis, SchemaFault> {
+pub async fn diagnose(url: &DatabaseUrl, durability: Durability) -> Result<Diagnosis, SchemaFault> {
     // diagnosis::diagnose
     const SQL: &str = "
         select current_setting('server_version'), current_setting('server_version_num')::int / 10000,
@@ -42,7 +42,7 @@ pub async fn diagnose(url: &DatabaseUrl) -> Result<Diagnosis, SchemaFault> {
                 and name in ('fsync', 'full_page_writes', 'synchronous_commit'))::text[]";
     let client = schema::connect(url).await?;
     let row = schema::timed(client.query_one(SQL, &[])).await?;
-    let schema = schema::check(&client).await;
+    let schema = schema::check(&client, durability).await;
     let (missing, needless) = match schema {
         Ok(()) => serving_role::privileges(&client).await?,
         Err(_) => (Vec::new(), Vec::new()),

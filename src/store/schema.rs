@@ -16,7 +16,7 @@ mod embedded {
 }
 
 /// The schema version that this server was written for.
-pub const SCHEMA_VERSION: i32 = 1;
+pub const SCHEMA_VERSION: i32 = 2;
 
 /// Any number that is the same for every runner.
 const MIGRATION_LOCK: i64 = 0x6772_616e_7465_7800;
@@ -46,6 +46,15 @@ pub enum SchemaFault {
     /// No answer.
     #[error("the database cannot be reached")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// Whether a database that may lose what it has acknowledged is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// It is refused.
+    Required,
+    /// It is served: for harnesses that throw the database away.
+    Waived,
 }
 
 /// What migrating did.
@@ -101,29 +110,59 @@ pub async fn migrate(url: &DatabaseUrl, role: Option<&RoleName>) -> Result<Migra
 /// # Errors
 ///
 /// See [`SchemaFault`].
-pub async fn check_once(url: &DatabaseUrl) -> Result<(), SchemaFault> {
-    check(&connect(url).await?).await
+pub async fn check_once(url: &DatabaseUrl, durability: Durability) -> Result<(), SchemaFault> {
+    check(&connect(url).await?, durability).await
 }
 
 /// Refuses a database that lacks this server's schema or would lose acknowledged writes.
-pub(super) async fn check(client: &Client) -> Result<(), SchemaFault> {
-    // schema::check
-    let settings = "select current_setting('fsync'), current_setting('synchronous_commit')";
-    let row = timed(client.query_one(settings, &[])).await?;
-    if row.get::<_, &str>(0) == "off" {
-        return Err(SchemaFault::LosesWrites("fsync=off"));
-    }
-    if row.get::<_, &str>(1) == "off" {
-        return Err(SchemaFault::LosesWrites("synchronous_commit=off"));
-    }
+pub(super) async fn check(client: &Client, durability: Durability) -> Result<(), SchemaFault> {
     match version(client).await? {
-        None => Err(SchemaFault::Missing),
-        Some((found, _)) if found < SCHEMA_VERSION => Err(SchemaFault::Older(found)),
+        None => return Err(SchemaFault::Missing),
+        Some((found, _)) if found < SCHEMA_VERSION => return Err(SchemaFault::Older(found)),
         Some((found, serves_from)) if serves_from > SCHEMA_VERSION => {
-            Err(SchemaFault::Newer(found))
+            return Err(SchemaFault::Newer(found));
         }
-        Some(_) => Ok(()),
+        Some(_) => {}
     }
+    match durability {
+        Durability::Required => loses_no_writes(client).await,
+        Durability::Waived => Ok(()),
+    }
+}
+
+async fn loses_no_writes(client: &Client) -> Result<(), SchemaFault> {
+    // schema::loses_no_writes
+    const SQL: &str = "
+        select current_setting('fsync') = 'off', current_setting('synchronous_commit') = 'off',
+            exists (
+                select from pg_class
+                where relnamespace = 'vault'::regnamespace and relkind = 'r' and relpersistence = 'u')";
+    let row = timed(client.query_one(SQL, &[])).await?;
+    let faults = ["fsync=off", "synchronous_commit=off", "an UNLOGGED table"];
+    let found = faults.into_iter().enumerate().find(|(at, _)| row.get(*at));
+    found.map_or(Ok(()), |(_, fault)| Err(SchemaFault::LosesWrites(fault)))
+}
+
+/// Begins another numbering of audit events when this is not the cluster that numbered the last ones:
+/// a dump was restored. Every connection that writes events comes through here before it does.
+pub(super) async fn ensure_era(client: &Client) -> Result<(), SchemaFault> {
+    // schema::ensure_era
+    const SQL: &str = "
+        select system_identifier = (select system_identifier::text from pg_control_system())
+            or not has_function_privilege('vault.begin_audit_era()', 'execute')
+        from vault.audit_eras order by era desc limit 1";
+    // Who may not begin one may not write events either.
+    let row = timed(client.query_opt(SQL, &[])).await?;
+    if row.is_some_and(|row| row.get(0)) {
+        return Ok(());
+    }
+    let begin = client.query_one("select vault.begin_audit_era()", &[]);
+    let era: i32 = timed(begin).await?.get(0);
+    tracing::warn!(
+        era,
+        "the database is another cluster's: its audit events are numbered anew"
+    );
+    Ok(())
 }
 
 /// The schema's version, and the oldest server version that it serves; `None` when there is none.

@@ -9,15 +9,25 @@ use super::{
 
 /// What serving does with each table. Audit events are added and never changed; developers, keys and
 /// revocations are an operator's to write.
-const NEEDED: [(&str, &str); 7] = [
+const NEEDED: [(&str, &str); 11] = [
     ("schema_version", "select"),
     ("developers", "select"),
     ("api_keys", "select"),
     ("credentials", "select, insert, update, delete"),
     ("revocations", "select"),
-    ("audit_events", "insert"),
+    ("audit_events", "select, insert"),
+    ("audit_eras", "select"),
+    ("audit_seals", "select, insert"),
+    ("audit_sealer", "select, update"),
+    ("audit_signing_key", "select, insert"),
     ("master_keys", "select"),
 ];
+
+/// What serving calls that acts with the rights of the schema's owner.
+const CALLED: [&str; 2] = ["make_audit_partitions(text)", "begin_audit_era()"];
+
+/// What nobody may do with the record who serves.
+const RECORD: [&str; 2] = ["audit_events", "audit_seals"];
 
 /// The longest name that Postgres does not cut off.
 const MAX_BYTES: usize = 63;
@@ -62,6 +72,8 @@ pub(super) async fn privileges(
 ) -> Result<(Vec<String>, Vec<String>), SchemaFault> {
     // serving_role::privileges
     const SQL: &str = "select has_table_privilege('vault.' || $1::text, $2::text)";
+    // serving_role::privileges
+    const MAY_CALL: &str = "select has_function_privilege('vault.' || $1::text, 'execute')";
     let may = async |table: &str, privilege: &str| {
         let row = schema::timed(client.query_one(SQL, &[&table, &privilege])).await?;
         Ok::<bool, SchemaFault>(row.get(0))
@@ -74,9 +86,17 @@ pub(super) async fn privileges(
             }
         }
     }
-    for privilege in ["update", "delete", "truncate"] {
-        if may("audit_events", privilege).await? {
-            needless.push(format!("{privilege} vault.audit_events"));
+    for function in CALLED {
+        let row = schema::timed(client.query_one(MAY_CALL, &[&function])).await?;
+        if !row.get::<_, bool>(0) {
+            missing.push(format!("execute vault.{function}"));
+        }
+    }
+    for table in RECORD {
+        for privilege in ["update", "delete", "truncate"] {
+            if may(table, privilege).await? {
+                needless.push(format!("{privilege} vault.{table}"));
+            }
         }
     }
     Ok((missing, needless))
@@ -103,11 +123,19 @@ fn statements(role: &RoleName) -> String {
     let mut statements = format!(
         "begin;
          revoke all on all tables in schema vault from {role};
+         revoke all on all functions in schema vault from {role};
          revoke all on schema vault from {role};
          grant usage on schema vault to {role};"
     );
     for (table, privileges) in NEEDED {
         let grant = write!(statements, "grant {privileges} on vault.{table} to {role};");
+        grant.expect("a string takes all");
+    }
+    for function in CALLED {
+        let grant = write!(
+            statements,
+            "grant execute on function vault.{function} to {role};"
+        );
         grant.expect("a string takes all");
     }
     statements.push_str("commit");

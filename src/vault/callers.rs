@@ -15,6 +15,7 @@ use crate::{
         bearer::{ApiKey, GrantToken, NoBearer},
         caller::Developer,
         request::{Allowance, RequestContext, Verb},
+        service_name::ServiceName,
     },
     underway::{self, CallerKind},
 };
@@ -136,7 +137,7 @@ impl KnownDeveloper {
 
 impl KnownAgent {
     /// The event of an exchange, released unless its outcome is set to something else.
-    pub(super) fn exchange_event(&self, service: &str) -> AuditEvent {
+    pub(super) fn exchange_event(&self, service: &ServiceName) -> AuditEvent {
         let grant = &self.grant;
         AuditEvent {
             request: self.request,
@@ -152,7 +153,7 @@ impl KnownAgent {
             verb: Verb::Exchange,
             outcome: Outcome::Released,
             principal: Some(grant.principal().clone()),
-            service: Some(service.to_owned()),
+            service: Some(service.clone()),
             credential: None,
         }
     }

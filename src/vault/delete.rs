@@ -41,7 +41,7 @@ impl Vault {
             return Err(missing);
         };
         event.principal = Some(principal);
-        event.service = Some(service.as_str().to_owned());
+        event.service = Some(service);
         self.journal.record_in(&transaction, event).await?;
         transaction.commit().await?;
         Ok(())

@@ -296,7 +296,7 @@ impl From<Exceeded> for VaultError {
 impl From<StoreFault> for VaultError {
     fn from(fault: StoreFault) -> Self {
         match fault {
-            StoreFault::Unavailable(_) | StoreFault::Overloaded => {
+            StoreFault::Unavailable(_) | StoreFault::Overloaded | StoreFault::Refused(_) => {
                 Self::Unavailable(Unavailable::Database(fault))
             }
             StoreFault::RetiredMasterKey(_) => {

@@ -50,7 +50,7 @@ impl Vault {
         service: &str,
     ) -> Result<Released<ExchangedCredential>, VaultError> {
         let service = parse_service(service)?;
-        let mut event = agent.exchange_event(service.as_str());
+        let mut event = agent.exchange_event(&service);
         let opened = self.open(agent, &service, &mut event).await;
         let (released, from) = match opened {
             Ok((credential, from)) => {

@@ -26,7 +26,7 @@ impl Vault {
         match self.find(developer, event.credential).await {
             Ok(credential) => {
                 event.principal = Some(credential.principal_id.clone());
-                event.service = Some(credential.service.as_str().to_owned());
+                event.service = Some(credential.service.clone());
                 self.journal.record(&event).await?;
                 Ok(credential)
             }

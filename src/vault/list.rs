@@ -64,8 +64,7 @@ impl Vault {
         event.service = filter
             .service
             .as_deref()
-            .and_then(|name| ServiceName::parse(name).ok())
-            .map(|name| name.as_str().to_owned());
+            .and_then(|name| ServiceName::parse(name).ok());
         let size = paging.size.unwrap_or(PageSize::DEFAULT);
         match self.list_on(developer, filter, after, size).await {
             Ok(listing) => {

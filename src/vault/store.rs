@@ -47,7 +47,7 @@ impl Vault {
         let new = NewCredential::parse(draft)?;
         let mut event = developer.event(Verb::Store, Outcome::Stored);
         event.principal = Some(new.principal_id.clone());
-        event.service = Some(new.service.as_str().to_owned());
+        event.service = Some(new.service.clone());
         match self.write(developer, &new, &mut event).await {
             Ok(written) => Ok(StoredCredential {
                 id: written.id,

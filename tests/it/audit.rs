@@ -1,5 +1,6 @@
 //! Every verb of a known caller leaves an event, and where none can be left nothing else happens.
 
+use grantex_vault::clock::Clock;
 use serde_json::{Value, json};
 
 use crate::harness::{KeyState, Log, Server, Trouble, Via};
@@ -7,10 +8,9 @@ use crate::harness::{KeyState, Log, Server, Trouble, Via};
 /// What an event of a developer holds unless it says otherwise.
 fn by_developer(server: &Server, via: Via, key_id: &str) -> Value {
     json!({
-        "developer_id": "acme", "reason": null, "principal_id": "user", "service": "GitHub",
-        "api_key_id": key_id, "agent_id": null, "grant_id": null, "token_id": null,
-        "parent_agent_id": null, "parent_grant_id": null, "delegation_depth": null,
-        "transport": transport(via), "peer": "127.0.0.1", "occurred_at": occurred_at(server),
+        "version": 1, "developerId": "acme", "reason": null, "principalId": "user",
+        "service": "GitHub", "caller": {"apiKeyId": key_id}, "transport": transport(via),
+        "peer": "127.0.0.1", "occurredAt": server.clock.now().to_string(),
     })
 }
 
@@ -21,25 +21,17 @@ fn transport(via: Via) -> &'static str {
     }
 }
 
-/// Now, as Postgres writes it in JSON.
-fn occurred_at(server: &Server) -> String {
-    use grantex_vault::clock::Clock;
-    let now = server.clock.now().to_string();
-    let trimmed = now
-        .trim_end_matches('Z')
-        .trim_end_matches('0')
-        .trim_end_matches('.');
-    format!("{trimmed}+00:00")
-}
-
-/// The newest event: its own id and its request's are there, the rest is `expected` with `changes`.
+/// The newest event: its own id and that of its request are there, the rest is `expected`
+/// with `changes`.
 async fn assert_event(server: &Server, expected: &Value, changes: Value) {
     let mut found = server.audit_events().await.pop().expect("an event");
     let found = found.as_object_mut().unwrap();
     let id = found.remove("id").unwrap();
     assert_eq!(id.as_str().unwrap().len(), 26, "a ULID");
-    let request = found.remove("request_id").unwrap();
+    let request = found.remove("requestId").unwrap();
     assert!(uuid::Uuid::parse_str(request.as_str().unwrap()).is_ok());
+    // Its own test follows a trace.
+    assert_eq!(found.remove("traceId"), Some(Value::Null));
     let mut expected = expected.clone();
     for (name, value) in changes.as_object().unwrap() {
         expected[name] = value.clone();
@@ -60,27 +52,27 @@ async fn a_developers_verbs_are_recorded_with_what_became_of_them() {
         assert_event(
             &server,
             &base,
-            json!({"verb": "store", "outcome": "stored", "credential_id": id}),
+            json!({"verb": "store", "outcome": "stored", "credentialId": id}),
         )
         .await;
         developer.store_token("user", "GitHub", "secret").await;
         assert_event(
             &server,
             &base,
-            json!({"verb": "store", "outcome": "replaced", "credential_id": id}),
+            json!({"verb": "store", "outcome": "replaced", "credentialId": id}),
         )
         .await;
         developer.get(id).await.unwrap();
         assert_event(
             &server,
             &base,
-            json!({"verb": "get", "outcome": "read", "credential_id": id}),
+            json!({"verb": "get", "outcome": "read", "credentialId": id}),
         )
         .await;
 
-        let listed = json!({"verb": "list", "outcome": "listed", "credential_id": null});
+        let listed = json!({"verb": "list", "outcome": "listed", "credentialId": null});
         let mut everything = listed.clone();
-        everything["principal_id"] = Value::Null;
+        everything["principalId"] = Value::Null;
         everything["service"] = Value::Null;
         developer.list().await.unwrap();
         assert_event(&server, &base, everything).await;
@@ -94,7 +86,7 @@ async fn a_developers_verbs_are_recorded_with_what_became_of_them() {
         assert_event(
             &server,
             &base,
-            json!({"verb": "delete", "outcome": "deleted", "credential_id": id}),
+            json!({"verb": "delete", "outcome": "deleted", "credentialId": id}),
         )
         .await;
         for verb in ["get", "delete"] {
@@ -106,8 +98,8 @@ async fn a_developers_verbs_are_recorded_with_what_became_of_them() {
                 };
                 assert_eq!(gone.unwrap_err().status, 404);
                 let changes = json!({
-                    "verb": verb, "outcome": "not_found", "credential_id": recorded,
-                    "principal_id": null, "service": null,
+                    "verb": verb, "outcome": "not_found", "credentialId": recorded,
+                    "principalId": null, "service": null,
                 });
                 assert_event(&server, &base, changes).await;
             }
@@ -116,7 +108,7 @@ async fn a_developers_verbs_are_recorded_with_what_became_of_them() {
         let fields = json!({"principalId": "user", "service": "GitHub", "accessToken": "secret"});
         assert_eq!(developer.store(fields).await.unwrap_err().status, 503);
         let changes = json!({
-            "verb": "store", "outcome": "failed", "reason": "master_key_unavailable", "credential_id": null,
+            "verb": "store", "outcome": "failed", "reason": "master_key_unavailable", "credentialId": null,
         });
         assert_event(&server, &base, changes).await;
         assert_eq!(server.audit_events().await.len(), 11);
@@ -136,23 +128,26 @@ async fn an_agents_exchanges_are_recorded_whether_they_succeed_or_not() {
         claims["delegationDepth"] = json!(2);
         let agent = server.client(via, &server.issuer.key().sign(&claims));
         let base = json!({
-            "developer_id": "acme", "verb": "exchange", "reason": null, "principal_id": "user",
-            "service": "GITHUB", "credential_id": stored["id"], "api_key_id": null,
-            "agent_id": "did:grantex:agent", "grant_id": "grant-1", "token_id": claims["jti"],
-            "parent_agent_id": "did:grantex:parent", "parent_grant_id": "grant-0",
-            "delegation_depth": 2, "transport": transport(via), "peer": "127.0.0.1",
-            "occurred_at": occurred_at(&server),
+            "version": 1, "developerId": "acme", "verb": "exchange", "reason": null,
+            "principalId": "user", "service": "GITHUB", "credentialId": stored["id"],
+            "caller": {
+                "agent": "did:grantex:agent", "grantId": "grant-1", "tokenId": claims["jti"],
+                "parentAgent": "did:grantex:parent", "parentGrantId": "grant-0",
+                "delegationDepth": 2,
+            },
+            "transport": transport(via), "peer": "127.0.0.1",
+            "occurredAt": server.clock.now().to_string(),
         });
         agent.exchange("GITHUB").await.unwrap();
         assert_event(&server, &base, json!({"outcome": "released"})).await;
 
         assert_eq!(agent.exchange("linear").await.unwrap_err().status, 403);
         let denied = json!({
-            "outcome": "denied", "reason": "out_of_scope", "service": "linear", "credential_id": null,
+            "outcome": "denied", "reason": "out_of_scope", "service": "linear", "credentialId": null,
         });
         assert_event(&server, &base, denied).await;
         assert_eq!(agent.exchange("slack").await.unwrap_err().status, 404);
-        let missing = json!({"outcome": "not_found", "service": "slack", "credential_id": null});
+        let missing = json!({"outcome": "not_found", "service": "slack", "credentialId": null});
         assert_event(&server, &base, missing).await;
 
         server
@@ -167,19 +162,16 @@ async fn an_agents_exchanges_are_recorded_whether_they_succeed_or_not() {
             "insert into vault.revocations values ('acme', 'grant', 'grant-1', now(), null)";
         server.execute(revoke).await;
         assert_eq!(agent.exchange("GITHUB").await.unwrap_err().status, 401);
-        let revoked =
-            json!({"outcome": "denied", "reason": "grant_revoked", "credential_id": null});
+        let revoked = json!({"outcome": "denied", "reason": "grant_revoked", "credentialId": null});
         assert_event(&server, &base, revoked).await;
 
         claims.as_object_mut().unwrap().remove("grnt");
         let agent = server.client(via, &server.issuer.key().sign(&claims));
         agent.exchange("GITHUB").await.unwrap();
-        assert_event(
-            &server,
-            &base,
-            json!({"outcome": "released", "grant_id": claims["jti"]}),
-        )
-        .await;
+        let mut caller = base["caller"].clone();
+        caller["grantId"] = claims["jti"].clone();
+        let released = json!({"outcome": "released", "caller": caller});
+        assert_event(&server, &base, released).await;
         let all: Vec<_> = server
             .audit_events()
             .await

@@ -9,7 +9,7 @@ use std::error::Error;
 
 use grantex_vault::store::{
     database_url::DatabaseUrl,
-    schema::{self, SchemaFault},
+    schema::{self, Durability, SchemaFault},
 };
 
 fn parse(url: &str) -> DatabaseUrl {
@@ -18,7 +18,7 @@ fn parse(url: &str) -> DatabaseUrl {
 
 /// Whether a server would serve this database.
 async fn check(url: &str) -> Result<(), SchemaFault> {
-    schema::check_once(&parse(url)).await
+    schema::check_once(&parse(url), Durability::Required).await
 }
 
 /// An error with all that caused it.

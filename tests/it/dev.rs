@@ -2,6 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
 
+use grantex_vault::store::schema::SCHEMA_VERSION;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -196,7 +197,7 @@ async fn its_files_are_for_its_user_only_and_its_database_url_works() {
     let version = database
         .query_one("select version from vault.schema_version", &[])
         .await;
-    assert_eq!(version.unwrap().get::<_, i32>(0), 1);
+    assert_eq!(version.unwrap().get::<_, i32>(0), SCHEMA_VERSION);
     let without_password = dev
         .get("databaseUrl")
         .replacen(':', "\n", 2)

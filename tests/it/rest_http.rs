@@ -158,7 +158,7 @@ async fn a_callers_request_id_is_kept_when_it_is_one_uuid() {
     }
     let events = server.audit_events().await;
     assert!(
-        events.iter().all(|event| event["request_id"] == mine),
+        events.iter().all(|event| event["requestId"] == mine),
         "{events:?}"
     );
     for other in [

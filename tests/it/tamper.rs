@@ -39,7 +39,7 @@ async fn assert_last_event(server: &Server, count: usize, reason: &str) {
     for event in events.iter().rev().take(count) {
         let found = ["verb", "outcome", "reason"].map(|name| event[name].as_str().unwrap());
         assert_eq!(found, ["exchange", "failed", reason]);
-        assert!(event["credential_id"].is_string(), "{event}");
+        assert!(event["credentialId"].is_string(), "{event}");
     }
     let recorded: Vec<_> = events.iter().map(Value::to_string).collect();
     assert!(!recorded.concat().contains(CANARY));

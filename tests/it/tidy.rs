@@ -22,7 +22,10 @@ const ROOMS: [(&str, &[&str]); 20] = [
     ("auth", &["model", "clock"]),
     ("envelope", &["model", "clock", "metrics", "underway"]),
     ("store", &["model", "clock", "metrics", "underway"]),
-    ("audit", &["model", "clock", "metrics", "health", "store"]),
+    (
+        "audit",
+        &["model", "clock", "metrics", "underway", "health", "store"],
+    ),
     (
         "vault",
         &[

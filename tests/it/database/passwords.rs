@@ -2,7 +2,10 @@
 
 use std::process::Command;
 
-use grantex_vault::store::{Store, schema};
+use grantex_vault::store::{
+    Store,
+    schema::{self, Durability},
+};
 
 use super::{chain, parse};
 use crate::harness::Setup;
@@ -37,12 +40,15 @@ async fn a_database_that_cannot_be_reached_does_not_show_its_password() {
         let parsed = parse(url);
         assert_hidden(&format!("{parsed:?}"), url);
         for fault in [
-            schema::check_once(&parsed).await.err().unwrap(),
+            schema::check_once(&parsed, Durability::Required)
+                .await
+                .err()
+                .unwrap(),
             schema::migrate(&parsed, None).await.err().unwrap(),
         ] {
             assert_hidden(&format!("{} {fault:?}", chain(&fault)), url);
         }
-        let store = Store::open(&parsed, 1).unwrap();
+        let store = Store::open(&parsed, 1, Durability::Required).unwrap();
         let fault = store.connection().await.err().expect("nobody is there");
         assert_hidden(&format!("{} {fault:?}", chain(&fault)), url);
     }

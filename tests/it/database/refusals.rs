@@ -4,7 +4,10 @@ use grantex_vault::{
     app::StartFault,
     store::{
         Store,
-        schema::SchemaFault::{self, LosesWrites, Missing, Newer, Older},
+        schema::{
+            Durability,
+            SchemaFault::{self, LosesWrites, Missing, Newer, Older},
+        },
     },
 };
 
@@ -21,7 +24,7 @@ async fn refuses(url: &str, expected: impl Fn(&SchemaFault) -> bool, says: &str)
         StartFault::Schema(fault) => assert!(expected(&fault), "{fault:?}"),
         other => panic!("{other:?}"),
     }
-    let store = Store::open(&parse(url), 1).unwrap();
+    let store = Store::open(&parse(url), 1, Durability::Required).unwrap();
     let fault = store.connection().await.err().expect("no connection");
     assert!(chain(&fault).contains(says), "{}", chain(&fault));
 }
@@ -72,13 +75,13 @@ async fn an_older_schema_is_refused() {
 
 #[tokio::test]
 async fn a_newer_schema_that_does_not_serve_this_server_is_refused() {
-    let url = changed("update vault.schema_version set version = 7, serves_from = 2").await;
+    let url = changed("update vault.schema_version set version = 7, serves_from = 3").await;
     refuses(&url, |fault| matches!(fault, Newer(7)), "update the server").await;
 }
 
 #[tokio::test]
 async fn a_newer_schema_that_serves_this_server_is_served() {
-    serves(&changed("update vault.schema_version set version = 7, serves_from = 1").await).await;
+    serves(&changed("update vault.schema_version set version = 7, serves_from = 2").await).await;
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use grantex_vault::{
     app::StartFault,
-    store::{Store, database_url::DatabaseUrl},
+    store::{Store, database_url::DatabaseUrl, schema::Durability},
 };
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use tempfile::TempDir;
@@ -187,7 +187,7 @@ async fn a_root_file_that_holds_no_certificates_stops_the_start() {
         let root = root.display();
         let url = format!("postgres://127.0.0.1:1/vault?sslmode=verify-full&sslrootcert={root}");
         let parsed: DatabaseUrl = url.parse().unwrap();
-        assert!(Store::open(&parsed, 1).is_err());
+        assert!(Store::open(&parsed, 1, Durability::Required).is_err());
         let started = Setup::new().with("DATABASE_URL", &url).try_start().await;
         let fault = started.err().expect("no server starts");
         assert!(matches!(fault, StartFault::Config(_)), "{fault:?}");

@@ -9,7 +9,7 @@ use grantex_vault::{
     config::Config,
     envelope::kms::Kms,
     model::{bearer::ApiKey, id::ApiKeyId, text::DeveloperId, timestamp::Timestamp},
-    store::{Store, api_keys::ApiKeyRow, developers::DeveloperRow},
+    store::{Store, api_keys::ApiKeyRow, developers::DeveloperRow, schema::Durability},
 };
 use serde_json::{Value, json};
 use tonic::transport::Channel;
@@ -140,7 +140,8 @@ impl Setup {
             clock: self.clock,
             kms: self.kms,
             issuer: self.issuer,
-            store: Store::open(&config.database.url, 2).expect("a Unix socket needs no TLS"),
+            store: Store::open(&config.database.url, 2, Durability::Required)
+                .expect("a Unix socket needs no TLS"),
             database_url,
             http_url: format!("{scheme}://{}", running.http_addr),
             channel: self.trust.channel(&grpc_url),
@@ -282,9 +283,12 @@ impl Server {
         rows.iter().map(json).collect()
     }
 
-    /// The audit events, oldest first.
+    /// The audit events, in the order of their commits.
     pub(crate) async fn audit_events(&self) -> Vec<Value> {
-        self.rows("audit_events").await
+        const SQL: &str = "select canonical from vault.audit_events order by era, xid, ctid";
+        let rows = self.sql().await.query(SQL, &[]).await.unwrap();
+        let event = |row: &tokio_postgres::Row| serde_json::from_slice(row.get(0)).unwrap();
+        rows.iter().map(event).collect()
     }
 
     /// What became of each recorded verb: `store stored`, `exchange denied out_of_scope`.

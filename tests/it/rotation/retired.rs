@@ -2,7 +2,7 @@
 
 use grantex_vault::{
     model::sealed::MasterKeyId,
-    store::{Store, master_keys::Retired},
+    store::{Store, master_keys::Retired, schema::Durability},
 };
 use serde_json::json;
 
@@ -74,7 +74,12 @@ async fn a_store_that_is_under_way_is_waited_for_before_its_key_is_retired() {
             .batch_execute("begin; insert into vault.credentials select * from rows")
             .await
             .unwrap();
-        let store = Store::open(&server.database_url.parse().unwrap(), 1).unwrap();
+        let store = Store::open(
+            &server.database_url.parse().unwrap(),
+            1,
+            Durability::Required,
+        )
+        .unwrap();
         let id = MasterKeyId::new(KEY);
         let retiring = store.retire_master_key(&id);
         let ends = async {
@@ -111,7 +116,12 @@ async fn a_key_that_was_active_or_retired_before_is_that_again_when_it_is_needed
                 "insert into vault.master_keys values ('{KEY}', '{state}')"
             ))
             .await;
-        let store = Store::open(&server.database_url.parse().unwrap(), 1).unwrap();
+        let store = Store::open(
+            &server.database_url.parse().unwrap(),
+            1,
+            Durability::Required,
+        )
+        .unwrap();
         let retired = store
             .retire_master_key(&MasterKeyId::new(KEY))
             .await

@@ -20,7 +20,7 @@ use grantex_vault::{
         text::{CredentialType, DeveloperId, PrincipalId},
     },
     rotation::{Broken, Counts, Pace, Rotation, RotationFault, Watch},
-    store::Store,
+    store::{Store, schema::Durability},
 };
 use zeroize::Zeroizing;
 
@@ -42,7 +42,7 @@ impl Rows {
         let url = Cluster::shared().await.database().await;
         Self {
             directory: tempfile::tempdir().unwrap(),
-            store: Store::open(&url.parse().unwrap(), 16).unwrap(),
+            store: Store::open(&url.parse().unwrap(), 16, Durability::Required).unwrap(),
             sql: connect(&url).await,
             url,
         }

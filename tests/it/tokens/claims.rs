@@ -205,8 +205,8 @@ async fn a_token_without_a_grant_id_is_a_grant_of_its_own() {
         gate.admits(&format!("grnt {raw:?}"), &token).await;
         let events = gate.server.audit_events().await;
         let event = events.last().expect("the exchange was recorded");
-        assert_eq!(event["grant_id"], claims["jti"], "grnt {raw:?}");
-        assert_eq!(event["token_id"], claims["jti"], "grnt {raw:?}");
+        assert_eq!(event["caller"]["grantId"], claims["jti"], "grnt {raw:?}");
+        assert_eq!(event["caller"]["tokenId"], claims["jti"], "grnt {raw:?}");
     }
 }
 

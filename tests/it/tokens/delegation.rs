@@ -56,8 +56,8 @@ async fn delegation_is_recorded_with_the_exchange() {
         gate.admits("a delegated grant", &token).await;
         let events = gate.server.audit_events().await;
         let event = events.last().expect("the exchange was recorded");
-        assert_eq!(event["parent_agent_id"], *parent);
-        assert_eq!(event["parent_grant_id"], "grant-0");
-        assert_eq!(event["delegation_depth"], depth);
+        assert_eq!(event["caller"]["parentAgent"], *parent);
+        assert_eq!(event["caller"]["parentGrantId"], "grant-0");
+        assert_eq!(event["caller"]["delegationDepth"], depth);
     }
 }
