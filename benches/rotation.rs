@@ -33,7 +33,8 @@ use grantex_vault::{
         service_name::ServiceName,
         text::{CredentialType, DeveloperId, PrincipalId},
     },
-    rotation::{Broken, Counts, Extent, Pace, Rotation, RotationFault, Watch},
+    pace::Pace,
+    rotation::{Broken, Counts, Extent, Rotation, RotationFault, Watch},
     store::{Store, schema::Durability},
 };
 use rustix::process::{Pid, Signal, kill_process};

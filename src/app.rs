@@ -154,6 +154,7 @@ pub async fn start(config: &Config, outside: Outside) -> Result<Running, StartFa
         envelope,
         store,
         journal,
+        sealer,
         checks,
         health,
         metrics,
@@ -191,6 +192,13 @@ pub async fn start(config: &Config, outside: Outside) -> Result<Running, StartFa
     shutdown.tasks.spawn(grpc);
     shutdown.tasks.spawn(admin);
     background::spawn(&shutdown, background::tend_data_keys(envelope));
+    let partitions = background::keep_audit_partitions_ahead(store.clone(), config.audit.partition);
+    background::spawn(&shutdown, partitions);
+    if let Some(sealer) = sealer {
+        let closing = shutdown.closing.clone();
+        let sealing = background::seal_audit_events(sealer, closing);
+        shutdown.tasks.spawn(sealing);
+    }
     for check in checks {
         background::spawn(&shutdown, check.watch());
     }

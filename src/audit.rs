@@ -2,4 +2,10 @@
 
 pub mod canonical;
 pub mod event;
+pub mod export;
 pub mod journal;
+pub mod merkle;
+pub mod prune;
+pub mod seal;
+pub mod sealer;
+pub mod verify;

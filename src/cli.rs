@@ -7,6 +7,7 @@
 )]
 
 mod api_key;
+mod audit;
 mod developer;
 mod doctor;
 mod grant;
@@ -90,6 +91,11 @@ enum Command {
     MasterKey {
         #[command(subcommand)]
         command: master_key::Command,
+    },
+    /// Prove, show and prune the audit record.
+    Audit {
+        #[command(subcommand)]
+        command: audit::Command,
     },
     /// Sign grant tokens with a development issuer.
     Grant {
@@ -191,6 +197,7 @@ async fn act(command: Command) -> Outcome {
         Command::ApiKey { command } => api_key::run(command).await,
         Command::Keyring { command } => keyring::run(command).await,
         Command::MasterKey { command } => master_key::run(command).await,
+        Command::Audit { command } => audit::run(command).await,
         Command::Grant { command } => grant::run(command),
     }
 }

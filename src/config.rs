@@ -17,7 +17,10 @@ use crate::{
     auth::grant::AudiencePolicy,
     limits::PerMinute,
     listener::tls::TlsFiles,
-    store::{database_url::DatabaseUrl, schema::Durability, serving_role::RoleName},
+    store::{
+        audit_partitions::PartitionUnit, database_url::DatabaseUrl, schema::Durability,
+        serving_role::RoleName,
+    },
     telemetry::Options,
 };
 
@@ -50,6 +53,7 @@ pub struct Config {
     pub jwks_max_stale: Duration,
     pub drain_delay: Duration,
     pub otlp_endpoint: Option<String>,
+    pub audit: Audit,
     pub limits: PerMinute,
     pub max_in_flight: usize,
     pub trusted_proxies: Vec<IpNet>,
@@ -97,6 +101,15 @@ pub struct DataKeyCache {
     pub time_to_live: Duration,
     /// How many are kept.
     pub entries: u64,
+}
+
+/// How the audit record is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Audit {
+    /// How often this replica looks for events to seal; `None` when it does not seal.
+    pub seal_interval: Option<Duration>,
+    /// How much time a partition has.
+    pub partition: PartitionUnit,
 }
 
 /// Where the issuer's key set is.
@@ -150,6 +163,7 @@ impl Config {
         let jwks_max_stale = values.duration("GRANTEX_VAULT_JWKS_MAX_STALE");
         let drain_delay = values.duration("GRANTEX_VAULT_DRAIN_DELAY");
         let otlp_endpoint = values.otlp_endpoint();
+        let audit = values.audit();
         let limits = values.limits();
         let max_in_flight = values.max_in_flight();
         let trusted_proxies = values.trusted_proxies();
@@ -177,6 +191,7 @@ impl Config {
                 jwks_max_stale: jwks_max_stale?,
                 drain_delay: drain_delay?,
                 otlp_endpoint,
+                audit: audit?,
                 limits: limits?,
                 max_in_flight: max_in_flight?,
                 trusted_proxies: trusted_proxies?,

@@ -11,6 +11,7 @@ pub mod format;
 pub mod kms;
 pub mod local_keyring;
 pub mod master_keys;
+pub mod signing_key;
 
 use std::{
     sync::Arc,
@@ -33,6 +34,7 @@ use cache::DataKeyCache;
 use context::{Attributes, KmsContext, Place};
 use data_key::{DataKey, DoesNotOpen};
 use kms::{Kms, KmsFault};
+use signing_key::SigningKey;
 
 /// How many KMS calls one replica has under way; more wait, no longer than a call may take.
 const MAX_KMS_CALLS: usize = 64;
@@ -147,6 +149,29 @@ impl Envelope {
             access_token: access_token.map_err(EnvelopeError::DoesNotOpen)?,
             data_key: from,
         })
+    }
+
+    /// Makes the key that signs the seals of the audit record; one KMS call.
+    ///
+    /// # Errors
+    ///
+    /// [`EnvelopeError::MasterKey`].
+    pub async fn make_signing_key(&self) -> Result<(SigningKey, WrappedKey), EnvelopeError> {
+        let generate = self.master_keys.kms.generate(&KmsContext::AuditSeals);
+        let made = self.master_keys.call(KmsOperation::Generate, generate);
+        Ok(SigningKey::from_fresh(made.await?))
+    }
+
+    /// Opens that key.
+    ///
+    /// # Errors
+    ///
+    /// [`EnvelopeError::DoesNotOpen`] when no master key wrapped it for this; else
+    /// [`EnvelopeError::MasterKey`].
+    pub async fn open_signing_key(&self, key: &WrappedKey) -> Result<SigningKey, EnvelopeError> {
+        let unwrap = self.master_keys.kms.unwrap(key, &KmsContext::AuditSeals);
+        let opened = self.master_keys.call(KmsOperation::Unwrap, unwrap).await?;
+        Ok(SigningKey::from_data_key(&opened))
     }
 
     /// Forgets every data key in memory: the next use of each asks the KMS.

@@ -18,6 +18,7 @@ pub mod listener;
 pub mod memory;
 pub mod metrics;
 pub mod model;
+pub mod pace;
 pub mod rotation;
 pub mod shutdown;
 pub mod store;

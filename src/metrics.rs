@@ -45,6 +45,9 @@ struct Instruments {
     audit_commit_duration: Histogram<f64>,
     audit_batches: Counter<u64>,
     audit_batched_events: Counter<u64>,
+    audit_seals: Counter<u64>,
+    audit_sealed_events: Counter<u64>,
+    audit_seal_failures: Counter<u64>,
     audit_failures: Counter<u64>,
     audit_backlog: UpDownCounter<i64>,
     db_pool_wait: Histogram<f64>,
@@ -69,6 +72,8 @@ pub enum Gauge {
     DbPoolInUse,
     /// Seconds until the serving certificate expires.
     TlsCertificateExpiry,
+    /// Seconds for which an open transaction has held the sealing of audit events back.
+    AuditSealingHeldBack,
 }
 
 impl Metrics {
@@ -212,6 +217,17 @@ impl Metrics {
         self.0.audit_batched_events.add(events as u64, &[]);
     }
 
+    /// A seal was made.
+    pub fn sealed(&self, events: usize) {
+        self.0.audit_seals.add(1, &[]);
+        self.0.audit_sealed_events.add(events as u64, &[]);
+    }
+
+    /// Events could not be sealed.
+    pub fn sealing_failed(&self) {
+        self.0.audit_seal_failures.add(1, &[]);
+    }
+
     /// An audit event could not be recorded.
     pub fn audit_failed(&self) {
         self.0.audit_failures.add(1, &[]);
@@ -289,6 +305,10 @@ impl Gauge {
                 "grantex_vault_tls_certificate_expiry_seconds",
                 "Until the serving certificate expires; negative when it has",
             ),
+            Self::AuditSealingHeldBack => (
+                "grantex_vault_audit_sealing_held_back_seconds",
+                "For how long an open transaction has held the sealing of audit events back",
+            ),
         }
     }
 }
@@ -352,6 +372,18 @@ impl Instruments {
                 "grantex_vault_audit_batched_events_total",
                 "Audit events that became durable by those commits",
             ),
+            audit_seals: counter(
+                "grantex_vault_audit_seals_total",
+                "Seals of audit events that this replica made",
+            ),
+            audit_sealed_events: counter(
+                "grantex_vault_audit_sealed_events_total",
+                "Audit events in those seals",
+            ),
+            audit_seal_failures: counter(
+                "grantex_vault_audit_seal_failures_total",
+                "Turns in which audit events could not be sealed",
+            ),
             audit_failures: counter(
                 "grantex_vault_audit_failures_total",
                 "Audit events that could not be recorded",
@@ -389,6 +421,9 @@ impl Instruments {
             &self.data_key_cache_evictions,
             &self.audit_batches,
             &self.audit_batched_events,
+            &self.audit_seals,
+            &self.audit_sealed_events,
+            &self.audit_seal_failures,
             &self.audit_failures,
             &self.shed,
             &self.tampered,

@@ -5,7 +5,6 @@
 //! that changes it only when nobody else did. So a kill loses nothing, and running again goes on.
 
 mod broken;
-mod pace;
 mod reencrypt;
 mod retire;
 mod rewrap;
@@ -25,6 +24,7 @@ use crate::{
         master_keys::MasterKeys,
     },
     model::sealed::{MasterKeyId, WrappedKey},
+    pace::Pace,
     store::{
         Store, StoreFault,
         rotation::{Labels, Scanned, SealedRow},
@@ -33,7 +33,6 @@ use crate::{
 use broken::Trouble;
 
 pub use broken::{Broken, Reason};
-pub use pace::Pace;
 pub use retire::{KeyUse, Role, retire, status};
 pub use tally::{Counts, Watch};
 pub use verify::Extent;
@@ -67,7 +66,7 @@ pub enum RotationFault {
     #[error("{0} is the primary: new credentials are wrapped by it")]
     Primary(MasterKeyId),
     /// A key was named to be retired that is needed.
-    #[error("{0} is needed: it wraps credentials still, so rewrap first")]
+    #[error("{0} is needed: it wraps keys still, so rewrap first")]
     Needed(MasterKeyId),
 }
 

@@ -2,6 +2,10 @@
 
 pub mod api_keys;
 pub mod audit_events;
+pub mod audit_look;
+pub mod audit_order;
+pub mod audit_partitions;
+pub mod audit_seals;
 mod columns;
 pub mod credentials;
 pub mod database_url;

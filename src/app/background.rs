@@ -2,19 +2,26 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::{interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
+    audit::sealer::Sealer,
     envelope::Envelope,
     grpc,
     health::Health,
     shutdown::{self, Shutdown},
+    store::{Store, audit_partitions::PartitionUnit},
+    vault::error::chain,
 };
 
 /// How late the end of a grace period may be noticed.
 const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
 /// How often data keys whose time is over are wiped.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(15);
+/// How often it is looked whether there are partitions enough, and how soon after a failure.
+const PARTITIONS_INTERVAL: Duration = Duration::from_hours(1);
+const PARTITIONS_RETRY: Duration = Duration::from_mins(1);
 
 /// Does some work until the server closes.
 pub(super) fn spawn(shutdown: &Shutdown, work: impl Future<Output = ()> + Send + 'static) {
@@ -22,6 +29,40 @@ pub(super) fn spawn(shutdown: &Shutdown, work: impl Future<Output = ()> + Send +
     shutdown
         .tasks
         .spawn(async move { closing.run_until_cancelled(work).await });
+}
+
+/// Seals audit events. What fails is tried again in the next turn.
+pub(super) async fn seal_audit_events(mut sealer: Sealer, closing: CancellationToken) {
+    let mut turns = interval(sealer.interval());
+    turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let sealing = async {
+        loop {
+            turns.tick().await;
+            if let Err(fault) = sealer.turn().await {
+                tracing::error!(cause = chain(&fault), "audit events are not sealed");
+            }
+        }
+    };
+    let _: Option<()> = closing.run_until_cancelled(Box::pin(sealing)).await;
+    sealer.stop().await;
+}
+
+/// Keeps partitions of audit events ahead of the time. Without one they go to the default partition, so
+/// that nothing but pruning suffers.
+pub(super) async fn keep_audit_partitions_ahead(store: Store, unit: PartitionUnit) {
+    loop {
+        let wait = match store.make_audit_partitions(unit).await {
+            Ok(_) => PARTITIONS_INTERVAL,
+            Err(fault) => {
+                tracing::warn!(
+                    cause = chain(&fault),
+                    "no partitions of audit events could be made"
+                );
+                PARTITIONS_RETRY
+            }
+        };
+        sleep(wait).await;
+    }
 }
 
 /// Keeps what `grpc.health.v1` answers true.

@@ -8,7 +8,7 @@ use super::{
     readiness::{self, Check},
 };
 use crate::{
-    audit::journal::Journal,
+    audit::{journal::Journal, sealer::Sealer},
     auth::{
         grant::GrantVerifier,
         jwks::VerificationKeys,
@@ -36,6 +36,8 @@ pub(super) struct Rooms {
     pub(super) envelope: Arc<Envelope>,
     pub(super) store: Store,
     pub(super) journal: Arc<Journal>,
+    /// Unless another replica is to seal.
+    pub(super) sealer: Option<Sealer>,
     /// What it needs, checked once.
     pub(super) checks: Vec<Check>,
     pub(super) health: Arc<Health>,
@@ -76,6 +78,7 @@ impl Rooms {
         let envelope = Arc::new(ground.envelope(&holders));
         ground.gauges(&keys, &envelope);
         let journal = ground.journal(&store);
+        let sealer = ground.sealer(&store, &envelope);
         let vault = Vault::new(
             store.clone(),
             Arc::clone(&envelope),
@@ -90,6 +93,7 @@ impl Rooms {
             envelope,
             store,
             journal,
+            sealer,
             checks,
             health: ground.health,
             metrics: ground.metrics,
@@ -164,6 +168,17 @@ impl Ground<'_> {
         probe.succeeded();
         let (store, clock) = (store.clone(), Arc::clone(self.clock));
         Arc::new(Journal::start(store, clock, self.metrics.clone(), probe))
+    }
+
+    fn sealer(&self, store: &Store, envelope: &Arc<Envelope>) -> Option<Sealer> {
+        let interval = self.config.audit.seal_interval?;
+        Some(Sealer::new(
+            store.clone(),
+            Arc::clone(envelope),
+            Arc::clone(self.clock),
+            self.metrics.clone(),
+            interval,
+        ))
     }
 
     /// What is read when somebody looks at the metrics.

@@ -10,7 +10,8 @@ use crate::{
     clock::{Clock, SystemClock},
     metrics::Metrics,
     model::{sealed::MasterKeyId, text::DeveloperId},
-    rotation::{self, Counts, Extent, Pace, Rotation},
+    pace::Pace,
+    rotation::{self, Counts, Extent, Rotation},
     store::{Store, rotation::RowKey},
 };
 
@@ -34,7 +35,7 @@ pub(super) enum Command {
         #[command(flatten)]
         work: Work,
     },
-    /// List the master keys: identity, what it is for, how many credentials need it.
+    /// List the master keys: identity, what it is for, how many keys it wraps.
     Status {
         #[command(flatten)]
         target: Target,
@@ -180,7 +181,7 @@ async fn summarise(store: &Store, rotation: &Rotation) -> Outcome {
     let primary = rotation.primary().await.map_err(explain)?;
     for key in rotation::status(store, &primary).await.map_err(explain)? {
         let id = key.id.as_str().escape_debug();
-        println!("{id}\t{}\t{}", key.role.as_str(), key.credentials);
+        println!("{id}\t{}\t{}", key.role.as_str(), key.wrapped);
     }
     Ok(())
 }

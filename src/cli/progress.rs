@@ -35,28 +35,46 @@ pub(super) async fn watch<T>(
     };
     let watch = Watch::new(&report);
     let started = Instant::now();
-    let tell = || {
-        let line = line(command, verb, total, watch.counts(), started.elapsed());
-        if terminal {
-            eprint!("{CLEAR}{line}");
-        } else {
-            eprintln!("{line}");
-        }
-    };
-    let every = if terminal { ON_TERMINAL } else { ELSEWHERE };
-    let mut ticks = interval_at(started + every, every);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut work = pin!(work(&watch));
-    let answer = loop {
-        tokio::select! {
-            answer = &mut work => break answer,
-            _ = ticks.tick() => tell(),
-        }
-    };
-    clear(terminal);
+    let tell = || line(command, verb, total, watch.counts(), started.elapsed());
+    let answer = telling(work(&watch), terminal, &tell).await;
     let counts = watch.counts();
     eprintln!("{}", line(command, verb, total, counts, started.elapsed()));
     (answer, counts)
+}
+
+/// Runs work and tells what is shown of it.
+pub(super) async fn while_waiting<T>(
+    work: impl Future<Output = T>,
+    shown: &impl Fn() -> String,
+) -> T {
+    telling(work, stderr().is_terminal(), shown).await
+}
+
+async fn telling<T>(
+    work: impl Future<Output = T>,
+    terminal: bool,
+    shown: &impl Fn() -> String,
+) -> T {
+    let every = if terminal { ON_TERMINAL } else { ELSEWHERE };
+    let mut ticks = interval_at(Instant::now() + every, every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut work = pin!(work);
+    let answer = loop {
+        tokio::select! {
+            answer = &mut work => break answer,
+            _ = ticks.tick() => tell(terminal, &shown()),
+        }
+    };
+    clear(terminal);
+    answer
+}
+
+fn tell(terminal: bool, line: &str) {
+    if terminal {
+        eprint!("{CLEAR}{line}");
+    } else {
+        eprintln!("{line}");
+    }
 }
 
 /// Where a scan could go on after a kill: told now and then, and not to a terminal, where the line

@@ -33,7 +33,7 @@ const fn setting(name: &'static str, default: Option<&'static str>, help: &'stat
 }
 
 /// All settings, in the order of the README.
-pub const SETTINGS: [Setting; 38] = [
+pub const SETTINGS: [Setting; 40] = [
     Setting {
         name: "DATABASE_URL",
         default: None,
@@ -90,6 +90,16 @@ pub const SETTINGS: [Setting; 38] = [
         "GRANTEX_VAULT_KMS_TIMEOUT",
         Some("3s"),
         "How long a KMS call may take, retries included",
+    ),
+    setting(
+        "GRANTEX_VAULT_AUDIT_SEAL_INTERVAL",
+        Some("5s"),
+        "How often audit events are sealed; 0: this replica seals none",
+    ),
+    setting(
+        "GRANTEX_VAULT_AUDIT_PARTITION",
+        Some("month"),
+        "How much time a partition of the audit events has, and pruning drops at once: day or month",
     ),
     setting(
         "GRANTEX_VAULT_ISSUER",

@@ -1,12 +1,14 @@
 //! Reading the values of settings: each parsed, every fault kept.
 
-use std::{fmt, fs, net::IpAddr, num::NonZeroU32, path::PathBuf, time::Duration};
+use std::{
+    fmt, fs, net::IpAddr, num::NonZeroU32, ops::RangeInclusive, path::PathBuf, time::Duration,
+};
 
 use ipnet::IpNet;
 use jiff::SignedDuration;
 use url::Url;
 
-use super::{ConfigFaults, Database, KeyLocation, MasterKey, SETTINGS};
+use super::{Audit, ConfigFaults, Database, KeyLocation, MasterKey, SETTINGS};
 use crate::{
     auth::grant::AudiencePolicy,
     limits::PerMinute,
@@ -16,6 +18,10 @@ use crate::{
 
 /// More requests than anybody has under way.
 const MAX_IN_FLIGHT: usize = 1_000_000;
+
+/// How often it makes sense to seal.
+const SEAL_INTERVALS: RangeInclusive<Duration> =
+    Duration::from_millis(50)..=Duration::from_hours(1);
 
 /// Where values come from: flags, the environment, files; `dev` puts its own behind them.
 pub(super) struct Values<'a> {
@@ -138,6 +144,21 @@ impl<'a> Values<'a> {
             pool_size: pool_size?,
             role: role?,
             durability: durability?,
+        })
+    }
+
+    pub(super) fn audit(&mut self) -> Option<Audit> {
+        const INTERVAL: &str = "GRANTEX_VAULT_AUDIT_SEAL_INTERVAL";
+        let seal_interval = match self.duration(INTERVAL) {
+            Some(Duration::ZERO) => Some(None),
+            Some(interval) if SEAL_INTERVALS.contains(&interval) => Some(Some(interval)),
+            Some(_) => self.fault(INTERVAL, "must be 0 or 50ms to 1h"),
+            None => None,
+        };
+        let partition = self.parsed("GRANTEX_VAULT_AUDIT_PARTITION");
+        Some(Audit {
+            seal_interval: seal_interval?,
+            partition: partition?,
         })
     }
 

@@ -39,14 +39,21 @@ pub struct Attributes<'a> {
     pub metadata: &'a Metadata,
 }
 
-/// The KMS encryption context of a credential's data key.
-///
-/// `CloudTrail` shows it in clear and principals are often e-mail addresses, so principal and
-/// service appear only in a hash.
+/// The KMS encryption context of a key: what it is for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct KmsContext {
-    developer: DeveloperId,
-    place_sha256: String,
+pub enum KmsContext {
+    /// A credential's data key.
+    ///
+    /// `CloudTrail` shows it in clear and principals are often e-mail addresses, so principal and
+    /// service appear only in a hash.
+    Credential {
+        /// The tenant.
+        developer: DeveloperId,
+        /// The hash of the place.
+        place_sha256: String,
+    },
+    /// The key that signs the seals of the audit record.
+    AuditSeals,
 }
 
 // === impl Place ===
@@ -61,7 +68,7 @@ impl Place {
         }
         let hash = digest::digest(&SHA256, &bytes);
         let place_sha256 = URL_SAFE_NO_PAD.encode(hash);
-        KmsContext {
+        KmsContext::Credential {
             developer: self.developer.clone(),
             place_sha256,
         }
@@ -113,19 +120,24 @@ impl Attributes<'_> {
 impl KmsContext {
     /// The pairs, in the order of their names.
     #[must_use]
-    pub fn pairs(&self) -> [(&'static str, &str); 2] {
-        [
-            ("grantex:developer", self.developer.as_str()),
-            ("grantex:place", &self.place_sha256),
-        ]
+    pub fn pairs(&self) -> Vec<(&'static str, &str)> {
+        match self {
+            Self::Credential {
+                developer,
+                place_sha256,
+            } => vec![
+                ("grantex:developer", developer.as_str()),
+                ("grantex:place", place_sha256),
+            ],
+            Self::AuditSeals => vec![("grantex:purpose", "audit-seals")],
+        }
     }
 
     /// The pairs as AWS takes them.
     #[must_use]
     pub fn to_map(&self) -> HashMap<String, String> {
-        self.pairs()
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .into()
+        let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+        self.pairs().into_iter().map(owned).collect()
     }
 
     /// An injective encoding of the pairs, for masters keys that authenticate bytes.

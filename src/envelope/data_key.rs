@@ -173,6 +173,11 @@ impl FreshDataKey {
         Self { key, wrapped }
     }
 
+    /// The key itself, for a use that is not sealing.
+    pub(super) fn into_parts(self) -> (DataKey, WrappedKey) {
+        (self.key, self.wrapped)
+    }
+
     /// Seals a credential's fields, each apart, for their place and beside their attributes. The key
     /// that comes back opens them and seals no more.
     #[must_use]

@@ -79,6 +79,28 @@ ulid_id!(
     "dev_"
 );
 
+// === impl EventId ===
+
+impl EventId {
+    /// The id as 128 bits, big-endian.
+    #[must_use]
+    pub fn to_bytes(self) -> [u8; 16] {
+        self.0.to_bytes()
+    }
+
+    /// Takes 128 bits over.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(Ulid::from_bytes(bytes))
+    }
+
+    /// Whether its time is before this moment.
+    #[must_use]
+    pub fn is_before(self, moment: Timestamp) -> bool {
+        i128::from(self.0.timestamp_ms()) < i128::from(moment.as_millisecond())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

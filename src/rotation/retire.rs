@@ -13,8 +13,8 @@ pub struct KeyUse {
     pub id: MasterKeyId,
     /// What it is for.
     pub role: Role,
-    /// How many credentials' data keys it wraps.
-    pub credentials: i64,
+    /// How many keys it wraps: those of credentials, and the one that signs the audit record.
+    pub wrapped: i64,
 }
 
 /// What a master key is for.
@@ -47,14 +47,14 @@ pub async fn status(store: &Store, primary: &MasterKeyId) -> Result<Vec<KeyUse>,
                 (false, true) => Role::Retired,
             },
             id: key.id,
-            credentials: key.credentials,
+            wrapped: key.wrapped,
         })
         .collect();
     if keys.iter().all(|key| key.id != *primary) {
         keys.push(KeyUse {
             id: primary.clone(),
             role: Role::Primary,
-            credentials: 0,
+            wrapped: 0,
         });
     }
     Ok(keys)

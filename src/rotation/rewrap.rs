@@ -1,10 +1,13 @@
 //! Rewrap: every data key under the primary. The credential itself is neither read nor opened.
 
-use super::{KEYS_PAGE, Rotation, RotationFault, Trouble, Watch, place_of};
+use super::{Broken, KEYS_PAGE, Rotation, RotationFault, Trouble, Watch, place_of};
 use crate::{
-    envelope::kms::Kms,
+    envelope::{context::KmsContext, kms::Kms},
     model::sealed::MasterKeyId,
-    store::rotation::{DataKeyRow, Replaced, RowKey, Scanned},
+    store::{
+        audit_seals::SigningKeyRow,
+        rotation::{DataKeyRow, Replaced, RowKey, Scanned},
+    },
 };
 
 impl Rotation {
@@ -22,13 +25,43 @@ impl Rotation {
         loop {
             let page = self.store.data_keys(&position, KEYS_PAGE).await?;
             let Some(last) = page.last() else {
-                return Ok(());
+                return self.rewrap_signing_key(&primary, watch).await;
             };
             position = last.key.clone();
             let work = async |row: &Scanned<_>, content: &_| {
                 self.rewrap_one(&primary, &row.key, content, watch).await
             };
             self.each(page, watch, work).await?;
+        }
+    }
+
+    /// The key that signs the audit record is wrapped like the others.
+    async fn rewrap_signing_key(
+        &self,
+        primary: &MasterKeyId,
+        watch: &Watch<'_>,
+    ) -> Result<(), RotationFault> {
+        let Some(SigningKeyRow { wrapped, .. }) = self.store.signing_key().await? else {
+            return Ok(());
+        };
+        if wrapped.master_key == *primary {
+            return Ok(());
+        }
+        let rewrap = async || self.keys.rewrap(&wrapped, &KmsContext::AuditSeals).await;
+        match self.call(rewrap).await {
+            Ok(rewrapped) => {
+                self.store.rewrap_signing_key(&wrapped, &rewrapped).await?;
+                Ok(())
+            }
+            Err(Trouble::Run(fault)) => Err(fault),
+            Err(Trouble::Row(why)) => {
+                let row = RowKey {
+                    developer: "audit".to_owned(),
+                    id: "signing key".to_owned(),
+                };
+                watch.broken(&Broken { row, why });
+                Ok(())
+            }
         }
     }
 

@@ -18,8 +18,8 @@ const WRITERS_TIMEOUT: Duration = Duration::from_mins(1);
 pub struct MasterKeyUse {
     /// Which.
     pub id: MasterKeyId,
-    /// How many credentials' data keys it wraps.
-    pub credentials: i64,
+    /// How many keys it wraps: those of credentials, and the one that signs the audit record.
+    pub wrapped: i64,
     /// Whether nothing may be stored under it any more.
     pub retired: bool,
 }
@@ -27,9 +27,9 @@ pub struct MasterKeyUse {
 /// What became of a key that was to be retired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Retired {
-    /// No credential needs it, and none ever will.
+    /// Nothing needs it, and nothing ever will.
     Done,
-    /// Credentials need it; it is as it was.
+    /// Credentials need it, or the audit's signing key does; it is as it was.
     Needed,
 }
 
@@ -42,12 +42,16 @@ impl Store {
     pub async fn master_key_uses(&self) -> Result<Vec<MasterKeyUse>, StoreFault> {
         // Store::master_key_uses
         const SQL: &str = "
-            select id, coalesce(credentials, 0) as credentials,
+            select id, coalesce(wrapped, 0) as wrapped,
                 coalesce(state = 'retired', false) as retired
             from vault.master_keys
             full join (
-                select master_key as id, count(*) as credentials
-                from vault.credentials group by master_key) used using (id)
+                select master_key as id, count(*) as wrapped
+                from (
+                    select master_key from vault.credentials
+                    union all
+                    select master_key from vault.audit_signing_key) as keys
+                group by master_key) used using (id)
             order by id";
         let connection = self.connection().await?;
         let work = connection.client().query(SQL, &[]);
@@ -59,7 +63,7 @@ impl Store {
             };
             Ok(MasterKeyUse {
                 id: MasterKeyId::new(columns.get("id")?),
-                credentials: columns.get("credentials")?,
+                wrapped: columns.get("wrapped")?,
                 retired: columns.get("retired")?,
             })
         };
@@ -141,7 +145,9 @@ enum Before {
 impl Transaction<'_> {
     async fn is_needed(&self, id: &MasterKeyId) -> Result<bool, StoreFault> {
         // Transaction::is_needed
-        const SQL: &str = "select exists (select from vault.credentials where master_key = $1)";
+        const SQL: &str = "
+            select exists (select from vault.credentials where master_key = $1)
+                or exists (select from vault.audit_signing_key where master_key = $1)";
         let parameters = [&id.as_str() as _];
         let work = self.inner.query_one(SQL, &parameters);
         patiently(self.progress, work).await.map(|row| row.get(0))
@@ -198,7 +204,7 @@ impl Transaction<'_> {
             select distinct virtualtransaction from pg_locks
             where locktype = 'relation' and mode = 'RowExclusiveLock' and granted
               and database = (select oid from pg_database where datname = current_database())
-              and relation = 'vault.credentials'::regclass
+              and relation in ('vault.credentials'::regclass, 'vault.audit_signing_key'::regclass)
               and ($1::text[] is null or virtualtransaction = any ($1))";
         let mut writers: Option<Vec<String>> = None;
         let end = Instant::now() + WRITERS_TIMEOUT;

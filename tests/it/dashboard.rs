@@ -22,7 +22,8 @@ fn named(text: &str) -> BTreeSet<&str> {
 #[tokio::test]
 async fn every_metric_of_a_panel_or_an_alert_is_shown() {
     let certificates = Certificates::new();
-    let server = Setup::new().with_tls(&certificates).start().await;
+    let setup = Setup::new().with("GRANTEX_VAULT_AUDIT_SEAL_INTERVAL", "5s");
+    let server = setup.with_tls(&certificates).start().await;
     let tenant = server.tenant("acme").await;
     for via in Via::BOTH {
         let developer = server.client(via, &tenant.key);

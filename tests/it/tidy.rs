@@ -9,7 +9,7 @@ use std::{
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// What each room may import of ours; who is not named may import anything.
-const ROOMS: [(&str, &[&str]); 20] = [
+const ROOMS: [(&str, &[&str]); 21] = [
     ("model", &[]),
     ("clock", &["model"]),
     ("metrics", &["model"]),
@@ -24,7 +24,9 @@ const ROOMS: [(&str, &[&str]); 20] = [
     ("store", &["model", "clock", "metrics", "underway"]),
     (
         "audit",
-        &["model", "clock", "metrics", "underway", "health", "store"],
+        &[
+            "model", "clock", "metrics", "underway", "health", "pace", "envelope", "store",
+        ],
     ),
     (
         "vault",
@@ -32,7 +34,8 @@ const ROOMS: [(&str, &[&str]); 20] = [
             "model", "clock", "metrics", "underway", "limits", "auth", "envelope", "store", "audit",
         ],
     ),
-    ("rotation", &["model", "clock", "envelope", "store"]),
+    ("pace", &[]),
+    ("rotation", &["model", "clock", "pace", "envelope", "store"]),
     ("grpc", &["model", "clock", "vault"]),
     ("gateway", &["model", "clock", "vault"]),
     (

@@ -5,7 +5,8 @@ use std::{num::NonZeroU32, sync::Arc};
 use grantex_vault::{
     envelope::{kms::Kms, local_keyring::LocalKeyring},
     model::{text::DeveloperId, timestamp::Timestamp},
-    rotation::{Counts, Extent, Pace, Rotation, RotationFault, Watch},
+    pace::Pace,
+    rotation::{Counts, Extent, Rotation, RotationFault, Watch},
     store::{StoreFault, rotation::RowKey},
 };
 

@@ -19,7 +19,8 @@ use grantex_vault::{
         service_name::ServiceName,
         text::{CredentialType, DeveloperId, PrincipalId},
     },
-    rotation::{Broken, Counts, Pace, Rotation, RotationFault, Watch},
+    pace::Pace,
+    rotation::{Broken, Counts, Rotation, RotationFault, Watch},
     store::{Store, schema::Durability},
 };
 use zeroize::Zeroizing;

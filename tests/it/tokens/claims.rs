@@ -143,7 +143,11 @@ async fn principal_and_developer_are_compared_byte_for_byte() {
 #[tokio::test]
 async fn seconds_that_are_no_integers_within_two_to_the_53rd_are_refused() {
     let seconds = [&SECONDS[..], &["nbf"]].concat();
-    refuse_all(&seconds, NO_SECONDS.map(|raw| Some(raw.to_owned()))).await;
+    Box::pin(refuse_all(
+        &seconds,
+        NO_SECONDS.map(|raw| Some(raw.to_owned())),
+    ))
+    .await;
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! How fast the work goes: a share of what the KMS and the database can bear.
+//! How fast long work of an operator goes: a share of what the KMS and the database can bear.
 
 use std::{
     num::NonZeroU32,
@@ -8,7 +8,7 @@ use std::{
 
 use tokio::time::{Instant, sleep_until};
 
-/// How many credentials are worked on at once, and how many a second are begun.
+/// How many items are worked on at once, and how many a second are begun.
 #[derive(Debug)]
 pub struct Pace {
     concurrency: usize,
@@ -28,16 +28,24 @@ impl Pace {
         }
     }
 
-    pub(super) fn concurrency(&self) -> usize {
+    /// How many at once.
+    #[must_use]
+    pub fn concurrency(&self) -> usize {
         self.concurrency
     }
 
     /// Waits for one's turn. What was not used is not saved up, so that a pause is not followed by a
     /// burst.
-    pub(super) async fn turn(&self) {
+    pub async fn turn(&self) {
+        self.turns(1).await;
+    }
+
+    /// Waits for the turn of so many at once, which then cost the next ones their time.
+    pub async fn turns(&self, many: u32) {
         let Some(interval) = self.interval else {
             return;
         };
+        let interval = interval * many;
         let turn = {
             let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
             let turn = (*next).max(Instant::now());

@@ -1,0 +1,536 @@
+//! Verifying: is every event that was sealed still there, as it was, and nothing beside it?
+//!
+//! One pass: each seal, and the events of the transactions that it covers. Memory is bounded by the
+//! largest seal.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use thiserror::Error;
+
+use super::{
+    canonical::{self, RecordedEvent},
+    seal::{self, Entry, Header, Sha},
+};
+use crate::{
+    envelope::signing_key::PublicKey,
+    model::id::EventId,
+    pace::Pace,
+    store::{
+        Store, StoreFault,
+        audit_order::{Place, Span, WholeEvent},
+        audit_seals::SealRow,
+    },
+};
+
+/// How many events are read at once.
+const PAGE: i64 = 1000;
+/// How many events that are missing or too many are remembered, to tell which were moved.
+const MAX_REMEMBERED: usize = 10_000;
+/// How many rows outside of every era are named.
+const MAX_STRAYS: i64 = 1000;
+
+/// A seal that somebody noted, elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Anchor {
+    /// Its number.
+    pub number: u64,
+    /// Its hash.
+    pub hash: Sha,
+}
+
+/// Something that is not as it was sealed. Its `Display` is a line for a person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Finding {
+    /// An event.
+    Event {
+        /// Its id, as the seal or the row has it.
+        id: String,
+        /// The developer of the row, when there is one.
+        developer: Option<String>,
+        /// The seal that it is in, or whose transactions it claims.
+        seal: Option<u64>,
+        /// What of it.
+        what: EventTrouble,
+    },
+    /// A seal, or several that follow each other.
+    Seal {
+        /// The first.
+        number: u64,
+        /// The last.
+        to: u64,
+        /// What of it.
+        what: SealTrouble,
+    },
+}
+
+/// What of an event is not as it was sealed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EventTrouble {
+    /// Its canonical bytes.
+    Changed,
+    /// A column beside them, which readers are found by.
+    Column(&'static str),
+    /// It is in the seal and not in the table.
+    Removed,
+    /// It is in the table and not in the seal of its transaction.
+    Added,
+    /// It stands in another transaction than when it was sealed.
+    Reordered,
+}
+
+/// What of a seal is not as it was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "`Display` says what each is")]
+pub enum SealTrouble {
+    Removed,
+    Unreadable,
+    OtherKey,
+    Signature,
+    Previous,
+    Transactions,
+    Entries,
+    EntriesRemoved,
+    TailRemoved,
+    NotTheAnchor,
+}
+
+/// Why verifying stopped.
+#[derive(Debug, Error)]
+pub enum VerifyFault {
+    /// The database does not answer.
+    #[error("the database cannot be used")]
+    Store(#[from] StoreFault),
+}
+
+/// What was found out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verified {
+    /// The last seal and its hash: what to note as an anchor.
+    pub last: Option<Anchor>,
+    /// Events that no seal covers yet.
+    pub unsealed: u64,
+    /// How many findings there were.
+    pub findings: u64,
+}
+
+/// What somebody who watches is told.
+pub struct Watch<'a> {
+    /// Events that were compared.
+    events: AtomicU64,
+    seals: AtomicU64,
+    findings: AtomicU64,
+    report: &'a (dyn Fn(&Finding) + Sync),
+}
+
+/// One pass over the record.
+struct Verification<'a> {
+    store: &'a Store,
+    key: PublicKey,
+    anchor: Option<Anchor>,
+    pace: &'a Pace,
+    watch: &'a Watch<'a>,
+    /// What the last seal says was pruned.
+    newest: Option<Header>,
+    previous: Option<(Header, Sha)>,
+    /// Whether seals are missing before the next one.
+    gap: bool,
+    removed: BTreeMap<EventId, (u64, Entry)>,
+    added: BTreeMap<String, (Option<u64>, WholeEvent)>,
+}
+
+/// Verifies all that is sealed, at this pace.
+///
+/// # Errors
+///
+/// When the database does not answer. What is not as it was sealed is no error: it is reported.
+pub async fn verify(
+    store: &Store,
+    key: PublicKey,
+    anchor: Option<Anchor>,
+    pace: &Pace,
+    watch: &Watch<'_>,
+) -> Result<Verified, VerifyFault> {
+    let newest = store.last_seal().await?;
+    let newest = newest.filter(|row| key.verifies(&row.header, &row.signature));
+    let verification = Verification {
+        store,
+        key,
+        anchor,
+        pace,
+        watch,
+        newest: newest.and_then(|row| Header::parse(&row.header).ok()),
+        previous: None,
+        gap: false,
+        removed: BTreeMap::new(),
+        added: BTreeMap::new(),
+    };
+    Box::pin(verification.run()).await
+}
+
+impl Verification<'_> {
+    async fn run(mut self) -> Result<Verified, VerifyFault> {
+        let mut number = 0;
+        while let Some(row) = self.store.seal_after(number).await? {
+            self.seal(number, &row).await?;
+            number = row.number;
+            self.watch.seals.fetch_add(1, Ordering::Relaxed);
+        }
+        if let Some(anchor) = self.anchor
+            && anchor.number > number.unsigned_abs()
+        {
+            self.seals(
+                number.unsigned_abs() + 1,
+                anchor.number,
+                SealTrouble::TailRemoved,
+            );
+        }
+        let unsealed = self.beyond_the_last_seal().await?;
+        self.name_removed_and_added();
+        let last = self.previous.map(|(header, hash)| Anchor {
+            number: header.number,
+            hash,
+        });
+        Ok(Verified {
+            last,
+            unsealed,
+            findings: self.watch.findings.load(Ordering::Relaxed),
+        })
+    }
+
+    /// One seal, after the one of this number.
+    async fn seal(&mut self, after: i64, row: &SealRow) -> Result<(), StoreFault> {
+        let number = row.number.unsigned_abs();
+        if row.number != after + 1 {
+            self.seals(after.unsigned_abs() + 1, number - 1, SealTrouble::Removed);
+            self.gap = true;
+        }
+        let hash = seal::hash(&row.header);
+        if let Some(anchor) = self.anchor
+            && anchor.number == number
+            && anchor.hash != hash
+        {
+            self.one_seal(number, SealTrouble::NotTheAnchor);
+        }
+        let header = Header::parse(&row.header).ok();
+        let Some(header) = header.filter(|header| header.number == number) else {
+            self.one_seal(number, SealTrouble::Unreadable);
+            self.gap = true;
+            return Ok(());
+        };
+        self.check_chain(&header, row);
+        self.end_of_era_before(&header).await?;
+        self.gap = false;
+        self.check_events(&header, row).await?;
+        self.previous = Some((header, hash));
+        Ok(())
+    }
+
+    fn check_chain(&self, header: &Header, row: &SealRow) {
+        let number = header.number;
+        if header.key != Sha(self.key.id()) {
+            self.one_seal(number, SealTrouble::OtherKey);
+        } else if !self.key.verifies(&row.header, &row.signature) {
+            self.one_seal(number, SealTrouble::Signature);
+        }
+        if self.gap {
+            // Whatever it should follow is missing, and was named.
+            return;
+        }
+        let previous = self.previous.as_ref();
+        if header.previous != previous.map(|(_, hash)| *hash) {
+            self.one_seal(number, SealTrouble::Previous);
+        }
+        let (era, end) = previous.map_or((1, 0), |(header, _)| header.end());
+        let goes_on = header.era == era && header.from_transaction == end;
+        let begins_an_era = header.era > era && header.from_transaction == 0;
+        if !(goes_on || begins_an_era) || header.to_transaction < header.from_transaction {
+            self.one_seal(number, SealTrouble::Transactions);
+        }
+    }
+
+    /// The events of a seal against the rows of its transactions.
+    async fn check_events(&mut self, header: &Header, row: &SealRow) -> Result<(), StoreFault> {
+        let number = header.number;
+        let mut expected = BTreeMap::new();
+        match row.entries.as_deref().map(Entry::read) {
+            Some(Some(entries)) if fits(header, &entries) => {
+                expected.extend(entries.into_iter().map(|entry| (entry.id, entry)));
+            }
+            Some(_) => {
+                self.one_seal(number, SealTrouble::Entries);
+                return Ok(());
+            }
+            None if header.newest_event.is_none_or(|id| self.pruned(id)) => {}
+            None => {
+                self.one_seal(number, SealTrouble::EntriesRemoved);
+                return Ok(());
+            }
+        }
+        let mut place = Place::default();
+        while let Some(page) = self.page(header.span(), &mut place).await? {
+            for event in page {
+                self.check_event(number, &mut expected, event);
+            }
+        }
+        for (id, entry) in expected {
+            if !self.pruned(id) {
+                self.is_removed(number, entry);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whatever claims a transaction of an era that is over, after the last that was sealed of it.
+    async fn end_of_era_before(&mut self, header: &Header) -> Result<(), StoreFault> {
+        let ended = self.previous.as_ref().map(|(previous, _)| previous.end());
+        let Some((era, from)) = ended.filter(|(era, _)| *era < header.era) else {
+            return Ok(());
+        };
+        let to = i64::MAX;
+        let mut place = Place::default();
+        while let Some(page) = self.page(Span { era, from, to }, &mut place).await? {
+            for event in page {
+                self.is_added(None, event);
+            }
+        }
+        Ok(())
+    }
+
+    /// The next events of a span after a place, which moves behind them.
+    async fn page(
+        &self,
+        span: Span,
+        place: &mut Place,
+    ) -> Result<Option<Vec<WholeEvent>>, StoreFault> {
+        let page = self.store.whole_events(span, place, PAGE).await?;
+        self.pace
+            .turns(u32::try_from(page.len()).unwrap_or(u32::MAX))
+            .await;
+        if let Some(last) = page.last() {
+            place.clone_from(&last.place);
+        }
+        Ok((!page.is_empty()).then_some(page))
+    }
+
+    fn check_event(
+        &mut self,
+        seal: u64,
+        expected: &mut BTreeMap<EventId, Entry>,
+        event: WholeEvent,
+    ) {
+        self.watch.events.fetch_add(1, Ordering::Relaxed);
+        let id = EventId::parse(&event.place.id);
+        let Some(entry) = id.and_then(|id| expected.remove(&id)) else {
+            return self.is_added(Some(seal), event);
+        };
+        if let Some(what) = trouble(&entry, &event) {
+            self.event(Some(seal), &event, what);
+        }
+    }
+
+    /// Events after the last seal; those that claim transactions which were sealed long ago are named.
+    async fn beyond_the_last_seal(&mut self) -> Result<u64, StoreFault> {
+        for event in self.store.events_of_no_era(MAX_STRAYS).await? {
+            self.is_added(None, event);
+        }
+        let (last_era, end) = self
+            .previous
+            .as_ref()
+            .map_or((1, 0), |(header, _)| header.end());
+        let now = self.store.audit_horizon().await?.era;
+        let mut unsealed = 0;
+        for era in last_era..=now {
+            let from = if era == last_era { end } else { 0 };
+            let to = i64::MAX;
+            unsealed += self.store.count_events(Span { era, from, to }).await?;
+        }
+        Ok(unsealed)
+    }
+
+    fn is_removed(&mut self, seal: u64, entry: Entry) {
+        if self.removed.len() < MAX_REMEMBERED {
+            self.removed.insert(entry.id, (seal, entry));
+        } else {
+            self.name_removed(seal, &entry);
+        }
+    }
+
+    fn is_added(&mut self, seal: Option<u64>, event: WholeEvent) {
+        if self.added.len() < MAX_REMEMBERED {
+            self.added.insert(event.place.id.clone(), (seal, event));
+        } else {
+            self.event(seal, &event, EventTrouble::Added);
+        }
+    }
+
+    /// What is missing in one place and too many in another was moved.
+    fn name_removed_and_added(&mut self) {
+        for (id, (seal, entry)) in std::mem::take(&mut self.removed) {
+            match self.added.remove(&id.to_string()) {
+                Some((_, event)) if canonical::hash(&event.canonical) == entry.hash => {
+                    self.event(Some(seal), &event, EventTrouble::Reordered);
+                }
+                Some((_, event)) => self.event(Some(seal), &event, EventTrouble::Changed),
+                None => self.name_removed(seal, &entry),
+            }
+        }
+        for (seal, event) in std::mem::take(&mut self.added).into_values() {
+            self.event(seal, &event, EventTrouble::Added);
+        }
+    }
+
+    fn pruned(&self, id: EventId) -> bool {
+        self.newest.as_ref().is_some_and(|newest| newest.pruned(id))
+    }
+
+    fn event(&self, seal: Option<u64>, event: &WholeEvent, what: EventTrouble) {
+        self.watch.found(&Finding::Event {
+            id: event.place.id.clone(),
+            developer: Some(event.place.developer.clone()),
+            seal,
+            what,
+        });
+    }
+
+    fn name_removed(&self, seal: u64, entry: &Entry) {
+        self.watch.found(&Finding::Event {
+            id: entry.id.to_string(),
+            developer: None,
+            seal: Some(seal),
+            what: EventTrouble::Removed,
+        });
+    }
+
+    fn one_seal(&self, number: u64, what: SealTrouble) {
+        self.seals(number, number, what);
+    }
+
+    fn seals(&self, number: u64, to: u64, what: SealTrouble) {
+        self.watch.found(&Finding::Seal { number, to, what });
+    }
+}
+
+/// Whether the events are those that the header speaks of.
+fn fits(header: &Header, entries: &[Entry]) -> bool {
+    header.events == entries.len() as u64
+        && header.newest_event == entries.iter().map(|entry| entry.id).max()
+        && header.merkle_root == Sha(seal::tree(entries).root())
+}
+
+/// What of a row is not as its event was sealed.
+pub(super) fn trouble(entry: &Entry, row: &WholeEvent) -> Option<EventTrouble> {
+    if canonical::hash(&row.canonical) != entry.hash {
+        return Some(EventTrouble::Changed);
+    }
+    if row.place.transaction.unsigned_abs() != entry.transaction {
+        return Some(EventTrouble::Reordered);
+    }
+    let Ok(event) = RecordedEvent::parse(&row.canonical) else {
+        // It was sealed like this: no vault wrote it.
+        return Some(EventTrouble::Added);
+    };
+    let columns = [
+        ("developer_id", row.place.developer == event.developer_id),
+        ("id", row.place.id == event.id),
+        (
+            "principal_id",
+            row.principal_id.as_deref() == event.principal_id.as_deref(),
+        ),
+        ("service_key", row.service_key == event.service_key()),
+        (
+            "credential_id",
+            row.credential_id.as_deref() == event.credential_id.as_deref(),
+        ),
+        ("grant_id", row.grant_id.as_deref() == event.grant_id()),
+        ("outcome", row.outcome == event.outcome),
+    ];
+    let wrong = columns.into_iter().find(|(_, same)| !same);
+    wrong.map(|(column, _)| EventTrouble::Column(column))
+}
+
+// === impl Watch ===
+
+impl<'a> Watch<'a> {
+    /// Nothing yet.
+    #[must_use]
+    pub fn new(report: &'a (dyn Fn(&Finding) + Sync)) -> Self {
+        Self {
+            events: AtomicU64::new(0),
+            seals: AtomicU64::new(0),
+            findings: AtomicU64::new(0),
+            report,
+        }
+    }
+
+    /// How many events were compared.
+    #[must_use]
+    pub fn events(&self) -> u64 {
+        self.events.load(Ordering::Relaxed)
+    }
+
+    /// How many seals were.
+    #[must_use]
+    pub fn seals(&self) -> u64 {
+        self.seals.load(Ordering::Relaxed)
+    }
+
+    fn found(&self, finding: &Finding) {
+        self.findings.fetch_add(1, Ordering::Relaxed);
+        (self.report)(finding);
+    }
+}
+
+// === impl Finding ===
+
+impl fmt::Display for Finding {
+    /// Whoever can write the table chooses ids: nothing in them reaches a terminal.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Event {
+                id,
+                developer,
+                seal,
+                what,
+            } => {
+                let developer = developer.as_deref().unwrap_or("?").escape_debug();
+                write!(f, "event {developer}/{}\t{what}", id.escape_debug())?;
+                seal.map_or(Ok(()), |seal| write!(f, " (seal {seal})"))
+            }
+            Self::Seal { number, to, what } if number == to => write!(f, "seal {number}\t{what}"),
+            Self::Seal { number, to, what } => write!(f, "seals {number} to {to}\t{what}"),
+        }
+    }
+}
+
+impl fmt::Display for EventTrouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Changed => f.write_str("changed: its bytes are not those that were sealed"),
+            Self::Column(column) => write!(f, "changed: column {column} is not what was sealed"),
+            Self::Removed => f.write_str("removed: it was sealed and is not there"),
+            Self::Added => f.write_str("added: it is in no seal, and its transaction was sealed"),
+            Self::Reordered => f.write_str("reordered: it was sealed in another transaction"),
+        }
+    }
+}
+
+impl fmt::Display for SealTrouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Removed => "removed",
+            Self::Unreadable => "changed: not the bytes of a seal of this number",
+            Self::OtherKey => "signed by another key",
+            Self::Signature => "changed: the signature is not of this seal",
+            Self::Previous => "does not follow the seal before it",
+            Self::Transactions => "does not go on where the seal before it ended",
+            Self::Entries => "changed: its events are not those that were signed",
+            Self::EntriesRemoved => "changed: its events were removed, and were not pruned",
+            Self::TailRemoved => "removed: the anchor is of a later seal than there is",
+            Self::NotTheAnchor => "is not the one of the anchor",
+        })
+    }
+}

@@ -1,0 +1,163 @@
+//! `grantex-vault audit list` and `audit tail`.
+
+use std::{
+    io::{Write, stdout},
+    time::Duration,
+};
+
+use clap::Args;
+use tokio::time::sleep;
+
+use super::table::Printer;
+use crate::{
+    cli::{Outcome, explain, target::Target},
+    model::timestamp::Timestamp,
+    store::{
+        Store, StoreFault,
+        audit_look::Look,
+        audit_order::{Place, Span},
+    },
+};
+
+/// How often it is looked for new events.
+const POLL: Duration = Duration::from_millis(500);
+/// How many are read at once.
+const PAGE: i64 = 500;
+/// How many that are there already `tail` begins with.
+const BEFORE: i64 = 10;
+
+#[derive(Args)]
+pub(in crate::cli) struct ListArgs {
+    /// How many, at most.
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    limit: u32,
+    /// Only events of this moment or later (RFC 3339).
+    #[arg(long, value_name = "TIME", value_parser = Timestamp::parse)]
+    from: Option<Timestamp>,
+    /// Only events before this moment (RFC 3339).
+    #[arg(long, value_name = "TIME", value_parser = Timestamp::parse)]
+    to: Option<Timestamp>,
+    #[command(flatten)]
+    which: Which,
+    #[command(flatten)]
+    target: Target,
+}
+
+#[derive(Args)]
+pub(in crate::cli) struct TailArgs {
+    #[command(flatten)]
+    which: Which,
+    #[command(flatten)]
+    target: Target,
+}
+
+#[derive(Args)]
+struct Which {
+    /// Only the events of one developer.
+    #[arg(long, value_name = "ID")]
+    developer: Option<String>,
+    /// Only those about one principal.
+    #[arg(long, value_name = "ID")]
+    principal: Option<String>,
+    /// Only those for one service, compared without case.
+    #[arg(long, value_name = "NAME")]
+    service: Option<String>,
+    /// Only those about one credential.
+    #[arg(long, value_name = "ID")]
+    credential: Option<String>,
+    /// Only those with one grant.
+    #[arg(long, value_name = "ID")]
+    grant: Option<String>,
+    /// Only those with one outcome: released, stored, denied, …
+    #[arg(long, value_name = "OUTCOME")]
+    outcome: Option<String>,
+}
+
+pub(super) async fn list(args: ListArgs) -> Outcome {
+    let store = args.target.store()?;
+    let look = Look {
+        from: args.from,
+        to: args.to,
+        ..args.which.look()
+    };
+    let events = store.last_audit_events(&look, args.limit.into()).await;
+    let mut printer = Printer::new(stdout());
+    for event in events.map_err(explain)? {
+        printer.print(&event)?;
+    }
+    Ok(())
+}
+
+pub(super) async fn tail(args: TailArgs) -> Outcome {
+    let store = args.target.store()?;
+    let look = args.which.look();
+    let mut printer = Printer::new(stdout());
+    Box::pin(follow(&store, &look, &mut printer)).await
+}
+
+/// Shows events in the order of their commits. What is below the horizon is complete, so that none is
+/// passed over.
+async fn follow(store: &Store, look: &Look, printer: &mut Printer<impl Write>) -> Outcome {
+    let horizon = store.audit_horizon().await.map_err(explain)?;
+    let last = store
+        .last_audit_events(look, BEFORE)
+        .await
+        .map_err(explain)?;
+    let settled = |transaction| transaction < horizon.closed_below;
+    for event in last
+        .iter()
+        .rev()
+        .filter(|event| settled(event.place.transaction))
+    {
+        printer.print(event)?;
+    }
+    let mut from = horizon.closed_below;
+    loop {
+        let to = store.audit_horizon().await.map_err(explain)?.closed_below;
+        let span = Span {
+            era: horizon.era,
+            from,
+            to,
+        };
+        show(store, span, look, printer).await?;
+        from = to;
+        sleep(POLL).await;
+    }
+}
+
+async fn show(
+    store: &Store,
+    span: Span,
+    look: &Look,
+    printer: &mut Printer<impl Write>,
+) -> Outcome {
+    let mut place = Place::default();
+    loop {
+        let page: Result<_, StoreFault> = store.whole_events(span, &place, PAGE).await;
+        let page = page.map_err(explain)?;
+        let Some(last) = page.last() else {
+            return Ok(());
+        };
+        place = last.place.clone();
+        for event in page.iter().filter(|event| look.takes(event)) {
+            printer.print(event)?;
+        }
+    }
+}
+
+// === impl Which ===
+
+impl Which {
+    fn look(self) -> Look {
+        Look {
+            developer: self.developer,
+            principal: self.principal,
+            service_key: self.service.map(|name| name.to_ascii_lowercase()),
+            credential: self.credential,
+            grant: self.grant,
+            outcome: self.outcome,
+            from: None,
+            to: None,
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Events for a person, or for a program.
+
+use std::io::{self, IsTerminal, Write};
+
+use crate::{
+    audit::canonical::{RecordedCaller, RecordedEvent},
+    store::audit_order::WholeEvent,
+};
+
+/// Prints events as they come: aligned columns on a terminal, else their bytes, a line each.
+pub(super) struct Printer<W> {
+    to: W,
+    columns: bool,
+    begun: bool,
+}
+
+impl<W: Write + IsTerminal> Printer<W> {
+    pub(super) fn new(to: W) -> Self {
+        let columns = to.is_terminal();
+        Self {
+            to,
+            columns,
+            begun: false,
+        }
+    }
+}
+
+impl<W: Write> Printer<W> {
+    pub(super) fn print(&mut self, event: &WholeEvent) -> io::Result<()> {
+        if !self.columns {
+            self.to.write_all(&event.canonical)?;
+            return self.to.write_all(b"\n");
+        }
+        if !std::mem::replace(&mut self.begun, true) {
+            let names = [
+                "time",
+                "outcome",
+                "verb",
+                "developer",
+                "principal",
+                "service",
+                "caller",
+            ];
+            self.line(names.map(str::to_owned))?;
+        }
+        let Ok(recorded) = RecordedEvent::parse(&event.canonical) else {
+            let id = event.place.id.escape_debug();
+            return writeln!(self.to, "{id}: not an event that the vault wrote");
+        };
+        self.line(row(&recorded))
+    }
+
+    fn line(
+        &mut self,
+        [time, outcome, verb, developer, principal, service, caller]: [String; 7],
+    ) -> io::Result<()> {
+        writeln!(
+            self.to,
+            "{time:<24}  {outcome:<9}  {verb:<8}  {developer:<30}  {principal:<24}  {service:<16}  {caller}"
+        )
+    }
+}
+
+/// Whoever can write the table chooses these texts: nothing in them reaches a terminal.
+fn row(event: &RecordedEvent<'_>) -> [String; 7] {
+    let shown = |text: &str| text.escape_debug().to_string();
+    let optional = |text: Option<&str>| text.map_or_else(|| "-".to_owned(), shown);
+    let outcome = match &event.reason {
+        Some(reason) => format!("{}: {}", event.outcome, reason),
+        None => event.outcome.to_string(),
+    };
+    let caller = match &event.caller {
+        RecordedCaller::Developer { api_key_id } => api_key_id.to_string(),
+        RecordedCaller::Agent {
+            agent, grant_id, ..
+        } => format!("{agent} with {grant_id}"),
+    };
+    [
+        shown(&event.occurred_at),
+        shown(&outcome),
+        shown(&event.verb),
+        shown(&event.developer_id),
+        optional(event.principal_id.as_deref()),
+        optional(event.service.as_deref()),
+        shown(&caller),
+    ]
+}
