@@ -28,7 +28,7 @@ pub(crate) use issuer::{FakeIssuer, SigningKey};
 pub(crate) use kms::{FakeKms, KeyState, Trouble};
 pub(crate) use log::Log;
 pub(crate) use moto::Moto;
-pub(crate) use postgres::{Cluster, connect};
+pub(crate) use postgres::{Cluster, binaries, connect};
 pub(crate) use process::{
     Dev, FREE_PORTS, Process, instance_directory, print, python, python_program, run, run_with,
 };

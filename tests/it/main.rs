@@ -42,6 +42,7 @@ mod rest_lists;
 mod rest_shapes;
 mod revocations;
 mod rotation;
+mod sealing;
 mod stop;
 mod tamper;
 mod tenancy;

@@ -269,7 +269,7 @@ fn spawn_reaper(directory: &Path) -> ChildStdin {
 }
 
 /// The highest installed version, else what is on `PATH`.
-fn binaries() -> PathBuf {
+pub(crate) fn binaries() -> PathBuf {
     let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
     let versions = versions.filter_map(|entry| {
         let path = entry.ok()?.path();

@@ -5,7 +5,7 @@ use std::path::Path;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{Dev, Moto, instance_directory, run_with};
+use crate::harness::{Dev, Moto, instance_directory, run_with, until};
 
 /// Who operates an instance whose master keys are in KMS.
 struct Operator<'a> {
@@ -42,11 +42,12 @@ impl<'a> Operator<'a> {
 
     /// Runs `master-key`; answers whether it succeeded, and all that it said.
     fn say(&self, arguments: &[&str]) -> (bool, String) {
+        self.run(&[&["master-key"], arguments].concat())
+    }
+
+    fn run(&self, arguments: &[&str]) -> (bool, String) {
         let at = ["--data-dir", self.directory.to_str().unwrap()];
-        let output = run_with(
-            &[&["master-key"], arguments, &at].concat(),
-            &self.environment(),
-        );
+        let output = run_with(&[arguments, &at].concat(), &self.environment());
         let said = [output.stdout, output.stderr].concat();
         (output.status.success(), String::from_utf8(said).unwrap())
     }
@@ -100,6 +101,9 @@ async fn a_dev_instance_moves_from_one_kms_key_to_another_and_does_without_the_f
     stop(dev).await;
     let dev = operator.start().await;
     assert_exchanges(&dev, "github").await;
+    // Its key is made when there is something to seal.
+    let sealed = async || dev.process.log().contains("audit events sealed");
+    until("the audit record is sealed", sealed).await;
     stop(dev).await;
 
     let operator = Operator::new(moto, directory.path(), &second, &[&first]);
@@ -110,7 +114,8 @@ async fn a_dev_instance_moves_from_one_kms_key_to_another_and_does_without_the_f
     assert!(!done && said.contains("is needed"), "{said}");
     let (done, said) = operator.say(&["rewrap"]);
     assert!(done && said.contains("rewrapped 1,"), "{said}");
-    assert!(said.contains(&format!("{second}\tprimary\t2")), "{said}");
+    // Two credentials, and the key that signs the audit record.
+    assert!(said.contains(&format!("{second}\tprimary\t3")), "{said}");
     let (done, said) = operator.say(&["retire", &first]);
     assert!(done, "{said}");
     let (done, said) = operator.say(&["status"]);
@@ -119,7 +124,7 @@ async fn a_dev_instance_moves_from_one_kms_key_to_another_and_does_without_the_f
     keys.sort_unstable();
     let mut expected = [
         format!("{first}\tretired\t0"),
-        format!("{second}\tprimary\t2"),
+        format!("{second}\tprimary\t3"),
     ];
     expected.sort_unstable();
     assert_eq!(keys, expected);
@@ -137,6 +142,8 @@ async fn a_dev_instance_moves_from_one_kms_key_to_another_and_does_without_the_f
     }
     let (done, said) = operator.say(&["verify"]);
     assert!(done && said.contains("2 of 2 open"), "{said}");
+    let (done, said) = operator.run(&["audit", "verify"]);
+    assert!(done && said.contains("last seal"), "{said}");
     stop(dev).await;
 
     // A replica that was forgotten stores nothing under the retired key.
