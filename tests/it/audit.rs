@@ -1,9 +1,51 @@
 //! Every verb of a known caller leaves an event, and where none can be left nothing else happens.
 
+mod group_commit;
+mod interrupted;
+
+use std::collections::BTreeMap;
+
 use grantex_vault::clock::Clock;
 use serde_json::{Value, json};
 
-use crate::harness::{KeyState, Log, Server, Trouble, Via};
+use crate::harness::{KeyState, Log, Server, Trouble, Via, until};
+
+const UNAVAILABLE: &str = "The vault's audit is unavailable";
+const BACKLOG: &str = "grantex_vault_audit_backlog";
+
+/// A transaction that keeps events from being written. They can still be read.
+struct Lock(tokio_postgres::Client);
+
+impl Lock {
+    async fn take(server: &Server) -> Self {
+        let session = server.sql().await;
+        let lock = "begin; lock table vault.audit_events in share row exclusive mode";
+        session.batch_execute(lock).await.unwrap();
+        Self(session)
+    }
+
+    async fn release(self) {
+        self.0.batch_execute("rollback").await.unwrap();
+    }
+}
+
+/// Waits until so many requests wait for their events.
+async fn until_waiting(server: &Server, count: u32) {
+    until("so many events wait", async || {
+        server.metric(BACKLOG).await == Some(f64::from(count))
+    })
+    .await;
+}
+
+/// How often a secret was released on each token.
+fn released(events: &[Value]) -> BTreeMap<String, usize> {
+    let mut counted = BTreeMap::new();
+    for event in events.iter().filter(|event| event["outcome"] == "released") {
+        let token = event["caller"]["tokenId"].as_str().unwrap();
+        *counted.entry(token.to_owned()).or_default() += 1;
+    }
+    counted
+}
 
 /// What an event of a developer holds unless it says otherwise.
 fn by_developer(server: &Server, via: Via, key_id: &str) -> Value {
