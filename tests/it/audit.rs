@@ -2,6 +2,7 @@
 
 mod group_commit;
 mod interrupted;
+mod partitions;
 
 use std::collections::BTreeMap;
 
