@@ -1,5 +1,6 @@
 //! Every verb of a known caller leaves an event.
 
+mod crashes;
 mod group_commit;
 mod interrupted;
 mod partitions;

@@ -67,8 +67,8 @@ impl Vault {
     async fn every_verb(&self) -> Vec<Answer> {
         let [rest, grpc] = &self.credentials;
         let (rest, grpc) = tokio::join!(
-            self.every_verb_via(Via::Rest, rest),
-            self.every_verb_via(Via::Grpc, grpc)
+            Box::pin(self.every_verb_via(Via::Rest, rest)),
+            Box::pin(self.every_verb_via(Via::Grpc, grpc)),
         );
         rest.into_iter().chain(grpc).collect()
     }
@@ -76,9 +76,10 @@ impl Vault {
     async fn every_verb_via(&self, via: Via, of: &Credentials) -> [Answer; 12] {
         let developer = self.server.client(via, &self.tenant.key);
         let agent = self.server.agent(via, &self.tenant, &of.principal);
-        let scopes = ["slack:read"];
-        let scoped = self.server.grant(&self.tenant, &of.principal, &scopes);
-        let scoped = self.server.client(via, &scoped);
+        let token = self
+            .server
+            .grant(&self.tenant, &of.principal, &["slack:read"]);
+        let scoped = self.server.client(via, &token);
         let fields = |service: &str| json!({"principalId": of.principal, "service": service, "accessToken": "secret 2"});
         tokio::join!(
             developer.store(fields("replaced")),
