@@ -361,10 +361,11 @@ async fn within<T>(
     answer.map_err(fault_of)
 }
 
-/// Whether the server says, or its silence does, that nothing more can be asked on this connection.
+/// Whether nothing more can be asked on this connection: it has ended, or the server says that it will
+/// have in a moment.
 fn ends_session(error: &tokio_postgres::Error) -> bool {
-    let said = error.as_db_error().map(DbError::parsed_severity);
-    matches!(said, None | Some(Some(Severity::Fatal | Severity::Panic)))
+    let severity = error.as_db_error().and_then(DbError::parsed_severity);
+    error.is_closed() || matches!(severity, Some(Severity::Fatal | Severity::Panic))
 }
 
 /// Classes of SQLSTATE (appendix A of Postgres' manual) that are about the values: data exceptions,

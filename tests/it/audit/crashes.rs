@@ -287,6 +287,13 @@ async fn the_vault_is_killed_under_load_and_what_it_acknowledged_is_there_once()
     settings.insert("GRANTEX_VAULT_LIMIT_REQUESTS_PER_DEVELOPER", "0".to_owned());
     let url = settings["DATABASE_URL"].clone();
     let key = stop::api_key(&url).await;
+    // So that there are always some whose events wait when it is killed.
+    let name = url.split(['/', '?']).nth(3).unwrap();
+    let slow = format!(
+        "alter database {name} set commit_delay = 10000;
+         alter database {name} set commit_siblings = 0"
+    );
+    connect(&url).await.batch_execute(&slow).await.unwrap();
     let owner = "select developer_id from vault.api_keys";
     let owner = connect(&url).await.query_one(owner, &[]).await.unwrap();
     let mut process = stop::serve(&settings);
