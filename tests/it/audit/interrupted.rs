@@ -1,6 +1,9 @@
 //! Requests that are given up, connections that break and a server that stops while events wait.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use grantex_vault::grpc::pb::ExchangeCredentialRequest;
 use reqwest::Method;
@@ -107,6 +110,20 @@ async fn what_waits_is_written_before_the_server_has_stopped() {
     let released = "select from vault.audit_events where outcome = 'released'";
     let written = connect(&url).await.query(released, &[]).await.unwrap();
     assert_eq!(written.len(), 3);
+}
+
+#[tokio::test]
+async fn a_server_stops_in_time_though_nothing_can_be_written() {
+    let (server, tenant) = with_a_credential().await;
+    let lock = Lock::take(&server).await;
+    for via in Via::BOTH {
+        abandon_exchange(&server, &server.agent(via, &tenant, "user")).await;
+    }
+    let since = Instant::now();
+    server.stop().await;
+    let took = since.elapsed();
+    assert!(took < Duration::from_secs(8), "{took:?}");
+    lock.release().await;
 }
 
 /// The backend that waits to write events, if there is one.
