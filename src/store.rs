@@ -29,7 +29,10 @@ use deadpool_postgres::{
     Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime,
 };
 use thiserror::Error;
-use tokio_postgres::{IsolationLevel, NoTls};
+use tokio_postgres::{
+    IsolationLevel, NoTls,
+    error::{DbError, Severity},
+};
 use tracing::Instrument;
 
 use crate::{
@@ -88,7 +91,8 @@ pub struct Store {
 }
 
 /// A pooled connection. One that missed a deadline is closed, not given back: nobody knows what it
-/// is still doing.
+/// is still doing. Neither is one whose session the server ended: the next one would be given it as
+/// long as its end has not arrived.
 pub struct Connection {
     object: Option<Object>,
     progress: Progress,
@@ -97,8 +101,8 @@ pub struct Connection {
 /// What became of the statements of a connection.
 #[derive(Default)]
 struct Progress {
-    /// One missed its deadline.
-    stalled: AtomicBool,
+    /// One missed its deadline, or was answered with the end of the session.
+    lost: AtomicBool,
     /// One is not answered yet. When the connection is dropped like this, its request was given up.
     pending: AtomicBool,
     answered: Arc<AtomicU64>,
@@ -292,7 +296,7 @@ impl Drop for Connection {
         let Some(object) = self.object.take() else {
             return;
         };
-        if self.progress.stalled.load(Ordering::Relaxed) {
+        if self.progress.lost.load(Ordering::Relaxed) {
             // Out of the pool and closed.
             drop(Object::take(object));
         } else if self.progress.pending.load(Ordering::Relaxed)
@@ -347,14 +351,25 @@ async fn within<T>(
 ) -> Result<T, StoreFault> {
     progress.pending.store(true, Ordering::Relaxed);
     let Ok(answer) = tokio::time::timeout(limit, underway::on_database(work)).await else {
-        progress.stalled.store(true, Ordering::Relaxed);
+        progress.lost.store(true, Ordering::Relaxed);
         return Err(StoreFault::Overloaded);
     };
     progress.pending.store(false, Ordering::Relaxed);
-    if answer.is_ok() {
-        progress.answered.fetch_add(1, Ordering::Relaxed);
+    match &answer {
+        Ok(_) => {
+            progress.answered.fetch_add(1, Ordering::Relaxed);
+        }
+        Err(error) if ends_session(error) => progress.lost.store(true, Ordering::Relaxed),
+        Err(_) => {}
     }
     answer.map_err(fault_of)
+}
+
+/// Whether nothing more can be asked on this connection: it has ended, or the server says that it will
+/// have in a moment.
+fn ends_session(error: &tokio_postgres::Error) -> bool {
+    let severity = error.as_db_error().and_then(DbError::parsed_severity);
+    error.is_closed() || matches!(severity, Some(Severity::Fatal | Severity::Panic))
 }
 
 /// Classes of SQLSTATE (appendix A of Postgres' manual) that are about the values: data exceptions,

@@ -230,3 +230,59 @@ fn tell(
         let _ = request.send(written.clone());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::{StreamExt, future::join_all, stream::FuturesUnordered};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::{
+        audit::event::Outcome,
+        clock::FakeClock,
+        health::{Health, Need},
+        model::{
+            caller::Developer,
+            id::ApiKeyId,
+            request::{RequestContext, Transport, Verb},
+            text::DeveloperId,
+        },
+        store::schema::Durability,
+    };
+
+    #[tokio::test]
+    async fn one_more_than_may_wait_is_refused_at_once() {
+        // It takes connections and never answers.
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = silent.local_addr().unwrap().port();
+        let url = format!("postgres://vault@127.0.0.1:{port}/vault?sslmode=disable");
+        let store = Store::open(&url.parse().unwrap(), 1, Durability::Required).unwrap();
+        let clock = Arc::new(FakeClock::default());
+        let probe = Arc::new(Health::new(clock.clone(), Duration::ZERO)).need(Need::Audit);
+        let journal = Journal::start(store, clock.clone(), Metrics::unobserved(), probe);
+        let request = RequestContext {
+            id: uuid::Uuid::nil(),
+            trace: None,
+            transport: Transport::Rest,
+            peer: [127, 0, 0, 1].into(),
+        };
+        let developer = Developer {
+            id: DeveloperId::parse("acme").unwrap(),
+            api_key_id: ApiKeyId::make(clock.now()),
+        };
+        let event = AuditEvent::by_developer(request, &developer, Verb::List, Outcome::Listed);
+
+        let mut recorded: FuturesUnordered<_> =
+            (0..MAX_WAITING).map(|_| journal.record(&event)).collect();
+        assert!(
+            futures_util::poll!(recorded.next()).is_pending(),
+            "all may wait"
+        );
+        let since = Instant::now();
+        for refused in join_all((0..3).map(|_| journal.record(&event))).await {
+            let Unrecorded(fault) = refused.unwrap_err();
+            assert!(matches!(*fault, StoreFault::Overloaded), "{fault:?}");
+        }
+        assert!(since.elapsed() < Duration::from_secs(1), "at once");
+    }
+}

@@ -15,7 +15,7 @@ use tonic_health::pb::{
 use crate::harness::{Cluster, FakeIssuer, Process, instance_directory, print, run, until};
 
 /// What `serve` needs, on a database of its own.
-async fn settings(directory: &Path) -> BTreeMap<&'static str, String> {
+pub(crate) async fn settings(directory: &Path) -> BTreeMap<&'static str, String> {
     let keyring = directory.join("keyring.json");
     print(&["keyring", "create", keyring.to_str().unwrap()]);
     let jwks = directory.join("jwks.json");
@@ -38,7 +38,7 @@ async fn settings(directory: &Path) -> BTreeMap<&'static str, String> {
     ])
 }
 
-fn serve(settings: &BTreeMap<&'static str, String>) -> Process {
+pub(crate) fn serve(settings: &BTreeMap<&'static str, String>) -> Process {
     let settings: Vec<_> = settings
         .iter()
         .map(|(name, value)| (*name, value.as_str()))
@@ -47,7 +47,7 @@ fn serve(settings: &BTreeMap<&'static str, String>) -> Process {
 }
 
 /// A developer's API key, made through the command line of the same environment.
-async fn api_key(database_url: &str) -> String {
+pub(crate) async fn api_key(database_url: &str) -> String {
     let settings = [("DATABASE_URL", database_url)];
     let said = |arguments: Vec<String>| async move {
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();

@@ -2,6 +2,7 @@
 
 use futures_util::future::join_all;
 use grantex_vault::store::schema::{self, Migrated, SCHEMA_VERSION, SchemaFault};
+use refinery::Target;
 use tokio::process::Command;
 
 use super::{chain, check, parse};
@@ -9,6 +10,18 @@ use crate::harness::{Cluster, ISSUER, Setup, Via, connect};
 
 async fn migrate(url: &str) -> Result<Migrated, SchemaFault> {
     schema::migrate(&parse(url), None).await
+}
+
+/// As version 1 of the vault left it.
+async fn migrate_to_version_1(url: &str) {
+    mod all {
+        refinery::embed_migrations!("src/store/migrations");
+    }
+    let mut client = connect(url).await;
+    client.batch_execute("create schema vault").await.unwrap();
+    let mut runner = all::migrations::runner().set_target(Target::Version(1));
+    runner.set_migration_table_name("vault.schema_history");
+    runner.run_async(&mut client).await.unwrap();
 }
 
 async fn execute(url: &str, sql: &str) {
@@ -29,6 +42,38 @@ async fn an_empty_database_is_migrated_once() {
     let second = migrate(&url).await.unwrap();
     assert_eq!((second.applied, second.version), (0, SCHEMA_VERSION));
     assert!(check(&url).await.is_ok());
+}
+
+#[tokio::test]
+async fn events_of_version_1_stay_where_no_seal_covers_them() {
+    const EVENT: &str = "insert into vault.audit_events (developer_id, id, occurred_at, verb,
+            outcome, request_id, transport, peer)
+        values ('acme', 'of-version-1', '2020-01-01', 'list', 'listed', 'r', 'rest', '127.0.0.1')";
+    for (before, has_events) in [("", false), (EVENT, true)] {
+        let url = Cluster::shared().await.empty_database().await;
+        migrate_to_version_1(&url).await;
+        let older = check(&url).await.unwrap_err();
+        assert!(matches!(older, SchemaFault::Older(1)), "{older:?}");
+        execute(&url, before).await;
+        let migrated = migrate(&url).await.unwrap();
+        assert_eq!((migrated.applied, migrated.version), (1, SCHEMA_VERSION));
+
+        let server = Setup::new().with("DATABASE_URL", &url).start().await;
+        let sql = "select to_regclass('vault.audit_events_v1') is not null";
+        let kept: bool = server.sql().await.query_one(sql, &[]).await.unwrap().get(0);
+        assert_eq!(kept, has_events);
+        if has_events {
+            let old = server.rows("audit_events_v1").await;
+            assert_eq!(old.len(), 1);
+            assert_eq!(old[0]["id"], "of-version-1");
+            assert_eq!(old[0]["occurred_at"], "2020-01-01T00:00:00+00:00");
+        }
+        assert!(server.audit_events().await.is_empty());
+        let tenant = server.tenant("acme").await;
+        let developer = server.client(Via::Grpc, &tenant.key);
+        developer.store_token("user", "github", "secret").await;
+        assert_eq!(server.outcomes().await, ["store stored"]);
+    }
 }
 
 #[tokio::test]

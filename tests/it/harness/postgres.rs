@@ -190,6 +190,29 @@ impl Cluster {
         .await;
     }
 
+    /// From now on no file of it can grow beyond so many bytes (`RLIMIT_FSIZE`), as if the disk were
+    /// full for those that have them; or all can grow again.
+    pub(crate) async fn limit_files(&self, bytes: Option<u64>) {
+        const SQL: &str = "select pid from pg_stat_activity where backend_type = 'client backend'";
+        let limit = bytes.map_or_else(|| "unlimited".to_owned(), |bytes| bytes.to_string());
+        let prlimit = find_on_path("prlimit").expect("util-linux is installed");
+        let limit_one = |pid: &str| {
+            // As the same user: then it needs no privilege.
+            let mut limiting = self.program(prlimit.to_str().expect("a plain path"));
+            limiting.args(["--pid", pid, &format!("--fsize={limit}:")]);
+            let limited = limiting.status().expect("prlimit runs").success();
+            // A session may have ended meanwhile.
+            assert!(limited || !Path::new("/proc").join(pid).exists(), "{pid}");
+        };
+        // First who makes the others, so that none is missed.
+        let postmaster = self.postmaster.lock().unwrap().as_ref().map(Child::id);
+        limit_one(&postmaster.expect("it runs").to_string());
+        let administrator = connect(&self.url("postgres")).await;
+        for row in administrator.query(SQL, &[]).await.unwrap() {
+            limit_one(&row.get::<_, i32>(0).to_string());
+        }
+    }
+
     /// Writes a file that only the server can read.
     fn write_data_file(&self, name: &str, content: &str) {
         let path = self.data().join(name);
