@@ -13,6 +13,7 @@ use thiserror::Error;
 
 use super::{
     canonical::{self, RecordedEvent},
+    merkle::Hash,
     seal::{self, Entry, Header, Sha},
 };
 use crate::{
@@ -139,7 +140,14 @@ struct Verification<'a> {
     /// Whether seals are missing before the next one.
     gap: bool,
     removed: BTreeMap<EventId, (u64, Entry)>,
-    added: BTreeMap<String, (Option<u64>, WholeEvent)>,
+    added: BTreeMap<String, Added>,
+}
+
+/// A row that is in no seal, or not in the one of its transaction.
+struct Added {
+    developer: String,
+    seal: Option<u64>,
+    hash: Hash,
 }
 
 /// Verifies all that is sealed, at this pace.
@@ -273,7 +281,7 @@ impl Verification<'_> {
         let mut place = Place::default();
         while let Some(page) = self.page(header.span(), &mut place).await? {
             for event in page {
-                self.check_event(number, &mut expected, event);
+                self.check_event(number, &mut expected, &event);
             }
         }
         for (id, entry) in expected {
@@ -294,7 +302,7 @@ impl Verification<'_> {
         let mut place = Place::default();
         while let Some(page) = self.page(Span { era, from, to }, &mut place).await? {
             for event in page {
-                self.is_added(None, event);
+                self.is_added(None, &event);
             }
         }
         Ok(())
@@ -320,22 +328,23 @@ impl Verification<'_> {
         &mut self,
         seal: u64,
         expected: &mut BTreeMap<EventId, Entry>,
-        event: WholeEvent,
+        event: &WholeEvent,
     ) {
         self.watch.events.fetch_add(1, Ordering::Relaxed);
         let id = EventId::parse(&event.place.id);
         let Some(entry) = id.and_then(|id| expected.remove(&id)) else {
             return self.is_added(Some(seal), event);
         };
-        if let Some(what) = trouble(&entry, &event) {
-            self.event(Some(seal), &event, what);
+        if let Some(what) = trouble(&entry, event) {
+            let Place { id, developer, .. } = &event.place;
+            self.event(id, Some(developer), Some(seal), what);
         }
     }
 
     /// Events after the last seal; those that claim transactions which were sealed long ago are named.
     async fn beyond_the_last_seal(&mut self) -> Result<u64, StoreFault> {
         for event in self.store.events_of_no_era(MAX_STRAYS).await? {
-            self.is_added(None, event);
+            self.is_added(None, &event);
         }
         let (last_era, end) = self
             .previous
@@ -355,31 +364,43 @@ impl Verification<'_> {
         if self.removed.len() < MAX_REMEMBERED {
             self.removed.insert(entry.id, (seal, entry));
         } else {
-            self.name_removed(seal, &entry);
+            self.event(
+                &entry.id.to_string(),
+                None,
+                Some(seal),
+                EventTrouble::Removed,
+            );
         }
     }
 
-    fn is_added(&mut self, seal: Option<u64>, event: WholeEvent) {
-        if self.added.len() < MAX_REMEMBERED {
-            self.added.insert(event.place.id.clone(), (seal, event));
-        } else {
-            self.event(seal, &event, EventTrouble::Added);
+    fn is_added(&mut self, seal: Option<u64>, event: &WholeEvent) {
+        let Place { id, developer, .. } = &event.place;
+        if self.added.len() >= MAX_REMEMBERED {
+            return self.event(id, Some(developer), seal, EventTrouble::Added);
         }
+        let added = Added {
+            developer: developer.clone(),
+            seal,
+            hash: canonical::hash(&event.canonical),
+        };
+        self.added.insert(id.clone(), added);
     }
 
     /// What is missing in one place and too many in another was moved.
     fn name_removed_and_added(&mut self) {
         for (id, (seal, entry)) in std::mem::take(&mut self.removed) {
-            match self.added.remove(&id.to_string()) {
-                Some((_, event)) if canonical::hash(&event.canonical) == entry.hash => {
-                    self.event(Some(seal), &event, EventTrouble::Reordered);
+            let id = id.to_string();
+            let (developer, what) = match self.added.remove(&id) {
+                None => (None, EventTrouble::Removed),
+                Some(added) if added.hash == entry.hash => {
+                    (Some(added.developer), EventTrouble::Reordered)
                 }
-                Some((_, event)) => self.event(Some(seal), &event, EventTrouble::Changed),
-                None => self.name_removed(seal, &entry),
-            }
+                Some(added) => (Some(added.developer), EventTrouble::Changed),
+            };
+            self.event(&id, developer.as_deref(), Some(seal), what);
         }
-        for (seal, event) in std::mem::take(&mut self.added).into_values() {
-            self.event(seal, &event, EventTrouble::Added);
+        for (id, added) in std::mem::take(&mut self.added) {
+            self.event(&id, Some(&added.developer), added.seal, EventTrouble::Added);
         }
     }
 
@@ -387,21 +408,12 @@ impl Verification<'_> {
         self.newest.as_ref().is_some_and(|newest| newest.pruned(id))
     }
 
-    fn event(&self, seal: Option<u64>, event: &WholeEvent, what: EventTrouble) {
+    fn event(&self, id: &str, developer: Option<&str>, seal: Option<u64>, what: EventTrouble) {
         self.watch.found(&Finding::Event {
-            id: event.place.id.clone(),
-            developer: Some(event.place.developer.clone()),
+            id: id.to_owned(),
+            developer: developer.map(str::to_owned),
             seal,
             what,
-        });
-    }
-
-    fn name_removed(&self, seal: u64, entry: &Entry) {
-        self.watch.found(&Finding::Event {
-            id: entry.id.to_string(),
-            developer: None,
-            seal: Some(seal),
-            what: EventTrouble::Removed,
         });
     }
 

@@ -4,7 +4,7 @@ use tokio_postgres::types::ToSql;
 
 use super::{
     Store, StoreFault,
-    audit_order::{WholeEvent, whole},
+    audit_order::{WholeEvent, whole, whole_columns},
     patiently,
 };
 use crate::model::timestamp::Timestamp;
@@ -62,9 +62,10 @@ impl Store {
     ) -> Result<Vec<WholeEvent>, StoreFault> {
         // Store::last_audit_events
         // Planned anew each time: what is not given is then no condition at all.
-        const SQL: &str = "
-            select developer_id, id, xid::text::bigint as transaction, principal_id, service_key,
-                credential_id, grant_id, outcome, canonical
+        const SQL: &str = concat!(
+            "select ",
+            whole_columns!(),
+            "
             from vault.audit_events
             where ($1::text is null or developer_id = $1)
               and ($2::text is null or left(principal_id, 64) = left($2, 64) and principal_id = $2)
@@ -74,7 +75,8 @@ impl Store {
               and ($6::text is null or outcome = $6)
               and ($7::timestamptz is null or id >= vault.ulid_of($7))
               and ($8::timestamptz is null or id < vault.ulid_of($8))
-            order by era desc, xid desc, id desc limit $9";
+            order by era desc, xid desc, id desc limit $9"
+        );
         let parameters: [&(dyn ToSql + Sync); 9] = [
             &look.developer,
             &look.principal,

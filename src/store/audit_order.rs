@@ -66,6 +66,18 @@ pub struct WholeEvent {
     pub canonical: Vec<u8>,
 }
 
+/// The columns of a [`WholeEvent`]. None is longer when the vault wrote it, and whoever can write the
+/// table must not choose how much memory a reader needs: what is cut off is not what was sealed.
+macro_rules! whole_columns {
+    () => {
+        "developer_id, id, xid::text::bigint as transaction,
+            left(principal_id, 513) as principal_id, left(service_key, 65) as service_key,
+            left(credential_id, 65) as credential_id, left(grant_id, 513) as grant_id,
+            left(outcome, 65) as outcome, substring(canonical for 65537) as canonical"
+    };
+}
+pub(super) use whole_columns;
+
 impl Store {
     /// Which transactions are over now.
     ///
@@ -126,13 +138,15 @@ impl Store {
         limit: i64,
     ) -> Result<Vec<WholeEvent>, StoreFault> {
         // Store::whole_events
-        const SQL: &str = "
-            select developer_id, id, xid::text::bigint as transaction, principal_id, service_key,
-                credential_id, grant_id, outcome, canonical
+        const SQL: &str = concat!(
+            "select ",
+            whole_columns!(),
+            "
             from vault.audit_events
             where era = $1 and xid >= $2::bigint::text::xid8 and xid < $3::bigint::text::xid8
               and (xid, id, developer_id) > ($4::bigint::text::xid8, $5::text, $6::text)
-            order by xid, id, developer_id limit $7";
+            order by xid, id, developer_id limit $7"
+        );
         let from = span.from.max(after.transaction);
         let parameters: [&(dyn ToSql + Sync); 7] = [
             &span.era,
@@ -191,12 +205,14 @@ impl Store {
     /// When the database does not answer.
     pub async fn events_of_no_era(&self, limit: i64) -> Result<Vec<WholeEvent>, StoreFault> {
         // Store::events_of_no_era
-        const SQL: &str = "
-            select developer_id, id, xid::text::bigint as transaction, principal_id, service_key,
-                credential_id, grant_id, outcome, canonical
+        const SQL: &str = concat!(
+            "select ",
+            whole_columns!(),
+            "
             from vault.audit_events
             where era < 1 or era > (select max(era) from vault.audit_eras)
-            order by era, xid limit $1";
+            order by era, xid limit $1"
+        );
         let parameters: [&(dyn ToSql + Sync); 1] = [&limit];
         let rows = self.in_order(SQL, &parameters).await?;
         rows.iter().map(whole).collect()

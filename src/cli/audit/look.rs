@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use clap::Args;
+use clap::{Args, value_parser};
 use tokio::time::sleep;
 
 use super::table::Printer;
@@ -28,8 +28,8 @@ const BEFORE: i64 = 10;
 
 #[derive(Args)]
 pub(in crate::cli) struct ListArgs {
-    /// How many, at most.
-    #[arg(long, value_name = "N", default_value_t = 100)]
+    /// How many, at most: 1 to 10000.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = value_parser!(u32).range(1..=10_000))]
     limit: u32,
     /// Only events of this moment or later (RFC 3339).
     #[arg(long, value_name = "TIME", value_parser = Timestamp::parse)]
