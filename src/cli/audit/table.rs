@@ -85,3 +85,57 @@ fn row(event: &RecordedEvent<'_>) -> [String; 7] {
         shown(&caller),
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::audit_order::Place;
+
+    fn event(canonical: &[u8]) -> WholeEvent {
+        WholeEvent {
+            place: Place {
+                id: "01\x1b[2J".to_owned(),
+                ..Place::default()
+            },
+            principal_id: None,
+            service_key: None,
+            credential_id: None,
+            grant_id: None,
+            outcome: "denied".to_owned(),
+            canonical: canonical.to_vec(),
+        }
+    }
+
+    const CANONICAL: &str = r#"{"version":1,"developerId":"acme","id":"01","occurredAt":"t","verb":"exchange","outcome":"denied","reason":"out_of_scope","principalId":"eve\u001b[2J","service":null,"credentialId":null,"caller":{"agent":"did:a","grantId":"g","tokenId":"t","parentAgent":null,"parentGrantId":null,"delegationDepth":null},"requestId":"r","traceId":null,"peer":"p","transport":"rest"}"#;
+
+    fn printed(columns: bool, events: &[WholeEvent]) -> String {
+        let mut printer = Printer {
+            to: Vec::new(),
+            columns,
+            begun: false,
+        };
+        for event in events {
+            printer.print(event).unwrap();
+        }
+        String::from_utf8(printer.to).unwrap()
+    }
+
+    #[test]
+    fn a_program_gets_the_bytes_and_a_person_columns_without_control_characters() {
+        let events = [event(CANONICAL.as_bytes()), event(b"{}")];
+        assert_eq!(printed(false, &events), format!("{CANONICAL}\n{{}}\n"));
+        let table = printed(true, &events);
+        assert!(!table.contains('\x1b'), "{table}");
+        let lines: Vec<_> = table.lines().collect();
+        assert!(lines[0].starts_with("time "), "{table}");
+        for part in [
+            "denied: out_of_scope",
+            "acme",
+            "eve\\u{1b}[2J",
+            "did:a with g",
+        ] {
+            assert!(lines[1].contains(part), "{table}");
+        }
+        assert_eq!(lines[2], "01\\u{1b}[2J: not an event that the vault wrote");
+    }
+}

@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::harness::{Dev, connect, instance_directory, run, until};
+use crate::harness::{Dev, Process, connect, instance_directory, run, until};
 
 struct Instance {
     dev: Dev,
@@ -214,4 +214,30 @@ async fn an_operator_lists_what_is_looked_for_the_last_first() {
     ] {
         assert_eq!(lines(arguments).len(), count, "{arguments:?}");
     }
+}
+
+#[tokio::test]
+async fn an_operator_follows_what_is_committed() {
+    let instance = Instance::start().await;
+    let at = instance.directory.path().to_str().unwrap();
+    let tail = Process::start(
+        &["audit", "tail", "--outcome", "released", "--data-dir", at],
+        &[],
+    );
+    let lines = || tail.output().lines().count();
+    for round in 1..=3 {
+        instance.exchange().await;
+        until("the exchange is shown", async || lines() == round).await;
+    }
+    let output = tail.output();
+    let event = |line: &str| serde_json::from_str::<Value>(line).unwrap()["verb"].clone();
+    assert!(
+        output.lines().all(|line| event(line) == "exchange"),
+        "{output}"
+    );
+    let later = Process::start(&["audit", "tail", "--data-dir", at], &[]);
+    until("it begins with the last ones", async || {
+        later.output().lines().count() == 4
+    })
+    .await;
 }
