@@ -59,7 +59,7 @@ async fn exchange(server: &Server, tenant: &Tenant, times: usize) {
 }
 
 /// Waits until every event is in a seal.
-async fn all_sealed(server: &Server) {
+pub(crate) async fn all_sealed(server: &Server) {
     until("every event is sealed", async || {
         let seals = seals(server).await;
         let sealed: u64 = seals.iter().map(|(header, _)| header.events).sum();
@@ -112,7 +112,7 @@ async fn verified(server: &Server, anchor: Option<Anchor>) -> (Vec<String>, Veri
 }
 
 /// Nothing is wrong, and the last seal is this one.
-async fn assert_whole(server: &Server) -> Anchor {
+pub(crate) async fn assert_whole(server: &Server) -> Anchor {
     let (found, verified) = verified(server, None).await;
     assert_eq!(found, Vec::<String>::new());
     verified.last.expect("something was sealed")

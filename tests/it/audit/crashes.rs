@@ -18,9 +18,9 @@ use super::released;
 use crate::{
     harness::{
         Answer, Cluster, FakeIssuer, ISSUER, Process, Server, Setup, Tenant, Via, connect,
-        instance_directory, until,
+        instance_directory, run_with, until,
     },
-    stop,
+    sealing, stop,
 };
 
 const CRASHES: usize = 8;
@@ -147,7 +147,8 @@ async fn postgres_crashes_under_load_and_what_was_acknowledged_is_there_once() {
     let url = cluster.database().await;
     let setup = Setup::new()
         .with("DATABASE_URL", &url)
-        .with("GRANTEX_VAULT_DATA_KEY_CACHE_TTL", "5m");
+        .with("GRANTEX_VAULT_DATA_KEY_CACHE_TTL", "5m")
+        .with("GRANTEX_VAULT_AUDIT_SEAL_INTERVAL", "50ms");
     let server = setup.start().await;
     let tenant = server.tenant("acme").await;
     let developer = server.client(Via::Rest, &tenant.key);
@@ -179,6 +180,8 @@ async fn postgres_crashes_under_load_and_what_was_acknowledged_is_there_once() {
         assert!(agent.exchange("github").await.is_ok());
     }
     told.assert_nothing_is_lost_or_doubled(&url).await;
+    sealing::all_sealed(&server).await;
+    sealing::assert_whole(&server).await;
 }
 
 /// Who speaks to a `grantex-vault serve` that is killed, and to its successors.
@@ -285,6 +288,7 @@ async fn the_vault_is_killed_under_load_and_what_it_acknowledged_is_there_once()
     let mut settings = stop::settings(directory.path()).await;
     settings.insert("GRANTEX_VAULT_LIMIT_EXCHANGE_PER_GRANT", "0".to_owned());
     settings.insert("GRANTEX_VAULT_LIMIT_REQUESTS_PER_DEVELOPER", "0".to_owned());
+    settings.insert("GRANTEX_VAULT_AUDIT_SEAL_INTERVAL", "50ms".to_owned());
     let url = settings["DATABASE_URL"].clone();
     let key = stop::api_key(&url).await;
     // So that there are always some whose events wait when it is killed.
@@ -324,4 +328,19 @@ async fn the_vault_is_killed_under_load_and_what_it_acknowledged_is_there_once()
     };
     tokio::join!(join_all(clients), kills);
     told.assert_nothing_is_lost_or_doubled(&url).await;
+    // It was killed while it sealed, too.
+    let variables: Vec<_> = settings
+        .iter()
+        .map(|(name, value)| (*name, &**value))
+        .collect();
+    until(
+        "every event is sealed, and the record is whole",
+        async || {
+            let output = run_with(&["audit", "verify"], &variables);
+            let said = String::from_utf8(output.stdout).unwrap();
+            assert!(output.status.success(), "{said}");
+            !said.contains("not sealed yet")
+        },
+    )
+    .await;
 }
