@@ -2,12 +2,14 @@
 
 pub mod api_keys;
 pub mod audit_events;
+pub mod audit_reading;
 mod columns;
 pub mod credentials;
 pub mod database_url;
 pub mod developers;
 pub mod diagnosis;
 pub mod master_keys;
+mod page;
 pub mod rotation;
 pub mod schema;
 pub mod serving_role;
