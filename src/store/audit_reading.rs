@@ -18,8 +18,8 @@ use crate::model::{
 
 const TABLE: &str = "audit_events";
 
-/// Compares above every ULID: they have 128 bits, and begin with 7 at most.
-const ABOVE_ALL: &str = "8";
+/// Compares above every id, and above a text that is none: a row with one is to be noticed.
+const ABOVE_ALL: &str = "\u{10ffff}";
 
 /// Which events of a developer are asked for, and where their page begins.
 #[derive(Debug)]
