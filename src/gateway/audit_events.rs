@@ -18,8 +18,9 @@ use crate::vault::Vault;
 ///
 /// Which caller did what with the developer's credentials, newest first, always in pages. Reading is
 /// itself recorded, with the verb `audit`; a page has everything that was recorded before it and not
-/// its own event. With `principalId` only that principal's events are looked at; otherwise all of the
-/// developer's between `from` and `to` are, until the page is full.
+/// its own event. `principalId`, `from` and `to` say where to look; what matches the other filters is
+/// picked from there. A page ends when it is full, or at 512 KiB of events, or when 10,000 events were
+/// looked at: it may be shorter than asked for, or empty. Go on while there is a `nextPageToken`.
 #[utoipa::path(
     get,
     path = "/v1/vault/audit-events",

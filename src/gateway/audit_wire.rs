@@ -12,7 +12,8 @@ use crate::vault::{EventListing, ListedEvent, RecordedCaller};
 #[schema(as = AuditEventList)]
 pub(super) struct EventPageBody<'a> {
     pub(super) events: Vec<EventBody<'a>>,
-    /// The `pageToken` of the next page; absent when there is none.
+    /// The `pageToken` of the next page; absent when there is none. There may be one after an empty
+    /// page.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = String, required = false)]
     pub(super) next_page_token: Option<&'a str>,

@@ -88,8 +88,8 @@ impl EventQuery<'_> {
 }
 
 impl Store {
-    /// A page of a developer's events, newest first, of at most `size`; it may be shorter and still
-    /// not the last one.
+    /// A page of a developer's events, newest first, of at most `size`; it may be shorter, or empty, and
+    /// still not the last one.
     ///
     /// # Errors
     ///
@@ -111,18 +111,27 @@ impl Connection {
         size: usize,
     ) -> Result<EventPage, StoreFault> {
         // Connection::audit_events
-        // The bounds of ids are always there, so that partitions of other times are not looked at.
+        // The bounds of ids are always there, so that partitions of other times are not looked at. At
+        // most 10,000 events are looked at, those that do not match included, so that a statement is
+        // short however few match; the last of them is answered as the place to go on from.
         macro_rules! select {
             ($of_principal:literal) => {
                 concat!(
-                    "select id, canonical from vault.audit_events
-                     where developer_id = $1 and id >= $2 and id < $3
-                       and ($4::text is null or service_key = $4)
-                       and ($5::text is null or credential_id = $5)
-                       and ($6::text is null or grant_id = $6)
-                       and ($7::text is null or outcome = $7) ",
+                    "select id, matches, case when matches then canonical end as canonical,
+                        place = 10000 as last_looked_at
+                     from (
+                        select id, canonical, row_number() over (order by id desc) as place,
+                            (($4::text is null or service_key = $4)
+                             and ($5::text is null or credential_id = $5)
+                             and ($6::text is null or grant_id = $6)
+                             and ($7::text is null or outcome = $7)) is true as matches
+                        from vault.audit_events
+                        where developer_id = $1 and id >= $2 and id < $3 ",
                     $of_principal,
-                    " order by id desc limit $8"
+                    "   order by id desc limit 10000
+                     ) as looked_at
+                     where matches or place = 10000
+                     order by id desc limit $8"
                 )
             };
         }
@@ -162,17 +171,23 @@ impl Connection {
             })
             .instrument(database_span!("select", "audit_events"))
             .await?;
-        let events = rows.iter().map(event).collect::<Result<Vec<_>, _>>()?;
-        let last = events.last().filter(|_| more);
-        let next = last.map(|last| EventPosition(last.id));
-        Ok(EventPage { events, next })
+        page_of(&rows, more)
     }
 }
 
-fn event(row: &Row) -> Result<StoredEvent, StoreFault> {
-    let columns = Columns { table: TABLE, row };
-    Ok(StoredEvent {
-        id: columns.parse_option("id", EventId::parse)?,
-        canonical: columns.get("canonical")?,
-    })
+fn page_of(rows: &[Row], more: bool) -> Result<EventPage, StoreFault> {
+    let (mut events, mut next) = (Vec::new(), None);
+    for row in rows {
+        let columns = Columns { table: TABLE, row };
+        let id = columns.parse_option("id", EventId::parse)?;
+        if columns.get("matches")? {
+            events.push(StoredEvent {
+                id,
+                canonical: columns.get("canonical")?,
+            });
+        }
+        let goes_on = more || columns.get("last_looked_at")?;
+        next = goes_on.then_some(EventPosition(id));
+    }
+    Ok(EventPage { events, next })
 }

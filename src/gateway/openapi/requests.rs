@@ -101,8 +101,7 @@ pub(in crate::gateway) struct EventParameters {
     /// Only events before this moment, written like `from`.
     #[param(format = DateTime, example = "2026-04-06T00:00:00Z")]
     to: Option<String>,
-    /// How many to answer at most; 100 without it. A page may be shorter: go on while there is a
-    /// `nextPageToken`.
+    /// How many to answer at most; 100 without it.
     #[param(minimum = 1, maximum = 1000, example = 100)]
     page_size: Option<u16>,
     /// The `nextPageToken` of the page before, with the same filters.

@@ -34,6 +34,33 @@ async fn fill(server: &Server) {
         .await;
 }
 
+#[tokio::test]
+async fn a_page_ends_when_10_000_events_were_looked_at_and_the_next_goes_on_from_there() {
+    let server = Server::start().await;
+    let tenant = server.tenant("acme").await;
+    fill(&server).await;
+    let oldest = "update vault.audit_events set canonical = convert_to(replace(
+            convert_from(canonical, 'UTF8'), '\"read\"', '\"deleted\"'), 'UTF8'), outcome = 'deleted'
+        where id = (select min(id) from vault.audit_events)";
+    server.execute(oldest).await;
+    for via in Via::BOTH {
+        let developer = server.client(via, &tenant.key);
+        let mut query = json!({"outcome": "deleted"});
+        let mut found = Vec::new();
+        while query["pageToken"] != json!("") {
+            let page = developer.audit_events(query.clone()).await.unwrap();
+            found.push(page["events"].as_array().unwrap().len());
+            let next = page.get("nextPageToken").cloned();
+            query["pageToken"] = next.unwrap_or(json!(""));
+        }
+        assert_eq!(found, [0, 0, 1], "of 20,000 and a few events");
+        let narrow = json!({"outcome": "deleted", "principalId": "user1"});
+        let page = developer.audit_events(narrow).await.unwrap();
+        assert_eq!(page["events"].as_array().unwrap().len(), 1);
+        assert!(page.get("nextPageToken").is_none());
+    }
+}
+
 /// How often each partition was read by the index of principals, by its primary key, by others, and
 /// from its beginning to its end.
 async fn scans(server: &Server) -> BTreeMap<String, [i64; 4]> {
