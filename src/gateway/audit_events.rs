@@ -18,7 +18,10 @@ use crate::vault::Vault;
 ///
 /// Which caller did what with the developer's credentials, newest first, always in pages. Reading is
 /// itself recorded, with the verb `audit`; a page has everything that was recorded before it and not
-/// its own event. `principalId`, `from` and `to` say where to look; what matches the other filters is
+/// its own event. An event is there once it is committed, which may be seconds after its `occurredAt`:
+/// whoever asks for what is new asks from a little earlier than the last that it has.
+///
+/// `principalId`, `from` and `to` say where to look; what matches the other filters is
 /// picked from there. A page ends when it is full, or at 512 KiB of events, or when 10,000 events were
 /// looked at: it may be shorter than asked for, or empty. Go on while there is a `nextPageToken`.
 #[utoipa::path(

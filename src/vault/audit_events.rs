@@ -34,7 +34,6 @@ pub struct ListedEvent {
 }
 
 /// A filter's texts as what they name; `None` where one names nothing.
-#[derive(Clone)]
 struct Named {
     principal: Option<PrincipalId>,
     service: Option<ServiceName>,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use grantex_vault::{clock::Clock, model::event_filter::OutcomeName};
 use serde_json::{Value, json};
 
-use crate::harness::{Client, KeyState, Server, Setup, Tenant, Trouble, Via};
+use crate::harness::{Client, KeyState, Server, Setup, Tenant, Trouble, Via, until};
 
 const PATH: &str = "/v1/vault/audit-events";
 
@@ -347,6 +347,21 @@ async fn only_a_developer_may_read() {
         }
     }
     assert!(server.audit_events().await.is_empty());
+}
+
+#[tokio::test]
+async fn reading_is_counted_as_a_verb_of_its_own() {
+    let server = Server::start().await;
+    let tenant = server.tenant("acme").await;
+    for (via, name) in [(Via::Rest, "rest"), (Via::Grpc, "grpc")] {
+        events(&server.client(via, &tenant.key), json!({})).await;
+        let labels = format!("outcome=\"ok\",transport=\"{name}\",verb=\"audit\"");
+        let counted = format!("grantex_vault_requests_total{{{labels}}}");
+        until("the request is counted", async || {
+            server.metric(&counted).await == Some(1.0)
+        })
+        .await;
+    }
 }
 
 #[tokio::test]
