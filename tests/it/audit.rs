@@ -241,8 +241,6 @@ async fn without_a_record_nothing_leaves_and_nothing_changes() {
             developer.get("vc_x").await,
             developer.list().await,
             developer.list_where(json!({"pageSize": 1})).await,
-            developer.audit_events(json!({})).await,
-            developer.audit_events(json!({"principalId": ""})).await,
             developer.delete(id).await,
             developer.delete("vc_x").await,
             agent.exchange("github").await,

@@ -412,6 +412,26 @@ async fn reading_is_recorded_and_what_was_asked_for_with_it() {
 }
 
 #[tokio::test]
+async fn without_a_record_of_it_nothing_is_read() {
+    let server = Server::start().await;
+    let tenant = server.tenant("acme").await;
+    let developer = server.client(Via::Rest, &tenant.key);
+    developer.store_token("alice", "github", "secret").await;
+    let full_up = "alter table vault.audit_events add constraint full_up check (false) not valid";
+    server.execute(full_up).await;
+    for via in Via::BOTH {
+        let developer = server.client(via, &tenant.key);
+        // Whether or not there is something to read.
+        for query in [json!({}), json!({"principalId": ""})] {
+            let refused = developer.audit_events(query).await.unwrap_err();
+            let message = "The vault's audit is unavailable";
+            assert_eq!(refused.says(), (503, "UNAVAILABLE", message));
+            assert_eq!(refused.retry_after, Some(1));
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_row_that_does_not_hold_its_event_is_never_shown() {
     let copied = "insert into vault.audit_events (developer_id, id, outcome, canonical)
         select 'globex', id, outcome, canonical from vault.audit_events
