@@ -20,7 +20,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     compiler
         .include_imports(true)
         .include_source_info(true)
-        .open_files(["grantex/vault/v1/vault.proto"])?;
+        .open_files([
+            "grantex/vault/v1/vault.proto",
+            "grantex/vault/v1/audit.proto",
+        ])?;
 
     // Encoded by the compiler itself: decoding it into prost types would drop the `google.api.http` options.
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);

@@ -1,5 +1,7 @@
 //! The HTTP and JSON transport: the documented REST routes, in-process, over the same vault.
 
+mod audit_events;
+mod audit_wire;
 mod body;
 mod credentials;
 mod docs;
@@ -29,17 +31,18 @@ pub use problem::interrupted;
 type Route = (&'static str, MethodRouter<Arc<Vault>>);
 
 /// The routes of the API: (method, path) of each, as the protobuf annotations state them.
-pub const ROUTES: [(&str, &str); 5] = [
+pub const ROUTES: [(&str, &str); 6] = [
     ("POST", "/v1/vault/credentials"),
     ("GET", "/v1/vault/credentials"),
     ("GET", "/v1/vault/credentials/{id}"),
     ("DELETE", "/v1/vault/credentials/{id}"),
     ("POST", "/v1/vault/credentials/exchange"),
+    ("GET", "/v1/vault/audit-events"),
 ];
 
 /// Serves the vault, and its description when it is asked for.
 pub fn routes(vault: Arc<Vault>, describe: bool) -> Router {
-    let routes: [Route; 3] = [
+    let routes: [Route; 4] = [
         (
             "/v1/vault/credentials",
             post(credentials::store).get(credentials::list),
@@ -52,6 +55,7 @@ pub fn routes(vault: Arc<Vault>, describe: bool) -> Router {
             "/v1/vault/credentials/{id}",
             get(credentials::get).merge(delete(credentials::delete)),
         ),
+        ("/v1/vault/audit-events", get(audit_events::list)),
     ];
     let api = routes
         .into_iter()
@@ -78,6 +82,9 @@ pub fn routes(vault: Arc<Vault>, describe: bool) -> Router {
 /// Which verb a request asks for.
 #[must_use]
 pub fn verb_of(method: &Method, path: &str) -> Option<Verb> {
+    if path == "/v1/vault/audit-events" {
+        return matches!(*method, Method::GET | Method::HEAD).then_some(Verb::Audit);
+    }
     let rest = path.strip_prefix("/v1/vault/credentials")?;
     let one = rest.len() > 1 && rest.starts_with('/') && !rest[1..].contains('/');
     match (method, rest) {
@@ -97,6 +104,7 @@ pub fn route_of(verb: Verb) -> &'static str {
         Verb::Store | Verb::List => "/v1/vault/credentials",
         Verb::Get | Verb::Delete => "/v1/vault/credentials/{id}",
         Verb::Exchange => "/v1/vault/credentials/exchange",
+        Verb::Audit => "/v1/vault/audit-events",
     }
 }
 

@@ -1,5 +1,6 @@
 //! The gRPC transport: decode, one call of the vault, encode.
 
+mod audit_service;
 mod convert;
 pub mod pb;
 mod service;
@@ -14,22 +15,36 @@ use tonic_health::{
 };
 
 use crate::{model::request::Verb, vault::Vault};
-use pb::vault_service_server::{SERVICE_NAME, VaultServiceServer};
+use pb::{
+    audit_service_server::{self, AuditServiceServer},
+    vault_service_server::{self, VaultServiceServer},
+};
 
 pub use status::interrupted;
 
 /// The largest request message; what REST takes as a body.
 const MAX_REQUEST_BYTES: usize = 1024 * 1024;
 
+/// Whose health is told: the server's as a whole, and that of each service.
+const HEALTH_OF: [&str; 3] = [
+    "",
+    vault_service_server::SERVICE_NAME,
+    audit_service_server::SERVICE_NAME,
+];
+
 /// The descriptors of everything that is served, for reflection.
 pub const DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptor_set.bin"));
 
-/// Serves the vault, its health, and reflection when it is wanted.
+/// Serves the vault and its audit record, their health, and reflection when it is wanted.
 #[must_use]
 pub fn routes(vault: Arc<Vault>, health: &Health, reflection: bool) -> Routes {
+    let audit = AuditServiceServer::new(audit_service::AuditGrpc::new(Arc::clone(&vault)))
+        .max_decoding_message_size(MAX_REQUEST_BYTES);
     let vault = VaultServiceServer::new(service::VaultGrpc::new(vault))
         .max_decoding_message_size(MAX_REQUEST_BYTES);
-    let mut routes = Routes::new(vault).add_service(health.service.clone());
+    let mut routes = Routes::new(vault)
+        .add_service(audit)
+        .add_service(health.service.clone());
     if reflection {
         let reflection = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(DESCRIPTOR_SET)
@@ -43,7 +58,7 @@ pub fn routes(vault: Arc<Vault>, health: &Health, reflection: bool) -> Routes {
     routes.prepare()
 }
 
-/// `grpc.health.v1`, for the server as a whole (the empty name) and for the vault's service.
+/// `grpc.health.v1`, for the server as a whole (the empty name) and for each service.
 #[derive(Clone)]
 pub struct Health {
     reporter: HealthReporter,
@@ -68,7 +83,7 @@ impl Health {
     /// Ends the streams of those who watch, which would last as long as they like.
     pub async fn end_watching(&self) {
         let mut reporter = self.reporter.clone();
-        for name in ["", SERVICE_NAME] {
+        for name in HEALTH_OF {
             reporter.clear_service_status(name).await;
         }
     }
@@ -80,7 +95,7 @@ impl Health {
         } else {
             tonic_health::ServingStatus::NotServing
         };
-        for name in ["", SERVICE_NAME] {
+        for name in HEALTH_OF {
             self.reporter.set_service_status(name, status).await;
         }
     }
@@ -102,5 +117,6 @@ pub fn route_of(verb: Verb) -> &'static str {
         Verb::Get => "grantex.vault.v1.VaultService/GetCredential",
         Verb::Delete => "grantex.vault.v1.VaultService/DeleteCredential",
         Verb::Exchange => "grantex.vault.v1.VaultService/ExchangeCredential",
+        Verb::Audit => "grantex.vault.v1.AuditService/ListAuditEvents",
     }
 }

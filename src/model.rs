@@ -3,12 +3,14 @@
 pub mod bearer;
 pub mod caller;
 pub mod credential;
+pub mod event_filter;
 pub mod grant_state;
 pub mod id;
 pub mod invalid;
 pub mod json;
 pub mod metadata;
 pub mod page;
+mod page_token;
 pub mod request;
 pub mod scope;
 pub mod sealed;

@@ -1,6 +1,7 @@
 //! The verbs: in which order things are checked, and what may leave. Both transports are thin over
 //! this room; delete either and nothing is less enforced.
 
+mod audit_events;
 mod callers;
 mod delete;
 pub mod error;
@@ -22,6 +23,8 @@ use crate::{
     store::Store,
 };
 
+pub use crate::audit::canonical::{RecordedCaller, RecordedEvent};
+pub use audit_events::{EventListing, ListedEvent};
 pub use callers::{KnownAgent, KnownDeveloper};
 pub use error::VaultError;
 pub use exchange::ExchangedCredential;

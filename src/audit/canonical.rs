@@ -119,6 +119,48 @@ impl<'a> RecordedEvent<'a> {
         canonical.then_some(event).ok_or(NotCanonical)
     }
 
+    /// The same, of texts of its own.
+    #[must_use]
+    pub fn into_owned(self) -> RecordedEvent<'static> {
+        let owned = |text: Cow<'a, str>| Cow::from(text.into_owned());
+        RecordedEvent {
+            version: self.version,
+            developer_id: owned(self.developer_id),
+            id: owned(self.id),
+            occurred_at: owned(self.occurred_at),
+            verb: owned(self.verb),
+            outcome: owned(self.outcome),
+            reason: self.reason.map(owned),
+            principal_id: self.principal_id.map(owned),
+            service: self.service.map(owned),
+            credential_id: self.credential_id.map(owned),
+            caller: match self.caller {
+                RecordedCaller::Developer { api_key_id } => RecordedCaller::Developer {
+                    api_key_id: owned(api_key_id),
+                },
+                RecordedCaller::Agent {
+                    agent,
+                    grant_id,
+                    token_id,
+                    parent_agent,
+                    parent_grant_id,
+                    delegation_depth,
+                } => RecordedCaller::Agent {
+                    agent: owned(agent),
+                    grant_id: owned(grant_id),
+                    token_id: owned(token_id),
+                    parent_agent: parent_agent.map(owned),
+                    parent_grant_id: parent_grant_id.map(owned),
+                    delegation_depth,
+                },
+            },
+            request_id: owned(self.request_id),
+            trace_id: self.trace_id.map(owned),
+            peer: owned(self.peer),
+            transport: owned(self.transport),
+        }
+    }
+
     /// The grant that an agent asked with.
     #[must_use]
     pub fn grant_id(&self) -> Option<&str> {

@@ -4,6 +4,7 @@ use super::canonical::{Fields, RecordedCaller, RecordedEvent};
 use crate::{
     model::{
         caller::Developer,
+        event_filter::OutcomeName,
         id::{ApiKeyId, CredentialId, EventId},
         request::{RequestContext, Verb},
         service_name::ServiceName,
@@ -121,6 +122,7 @@ impl AuditEvent {
     pub(super) fn to_row(&self, now: Timestamp) -> AuditEventRow {
         let id = EventId::make(now);
         let (outcome, reason) = self.outcome.as_columns();
+        let outcome = outcome.as_str();
         let recorded = RecordedEvent::new(Fields {
             developer_id: &self.developer,
             id,
@@ -183,22 +185,24 @@ impl Caller {
 // === impl Outcome ===
 
 impl Outcome {
-    fn as_columns(self) -> (&'static str, Option<&'static str>) {
+    fn as_columns(self) -> (OutcomeName, Option<&'static str>) {
         match self {
-            Self::Released => ("released", None),
-            Self::Stored => ("stored", None),
-            Self::Replaced => ("replaced", None),
-            Self::Deleted => ("deleted", None),
-            Self::Listed => ("listed", None),
-            Self::Read => ("read", None),
-            Self::Denied(Denial::GrantRevoked) => ("denied", Some("grant_revoked")),
-            Self::Denied(Denial::OutOfScope) => ("denied", Some("out_of_scope")),
-            Self::NotFound => ("not_found", None),
+            Self::Released => (OutcomeName::Released, None),
+            Self::Stored => (OutcomeName::Stored, None),
+            Self::Replaced => (OutcomeName::Replaced, None),
+            Self::Deleted => (OutcomeName::Deleted, None),
+            Self::Listed => (OutcomeName::Listed, None),
+            Self::Read => (OutcomeName::Read, None),
+            Self::Denied(Denial::GrantRevoked) => (OutcomeName::Denied, Some("grant_revoked")),
+            Self::Denied(Denial::OutOfScope) => (OutcomeName::Denied, Some("out_of_scope")),
+            Self::NotFound => (OutcomeName::NotFound, None),
             Self::Failed(Failure::MasterKeyUnavailable) => {
-                ("failed", Some("master_key_unavailable"))
+                (OutcomeName::Failed, Some("master_key_unavailable"))
             }
-            Self::Failed(Failure::DoesNotOpen) => ("failed", Some("does_not_open")),
-            Self::Failed(Failure::InconsistentRow) => ("failed", Some("inconsistent_row")),
+            Self::Failed(Failure::DoesNotOpen) => (OutcomeName::Failed, Some("does_not_open")),
+            Self::Failed(Failure::InconsistentRow) => {
+                (OutcomeName::Failed, Some("inconsistent_row"))
+            }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The five routes.
+//! The routes of credentials.
 
 use std::sync::Arc;
 
@@ -219,7 +219,7 @@ pub(super) async fn exchange(
 }
 
 /// Runs a call and turns its failure into a problem.
-async fn answer(
+pub(super) async fn answer(
     parts: &Parts,
     call: impl AsyncFnOnce(RequestContext) -> Result<Response, Failure>,
 ) -> Result<Response, Problem> {
@@ -291,7 +291,7 @@ fn context(parts: &Parts) -> RequestContext {
         .expect("the listener gives every request its context")
 }
 
-fn authorization(parts: &Parts) -> Result<&str, NoBearer> {
+pub(super) fn authorization(parts: &Parts) -> Result<&str, NoBearer> {
     let values = parts.headers.get_all(AUTHORIZATION).iter();
     bearer(values.map(HeaderValue::as_bytes))
 }

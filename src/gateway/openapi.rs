@@ -15,7 +15,7 @@ use utoipa::{
     },
 };
 
-use super::{credentials, problem::ProblemBody};
+use super::{audit_events, credentials, problem::ProblemBody};
 
 const DESCRIPTION: &str = "\
 Keeps the upstream credentials of end users and releases them to agents that hold a grant.
@@ -31,7 +31,8 @@ and its fields (400); then, on exchange, revocation (401), scope (403) and the c
 always with three decimals and `Z`.
 
 `HEAD` answers as `GET` without the body. What the HTTP library itself refuses (a header that is too \
-large, say) may have no body. The same calls are served over gRPC: `grantex.vault.v1.VaultService`.";
+large, say) may have no body. The same calls are served over gRPC: `grantex.vault.v1.VaultService` and \
+`AuditService`.";
 
 #[derive(OpenApi)]
 #[openapi(
@@ -44,6 +45,7 @@ large, say) may have no body. The same calls are served over gRPC: `grantex.vaul
     tags(
         (name = "Credentials", description = "For the developer's backend, with an API key"),
         (name = "Exchange", description = "For agents, with a grant token"),
+        (name = "Audit", description = "What became of the developer's credentials, with an API key"),
     ),
     paths(
         credentials::store,
@@ -51,6 +53,7 @@ large, say) may have no body. The same calls are served over gRPC: `grantex.vaul
         credentials::get,
         credentials::delete,
         credentials::exchange,
+        audit_events::list,
     ),
     components(schemas(ProblemBody)),
     modifiers(&WhatAllHave),
@@ -159,6 +162,16 @@ mod tests {
             ("Credential", examples::credential()),
             ("CredentialList", examples::page()),
             ("ExchangedCredential", examples::exchanged()),
+            ("AuditEventList", examples::events()),
+            ("AuditEvent", examples::events()["events"][0].clone()),
+            (
+                "AgentCaller",
+                examples::events()["events"][0]["caller"].clone(),
+            ),
+            (
+                "ApiKeyCaller",
+                examples::last_events()["events"][0]["caller"].clone(),
+            ),
             (
                 "Problem",
                 examples::problem("NOT_FOUND", "Credential not found"),

@@ -6,8 +6,10 @@ use percent_encoding::percent_decode_str;
 
 use crate::{
     model::{
+        event_filter::{EventFilter, OutcomeName},
         invalid::InvalidInput,
         page::{CredentialFilter, PageSize},
+        timestamp::Timestamp,
     },
     vault::Paging,
 };
@@ -21,31 +23,92 @@ pub(super) fn id(path: &str) -> Result<Cow<'_, str>, InvalidInput> {
 
 /// The query of a list: its filter, and its paging when it asks for pages.
 pub(super) fn list(query: &str) -> Result<(CredentialFilter, Option<Paging>), InvalidInput> {
-    let [mut principal_id, mut service, mut size, mut token] = [None, None, None, None];
-    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let (name, value) = (decode(name)?, decode(value)?);
-        let (field, parameter) = match &*name {
-            "principalId" => ("principalId", &mut principal_id),
-            "service" => ("service", &mut service),
-            "pageSize" => ("pageSize", &mut size),
-            "pageToken" => ("pageToken", &mut token),
-            _ => continue,
-        };
-        if parameter.replace(value).is_some() {
-            return Err(InvalidInput::breaks(field, "must be given once"));
-        }
-    }
-    let size = size.map(|size| page_size(&size)).transpose()?;
-    let token = token.filter(|token| !token.is_empty());
-    let paging = (size.is_some() || token.is_some()).then_some(Paging { size, token });
+    let names = ["principalId", "service", "pageSize", "pageToken"];
+    let [principal_id, service, size, token] = parameters(query, names)?;
+    let paging = paging(size.as_deref(), token)?;
+    let asks_for_pages = paging.size.is_some() || paging.token.is_some();
     Ok((
         CredentialFilter {
             principal_id,
             service,
         },
-        paging,
+        asks_for_pages.then_some(paging),
     ))
+}
+
+/// The query of the audit record.
+pub(super) fn audit_events(query: &str) -> Result<(EventFilter, Paging), InvalidInput> {
+    let [
+        principal_id,
+        service,
+        credential_id,
+        grant_id,
+        outcome,
+        from,
+        to,
+        size,
+        token,
+    ] = parameters(
+        query,
+        [
+            "principalId",
+            "service",
+            "credentialId",
+            "grantId",
+            "outcome",
+            "from",
+            "to",
+            "pageSize",
+            "pageToken",
+        ],
+    )?;
+    let outcome = outcome.map(|text| {
+        let name = OutcomeName::parse(&text);
+        name.map_err(|fault| InvalidInput::breaks("outcome", fault))
+    });
+    let filter = EventFilter {
+        principal_id,
+        service,
+        credential_id,
+        grant_id,
+        outcome: outcome.transpose()?,
+        from: moment("from", from)?,
+        to: moment("to", to)?,
+    };
+    Ok((filter, paging(size.as_deref(), token)?))
+}
+
+/// The values of the parameters of these names, each of which may stand once.
+fn parameters<const N: usize>(
+    query: &str,
+    names: [&'static str; N],
+) -> Result<[Option<String>; N], InvalidInput> {
+    let mut values = [const { None }; N];
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let (name, value) = (decode(name)?, decode(value)?);
+        let mut known = names.iter().zip(&mut values);
+        let Some((field, parameter)) = known.find(|(known, _)| **known == name) else {
+            continue;
+        };
+        if parameter.replace(value).is_some() {
+            return Err(InvalidInput::breaks(field, "must be given once"));
+        }
+    }
+    Ok(values)
+}
+
+fn paging(size: Option<&str>, token: Option<String>) -> Result<Paging, InvalidInput> {
+    Ok(Paging {
+        size: size.map(page_size).transpose()?,
+        token: token.filter(|token| !token.is_empty()),
+    })
+}
+
+fn moment(field: &'static str, text: Option<String>) -> Result<Option<Timestamp>, InvalidInput> {
+    let moment = text
+        .map(|text| Timestamp::parse(&text).map_err(|fault| InvalidInput::breaks(field, fault)));
+    moment.transpose()
 }
 
 fn page_size(text: &str) -> Result<PageSize, InvalidInput> {

@@ -1,37 +1,37 @@
 //! Messages to the vault's nouns and back.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use prost_types::{ListValue, Struct, Timestamp as PbTimestamp, Value, value::Kind};
 use serde_json::Number;
 use zeroize::Zeroizing;
 
-use super::pb;
+use super::pb::{self, audit_event::Caller};
 use crate::{
     model::{
         credential::{Credential, CredentialDraft},
+        event_filter::{EventFilter, OutcomeName},
         invalid::InvalidInput,
         json::Json,
         metadata::Metadata,
         page::{CredentialFilter, PageSize},
         timestamp::Timestamp,
     },
-    vault::{CredentialListing, ExchangedCredential, Paging, Released, StoredCredential},
+    vault::{
+        CredentialListing, EventListing, ExchangedCredential, ListedEvent, Paging, RecordedCaller,
+        Released, StoredCredential,
+    },
 };
 
 pub(super) fn draft(message: pb::StoreCredentialRequest) -> Result<CredentialDraft, InvalidInput> {
-    let expiry = message.token_expires_at.map(|at| {
-        Timestamp::from_seconds_and_nanos(at.seconds, at.nanos).map_err(|_| {
-            InvalidInput::breaks("tokenExpiresAt", "must be of the years 0001 to 9999")
-        })
-    });
+    let token_expires_at = moment("tokenExpiresAt", message.token_expires_at)?;
     Ok(CredentialDraft {
         principal_id: message.principal_id,
         service: message.service,
         access_token: Zeroizing::new(message.access_token),
         credential_type: message.credential_type,
         refresh_token: Zeroizing::new(message.refresh_token),
-        token_expires_at: expiry.transpose()?,
+        token_expires_at,
         metadata: message.metadata.map(json_object).transpose()?,
     })
 }
@@ -49,22 +49,12 @@ pub(super) fn stored(stored: &StoredCredential) -> pb::StoreCredentialResponse {
 pub(super) fn list_query(
     message: pb::ListCredentialsRequest,
 ) -> Result<(CredentialFilter, Paging), InvalidInput> {
-    let size = match message.page_size {
-        0 => PageSize::DEFAULT,
-        size => PageSize::new(size.into())
-            .ok_or_else(|| InvalidInput::breaks("pageSize", "must be 1 to 1000"))?,
-    };
+    let paging = paging(message.page_size, message.page_token)?;
     let filter = CredentialFilter {
         principal_id: message.principal_id,
         service: message.service,
     };
-    Ok((
-        filter,
-        Paging {
-            size: Some(size),
-            token: Some(message.page_token),
-        },
-    ))
+    Ok((filter, paging))
 }
 
 pub(super) fn listing(listing: &CredentialListing) -> pb::ListCredentialsResponse {
@@ -97,6 +87,91 @@ pub(super) fn exchanged(released: Released<ExchangedCredential>) -> pb::Exchange
         token_expires_at: credential.token_expires_at.map(timestamp),
         metadata: Some(metadata(&credential.metadata)),
     }
+}
+
+pub(super) fn audit_query(
+    message: pb::ListAuditEventsRequest,
+) -> Result<(EventFilter, Paging), InvalidInput> {
+    let outcome = message.outcome.map(|text| {
+        let name = OutcomeName::parse(&text);
+        name.map_err(|fault| InvalidInput::breaks("outcome", fault))
+    });
+    let filter = EventFilter {
+        principal_id: message.principal_id,
+        service: message.service,
+        credential_id: message.credential_id,
+        grant_id: message.grant_id,
+        outcome: outcome.transpose()?,
+        from: moment("from", message.from)?,
+        to: moment("to", message.to)?,
+    };
+    Ok((filter, paging(message.page_size, message.page_token)?))
+}
+
+pub(super) fn events(listing: EventListing) -> pb::ListAuditEventsResponse {
+    pb::ListAuditEventsResponse {
+        events: listing.events.into_iter().map(event).collect(),
+        next_page_token: listing.next_page_token.unwrap_or_default(),
+    }
+}
+
+fn event(listed: ListedEvent) -> pb::AuditEvent {
+    let event = listed.recorded;
+    let text = Cow::into_owned;
+    pb::AuditEvent {
+        id: text(event.id),
+        occurred_at: Some(timestamp(listed.occurred_at)),
+        verb: text(event.verb),
+        outcome: text(event.outcome),
+        reason: event.reason.map(text),
+        principal_id: event.principal_id.map(text),
+        service: event.service.map(text),
+        credential_id: event.credential_id.map(text),
+        caller: Some(match event.caller {
+            RecordedCaller::Developer { api_key_id } => Caller::ApiKey(pb::ApiKeyCaller {
+                api_key_id: text(api_key_id),
+            }),
+            RecordedCaller::Agent {
+                agent,
+                grant_id,
+                token_id,
+                parent_agent,
+                parent_grant_id,
+                delegation_depth,
+            } => Caller::Agent(pb::AgentCaller {
+                agent: text(agent),
+                grant_id: text(grant_id),
+                token_id: text(token_id),
+                parent_agent: parent_agent.map(text),
+                parent_grant_id: parent_grant_id.map(text),
+                delegation_depth,
+            }),
+        }),
+        request_id: text(event.request_id),
+        trace_id: event.trace_id.map(text),
+        peer: text(event.peer),
+        transport: text(event.transport),
+    }
+}
+
+fn paging(size: i32, token: String) -> Result<Paging, InvalidInput> {
+    let size = match size {
+        0 => PageSize::DEFAULT,
+        size => PageSize::new(size.into())
+            .ok_or_else(|| InvalidInput::breaks("pageSize", "must be 1 to 1000"))?,
+    };
+    Ok(Paging {
+        size: Some(size),
+        token: Some(token),
+    })
+}
+
+fn moment(field: &'static str, at: Option<PbTimestamp>) -> Result<Option<Timestamp>, InvalidInput> {
+    let moment = at.map(|at| {
+        Timestamp::from_seconds_and_nanos(at.seconds, at.nanos)
+            .map_err(|_| InvalidInput::breaks(field, "must be of the years 0001 to 9999"))
+    });
+    moment.transpose()
 }
 
 fn timestamp(moment: Timestamp) -> PbTimestamp {

@@ -1,4 +1,4 @@
-//! The five calls.
+//! The calls of the vault.
 
 use std::sync::Arc;
 
@@ -124,7 +124,7 @@ impl VaultService for VaultGrpc {
 }
 
 /// Runs a call and turns its failure into a status; the one place where a failure is logged.
-async fn answer<In, Out>(
+pub(super) async fn answer<In, Out>(
     request: Request<In>,
     call: impl AsyncFnOnce(RequestContext, &MetadataMap, In) -> Result<Out, VaultError>,
 ) -> Result<Response<Out>, Status> {
@@ -141,7 +141,7 @@ async fn answer<In, Out>(
         })
 }
 
-fn authorization(metadata: &MetadataMap) -> Result<&str, NoBearer> {
+pub(super) fn authorization(metadata: &MetadataMap) -> Result<&str, NoBearer> {
     bearer(
         metadata
             .get_all("authorization")

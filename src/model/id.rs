@@ -21,6 +21,19 @@ fn parse_ulid(text: &str) -> Option<Ulid> {
     (ulid.array_to_str(&mut canonical) == text).then_some(ulid)
 }
 
+/// How many characters of a ULID are its time.
+const TIME_CHARS: usize = 10;
+
+/// The characters with which the ULIDs of a moment begin. As a text it compares below all of them, and
+/// above those of earlier moments. Before 1970 it is that of 1970 beginning.
+#[must_use]
+pub fn ulid_time(at: Timestamp) -> String {
+    let millis = u64::try_from(at.as_millisecond()).unwrap_or_default();
+    let mut text = Ulid::from_parts(millis, 0).to_string();
+    text.truncate(TIME_CHARS);
+    text
+}
+
 macro_rules! ulid_id {
     ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
         $(#[$doc])*
@@ -112,6 +125,18 @@ mod tests {
         fn parse_of_display_is_identity(millis in 0_i64..253_402_300_799_999) {
             let id = CredentialId::make(Timestamp::from_millisecond(millis).unwrap());
             prop_assert_eq!(CredentialId::parse(&id.to_string()), Some(id));
+        }
+
+        #[test]
+        fn the_time_of_a_moment_divides_its_ids_from_those_before(
+            millis in 1_i64..253_402_300_799_999,
+        ) {
+            let [before, now] =
+                [millis - 1, millis].map(|millis| Timestamp::from_millisecond(millis).unwrap());
+            let time = ulid_time(now);
+            prop_assert!(EventId::make(before).to_string() < time);
+            prop_assert!(time < EventId::make(now).to_string());
+            prop_assert!(EventId::make(now).to_string().starts_with(&time));
         }
 
         #[test]

@@ -1,9 +1,6 @@
 //! Pages of a list: how many, and from where.
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use sha2::{Digest, Sha256};
-
-use super::{id::CredentialId, text::DeveloperId, timestamp::Timestamp};
+use super::{id::CredentialId, page_token, text::DeveloperId, timestamp::Timestamp};
 
 /// How many items a page has: 1 to 1000.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,16 +51,20 @@ impl PageSize {
 // === impl Position ===
 
 impl Position {
-    /// The page token: opaque to callers, and of use only with the developer and filter that it was
-    /// made for.
-    ///
-    /// The check is not a secret: forging a token shows a developer nothing but another place of
-    /// its own list. It is there so that a token of another list is an error and not a gap.
+    /// The page token: of use only with the developer and filter that it was made for.
     #[must_use]
     pub fn to_token(self, developer: &DeveloperId, filter: &CredentialFilter) -> String {
-        let check = self.check(developer, filter);
-        let plain = format!("{}.{}.{}", self.created_at.as_millisecond(), self.id, check);
-        URL_SAFE_NO_PAD.encode(plain)
+        let (millis, id) = (self.created_at.as_millisecond(), self.id.to_string());
+        let service = filter.service.as_deref().map(str::to_ascii_lowercase);
+        page_token::make(
+            &format!("{millis}.{id}"),
+            &[&millis.to_be_bytes(), id.as_bytes()],
+            &[
+                Some(developer.as_str()),
+                filter.principal_id.as_deref(),
+                service.as_deref(),
+            ],
+        )
     }
 
     /// Reads a page token; `None` when it was altered or belongs to another list.
@@ -73,34 +74,13 @@ impl Position {
         developer: &DeveloperId,
         filter: &CredentialFilter,
     ) -> Option<Self> {
-        let plain = String::from_utf8(URL_SAFE_NO_PAD.decode(token).ok()?).ok()?;
-        let (millis, rest) = plain.split_once('.')?;
-        let (id, _) = rest.split_once('.')?;
+        let place = page_token::claimed_place(token)?;
+        let (millis, id) = place.split_once('.')?;
         let position = Self {
             created_at: Timestamp::from_millisecond(millis.parse().ok()?).ok()?,
             id: CredentialId::parse(id)?,
         };
         (position.to_token(developer, filter) == token).then_some(position)
-    }
-
-    fn check(self, developer: &DeveloperId, filter: &CredentialFilter) -> String {
-        let mut hash = Sha256::new();
-        hash.update(self.created_at.as_millisecond().to_be_bytes());
-        hash.update(self.id.to_string());
-        let service = filter.service.as_deref().map(str::to_ascii_lowercase);
-        for part in [
-            Some(developer.as_str()),
-            filter.principal_id.as_deref(),
-            service.as_deref(),
-        ] {
-            // Length-prefixed, absent apart from empty: no two lists have the same input.
-            hash.update(
-                part.map_or(u64::MAX, |text| text.len() as u64)
-                    .to_be_bytes(),
-            );
-            hash.update(part.unwrap_or_default());
-        }
-        URL_SAFE_NO_PAD.encode(hash.finalize())
     }
 }
 
@@ -149,6 +129,22 @@ mod tests {
                 "{other:?}"
             );
         }
+    }
+
+    #[test]
+    fn a_token_that_was_handed_out_before_is_read_still() {
+        let token = "MTc3NTM5MDQwMDAwMC52Y18wMUpSMlhKNFk4WkM1VDlXM002TjdQMFFSUy5ZNHJEVEV3X29hR1VfYmlqdzI3VDlUNmRjVHRrb09xRlc5a3ZzZmFkRmZN";
+        let place = Position {
+            created_at: Timestamp::from_millisecond(1_775_390_400_000).unwrap(),
+            id: CredentialId::parse("vc_01JR2XJ4Y8ZC5T9W3M6N7P0QRS").unwrap(),
+        };
+        let developer = DeveloperId::parse("acme").unwrap();
+        let filter = filter(Some("p"), Some("GitHub"));
+        assert_eq!(place.to_token(&developer, &filter), token);
+        assert_eq!(
+            Position::from_token(token, &developer, &filter),
+            Some(place)
+        );
     }
 
     proptest! {

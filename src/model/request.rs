@@ -22,6 +22,7 @@ pub enum Verb {
     Get,
     Delete,
     Exchange,
+    Audit,
 }
 
 /// The trace that a request is part of (W3C Trace Context, `trace-id`).
@@ -96,12 +97,13 @@ impl fmt::Display for TraceId {
 
 impl Verb {
     /// Every verb.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Store,
         Self::List,
         Self::Get,
         Self::Delete,
         Self::Exchange,
+        Self::Audit,
     ];
 
     /// The name in logs, metrics and audit events.
@@ -113,6 +115,7 @@ impl Verb {
             Self::Get => "get",
             Self::Delete => "delete",
             Self::Exchange => "exchange",
+            Self::Audit => "audit",
         }
     }
 }

@@ -1,16 +1,12 @@
 //! `vault.credentials`.
 
-use std::{
-    fmt::Write,
-    pin::{Pin, pin},
-};
+use std::fmt::Write;
 
 use deadpool_postgres::GenericClient;
-use futures_util::TryStreamExt;
-use tokio_postgres::{Row, RowStream, types::ToSql};
+use tokio_postgres::{Row, types::ToSql};
 use tracing::Instrument;
 
-use super::{Connection, Query, Store, StoreFault, Transaction, columns::Columns, database_span};
+use super::{Connection, Store, StoreFault, Transaction, columns::Columns, database_span, page};
 use crate::model::{
     credential::Credential,
     grant_state::GrantState,
@@ -23,10 +19,6 @@ use crate::model::{
     text::{CredentialType, DeveloperId, GrantId, PrincipalId, TokenId},
     timestamp::Timestamp,
 };
-
-/// Bytes of rows after which a page ends early, so that a list's memory is bounded whatever the
-/// credentials carry.
-const PAGE_BUDGET_BYTES: usize = 512 * 1024;
 
 /// A credential to write.
 pub struct CredentialWrite<'a> {
@@ -320,8 +312,7 @@ impl Connection {
     ) -> Result<CredentialPage, StoreFault> {
         let (developer, after_id) = (developer.as_str(), after.map(|place| place.id.to_string()));
         let service_key = filter.service.as_deref().map(str::to_ascii_lowercase);
-        // One row more than the page tells whether there is another page.
-        let limit = i64::try_from(size + 1).unwrap_or(i64::MAX);
+        let limit = page::limit(size);
         let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![&developer, &limit];
         // Connection::credentials
         // A statement for each set of filters, so that each gets the plan and index of its own.
@@ -359,7 +350,7 @@ impl Connection {
             .deadline(async {
                 let statement = self.client().prepare_cached(&sql).await?;
                 let rows = self.client().query_raw(&statement, parameters).await?;
-                collect_page(pin!(rows), size).await
+                page::collect(rows, size).await
             })
             .instrument(database_span!("select", "credentials"))
             .await?;
@@ -375,19 +366,6 @@ impl Connection {
 
 fn append(sql: &mut String, text: std::fmt::Arguments<'_>) {
     sql.write_fmt(text).expect("a string takes what is written");
-}
-
-/// Takes rows until the page or its budget is full, and says whether there are more.
-async fn collect_page(mut rows: Pin<&mut RowStream>, size: usize) -> Query<(Vec<Row>, bool)> {
-    let (mut page, mut bytes) = (Vec::new(), 0);
-    while let Some(row) = rows.try_next().await? {
-        if page.len() == size || bytes >= PAGE_BUDGET_BYTES {
-            return Ok((page, true));
-        }
-        bytes += row.raw_size_bytes();
-        page.push(row);
-    }
-    Ok((page, false))
 }
 
 fn credential(row: &Row) -> Result<Credential, StoreFault> {

@@ -17,7 +17,7 @@ use crate::{
 /// Where a list starts and how far it goes at once.
 #[derive(Debug, Clone, Default)]
 pub struct Paging {
-    /// How many credentials are asked for at once.
+    /// How many items are asked for at once.
     pub size: Option<PageSize>,
     /// The token of the page before; empty is absent.
     pub token: Option<String>,
@@ -34,6 +34,20 @@ pub struct CredentialListing {
     pub next_page_token: Option<String>,
 }
 
+impl Paging {
+    /// The place that its token leads back to.
+    pub(super) fn after<T>(
+        &self,
+        read: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<Option<T>, InvalidInput> {
+        let token = self.token.as_deref().filter(|token| !token.is_empty());
+        let place = token.map(|token| {
+            read(token).ok_or_else(|| InvalidInput::breaks("pageToken", "is not one of this list"))
+        });
+        place.transpose()
+    }
+}
+
 impl Vault {
     /// Lists credentials. Its audit event is durable before the first of them is answered.
     ///
@@ -47,15 +61,7 @@ impl Vault {
         paging: &Paging,
     ) -> Result<CredentialListing, VaultError> {
         let tenant = &developer.developer.id;
-        let after = paging
-            .token
-            .as_deref()
-            .filter(|token| !token.is_empty())
-            .map(|token| {
-                Position::from_token(token, tenant, filter)
-                    .ok_or_else(|| InvalidInput::breaks("pageToken", "is not one of this list"))
-            })
-            .transpose()?;
+        let after = paging.after(|token| Position::from_token(token, tenant, filter))?;
         let mut event = developer.event(Verb::List, Outcome::Listed);
         event.principal = filter
             .principal_id

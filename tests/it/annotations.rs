@@ -8,7 +8,19 @@ use reqwest::Method;
 
 use crate::harness::{Server, Via};
 
-const SERVICE: &str = "grantex.vault.v1.VaultService";
+const SERVICES: [&str; 2] = [
+    "grantex.vault.v1.VaultService",
+    "grantex.vault.v1.AuditService",
+];
+
+/// The methods of all services.
+fn methods(pool: &DescriptorPool) -> Vec<MethodDescriptor> {
+    let services = SERVICES.iter().map(|name| pool.get_service_by_name(name));
+    let services = services.map(|service| service.expect("it is described"));
+    services
+        .flat_map(|service| service.methods().collect::<Vec<_>>())
+        .collect()
+}
 
 /// The method's `google.api.http` rule.
 fn rule(pool: &DescriptorPool, method: &MethodDescriptor) -> DynamicMessage {
@@ -36,20 +48,18 @@ fn route(rule: &DynamicMessage) -> (String, String) {
     (name.to_uppercase(), path.as_str().unwrap().to_owned())
 }
 
-/// Each method of the service by name, with the route that its annotation states.
+/// Each method of the services by name, with the route that its annotation states.
 pub(crate) fn stated_routes() -> Vec<(String, (String, String))> {
     let pool = DescriptorPool::decode(DESCRIPTOR_SET).unwrap();
-    let service = pool.get_service_by_name(SERVICE).unwrap();
     let named = |method: MethodDescriptor| (method.name().to_owned(), route(&rule(&pool, &method)));
-    service.methods().map(named).collect()
+    methods(&pool).into_iter().map(named).collect()
 }
 
 #[test]
 fn the_annotations_state_the_routes_that_the_gateway_serves() {
     let pool = DescriptorPool::decode(DESCRIPTOR_SET).unwrap();
-    let service = pool.get_service_by_name(SERVICE).unwrap();
     let mut stated = Vec::new();
-    for method in service.methods() {
+    for method in methods(&pool) {
         let rule = rule(&pool, &method);
         stated.push(route(&rule));
         let bindings = rule.get_field_by_name("additional_bindings").unwrap();
@@ -75,7 +85,7 @@ fn the_annotations_state_the_routes_that_the_gateway_serves() {
 #[test]
 fn the_path_parameters_are_fields_of_their_messages() {
     let pool = DescriptorPool::decode(DESCRIPTOR_SET).unwrap();
-    for method in pool.get_service_by_name(SERVICE).unwrap().methods() {
+    for method in methods(&pool) {
         let (_, path) = route(&rule(&pool, &method));
         for segment in path.split('/').filter(|segment| segment.starts_with('{')) {
             let name = segment.trim_matches(['{', '}']);

@@ -32,7 +32,8 @@ async fn exercise(dev: &Dev, grant: &str) -> String {
     let stored = post(&base, key, good.to_string()).await.unwrap();
     let stored: serde_json::Value = stored.json().await.unwrap();
     let one = format!("{base}/{}", stored["id"].as_str().unwrap());
-    for url in [&base, &one] {
+    let events = format!("{}/v1/vault/audit-events", dev.get("http"));
+    for url in [&base, &one, &events] {
         let answer = client.get(url).bearer_auth(key).send().await.unwrap();
         assert!(!answer.text().await.unwrap().contains(CANARY), "{url}");
     }

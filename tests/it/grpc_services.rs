@@ -10,12 +10,13 @@ use tonic_reflection::pb::v1::{
 use crate::harness::{Server, Setup};
 
 const VAULT: &str = "grantex.vault.v1.VaultService";
+const AUDIT: &str = "grantex.vault.v1.AuditService";
 
 #[tokio::test]
 async fn health_is_served_to_anyone() {
     let server = Server::start().await;
     let mut health = HealthClient::new(server.channel.clone());
-    for service in ["", VAULT] {
+    for service in ["", VAULT, AUDIT] {
         let request = HealthCheckRequest {
             service: service.to_owned(),
         };
@@ -57,7 +58,7 @@ async fn reflected(server: &Server) -> Result<Vec<String>, tonic::Status> {
 async fn reflection_is_served_unless_it_is_switched_off() {
     let server = Server::start().await;
     let services = reflected(&server).await.unwrap();
-    for service in [VAULT, "grpc.health.v1.Health"] {
+    for service in [VAULT, AUDIT, "grpc.health.v1.Health"] {
         assert!(services.iter().any(|name| name == service), "{services:?}");
     }
     let setup = Setup::new().with("GRANTEX_VAULT_GRPC_REFLECTION", "false");

@@ -12,6 +12,7 @@ mod abuse;
 mod admin;
 mod annotations;
 mod audit;
+mod audit_reading;
 mod aws_kms;
 mod callers;
 mod canary;

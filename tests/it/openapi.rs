@@ -14,6 +14,7 @@ use crate::{
 use answers::{draft, every_answer, is_not_made_here};
 
 const PATH: &str = "/v1/vault/credentials";
+const EVENTS: &str = "/v1/vault/audit-events";
 const EXCHANGE: &str = "/v1/vault/credentials/exchange";
 
 async fn document(server: &Server) -> Value {
@@ -116,22 +117,30 @@ async fn every_documented_field_is_one_that_is_read() {
         }
         assert!(fields.len() >= 2);
     }
-    let parameters = &document["paths"][PATH]["get"]["parameters"];
-    let in_query = parameters
-        .as_array()
-        .unwrap()
-        .iter()
-        .filter(|parameter| parameter["in"] == "query");
-    let names: Vec<_> = in_query.map(|parameter| text(&parameter["name"])).collect();
-    assert_eq!(names, ["principalId", "service", "pageSize", "pageToken"]);
-    for name in names {
-        let refused = developer
-            .get_raw(&format!("{PATH}?{name}=1&{name}=1"))
-            .await;
-        assert_eq!(
-            refused.unwrap_err().message,
-            format!("{name} must be given once")
-        );
+    let of_list = ["principalId", "service", "pageSize", "pageToken"].as_slice();
+    let of_events = [
+        "principalId",
+        "service",
+        "credentialId",
+        "grantId",
+        "outcome",
+        "from",
+        "to",
+        "pageSize",
+        "pageToken",
+    ]
+    .as_slice();
+    for (path, expected) in [(PATH, of_list), (EVENTS, of_events)] {
+        let parameters = &document["paths"][path]["get"]["parameters"];
+        let parameters = parameters.as_array().unwrap().iter();
+        let in_query = parameters.filter(|parameter| parameter["in"] == "query");
+        let names: Vec<_> = in_query.map(|parameter| text(&parameter["name"])).collect();
+        assert_eq!(names, expected);
+        for name in names {
+            let twice = format!("{path}?{name}=1&{name}=1");
+            let refused = developer.get_raw(&twice).await.unwrap_err();
+            assert_eq!(refused.message, format!("{name} must be given once"));
+        }
     }
 }
 

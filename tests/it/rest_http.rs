@@ -7,6 +7,7 @@ use crate::harness::{Server, Via, answer, raw};
 
 const PATH: &str = "/v1/vault/credentials";
 const EXCHANGE: &str = "/v1/vault/credentials/exchange";
+const EVENTS: &str = "/v1/vault/audit-events";
 
 #[tokio::test]
 async fn other_paths_are_404_and_other_methods_405_to_anyone() {
@@ -33,6 +34,9 @@ async fn other_paths_are_404_and_other_methods_405_to_anyone() {
         "/v1/vault/x/../credentials",
         "/v1/vault%2Fcredentials",
         "/v1/vault/credentials;x",
+        "/v1/vault/audit-events/",
+        "/v1/vault/audit-events/01",
+        "/v1/vault/audit",
     ];
     let authorized = format!("Authorization: Bearer {}\r\n", tenant.key);
     for path in paths {
@@ -56,6 +60,7 @@ async fn other_paths_are_404_and_other_methods_405_to_anyone() {
         (PATH, vec!["GET", "HEAD", "POST"]),
         ("/v1/vault/credentials/vc_1", vec!["DELETE", "GET", "HEAD"]),
         (EXCHANGE, vec!["POST"]),
+        (EVENTS, vec!["GET", "HEAD"]),
     ] {
         for method in [
             "GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW",
@@ -196,6 +201,7 @@ async fn head_answers_as_get_without_the_body() {
     for (path, status) in [
         (PATH, 200),
         (&*one, 200),
+        (EVENTS, 200),
         ("/v1/vault/credentials/x", 404),
         ("/x", 404),
     ] {

@@ -123,6 +123,39 @@ async fn a_page_token_of_one_developer_is_of_no_use_to_another() {
 }
 
 #[tokio::test]
+async fn a_developer_reads_its_own_events_only() {
+    let server = Server::start().await;
+    let (tenants, cells) = cells(&server).await;
+    for via in Via::BOTH {
+        for (index, tenant) in tenants.iter().enumerate() {
+            let developer = server.client(via, &tenant.key);
+            let stored = async |mut query: Value| {
+                query["outcome"] = json!("stored");
+                let events = developer.audit_events(query).await.unwrap()["events"].take();
+                let ids = events.as_array().unwrap().iter();
+                let mut ids: Vec<_> = ids.map(|event| event["credentialId"].clone()).collect();
+                ids.sort_by_key(Value::to_string);
+                ids
+            };
+            let mine = cells.iter().filter(|cell| cell.tenant == index);
+            let mine: Vec<_> = mine.collect();
+            assert_eq!(stored(json!({})).await, sorted(&mine));
+            for cell in &cells {
+                let mine = cell.tenant == index;
+                let of_one = stored(json!({"credentialId": cell.id})).await;
+                assert_eq!(of_one.len(), usize::from(mine));
+            }
+            for principal in PRINCIPALS {
+                let of_principal = mine.iter().copied();
+                let of_principal = of_principal.filter(|cell| cell.principal == principal);
+                let expected = sorted(&of_principal.collect::<Vec<_>>());
+                assert_eq!(stored(json!({"principalId": principal})).await, expected);
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_developer_that_nobody_knows_has_no_credentials() {
     let server = Server::start().await;
     cells(&server).await;

@@ -1,4 +1,4 @@
-//! The five verbs, as they are meant to be used.
+//! The verbs of credentials, as they are meant to be used.
 
 use std::time::Duration;
 

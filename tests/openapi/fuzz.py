@@ -14,7 +14,7 @@ import tempfile
 import httpx
 
 HERE = pathlib.Path(__file__).parent
-OPERATIONS = 5
+OPERATIONS = 6
 
 
 def store_the_credential_of_the_examples(instance):

@@ -5,6 +5,7 @@ use serde_json::{Value, value::RawValue};
 
 use super::requests::{ExchangeRequest, StoreRequest};
 use crate::gateway::{
+    audit_wire::{AgentCallerBody, ApiKeyCallerBody, CallerBody, EventBody, EventPageBody},
     problem::ProblemBody,
     wire::{CredentialBody, ExchangedBody, PageBody, StoredBody},
 };
@@ -13,6 +14,8 @@ pub(super) const ID: &str = "vc_01JR2XJ4Y8ZC5T9W3M6N7P0QRS";
 pub(super) const PRINCIPAL: &str = "user_abc123";
 pub(super) const SERVICE: &str = "github";
 pub(super) const CREATED_AT: &str = "2026-04-05T12:00:00.000Z";
+pub(super) const EVENT_ID: &str = "01JR2YB8G0ZC5T9W3M6N7P0QRS";
+const GRANT_ID: &str = "grnt_01JR2X8K3V";
 const TYPE: &str = "oauth2";
 const ACCESS_TOKEN: &str = "gho_example";
 const EXPIRES_AT: &str = "2026-04-05T20:00:00.000Z";
@@ -102,6 +105,33 @@ pub(in crate::gateway) fn exchanged() -> Value {
     })
 }
 
+/// A page with an exchange.
+pub(in crate::gateway) fn events() -> Value {
+    let caller = CallerBody::Agent(AgentCallerBody {
+        agent: "did:grantex:ag_01JR2X7Q",
+        grant_id: GRANT_ID,
+        token_id: "tok_01JR2XA1N0",
+        parent_agent: None,
+        parent_grant_id: None,
+        delegation_depth: None,
+    });
+    json(&EventPageBody {
+        events: vec![event("exchange", "released", caller)],
+        next_page_token: Some(NEXT_PAGE_TOKEN),
+    })
+}
+
+/// The last page, with a store.
+pub(in crate::gateway) fn last_events() -> Value {
+    let caller = CallerBody::ApiKey(ApiKeyCallerBody {
+        api_key_id: "ak_01JR2WZZZZZC5T9W3M6N7P0QRS",
+    });
+    json(&EventPageBody {
+        events: vec![event("store", "stored", caller)],
+        next_page_token: None,
+    })
+}
+
 pub(super) fn problem(code: &str, message: &str) -> Value {
     json(&ProblemBody {
         message,
@@ -120,6 +150,24 @@ fn described() -> CredentialBody<'static> {
         metadata: metadata(),
         created_at: CREATED_AT.to_owned(),
         updated_at: CREATED_AT.to_owned(),
+    }
+}
+
+fn event<'a>(verb: &'a str, outcome: &'a str, caller: CallerBody<'a>) -> EventBody<'a> {
+    EventBody {
+        id: EVENT_ID,
+        occurred_at: CREATED_AT,
+        verb,
+        outcome,
+        reason: None,
+        principal_id: Some(PRINCIPAL),
+        service: Some(SERVICE),
+        credential_id: Some(ID),
+        caller,
+        request_id: REQUEST_ID,
+        trace_id: Some("4bf92f3577b34da6a3ce929d0e0e4736"),
+        peer: "192.0.2.7",
+        transport: "rest",
     }
 }
 

@@ -11,7 +11,7 @@ use utoipa::{
 };
 
 use super::{examples, problems};
-use crate::model::text;
+use crate::model::{event_filter::OutcomeName, request, text};
 
 /// No character of Unicode's category Cc.
 const NO_CONTROL_CHARACTERS: &str = r"^[^\u0000-\u001F\u007F-\u009F]*$";
@@ -93,6 +93,38 @@ field!(
 field!(
     Delivery,
     string("How a token is handed out.").enum_values(Some(["token"]))
+);
+
+field!(
+    EventId,
+    string("A ULID, whose time is `occurredAt`. Events are ordered by it.")
+        .pattern(Some("^[0-7][0-9A-HJKMNP-TV-Z]{25}$"))
+        .examples([examples::EVENT_ID])
+);
+
+field!(
+    Verb,
+    string("What was asked. New versions may have more of them.")
+        .enum_values(Some(request::Verb::ALL.map(request::Verb::as_str)))
+);
+
+field!(
+    Outcome,
+    string(
+        "What became of it: `released`, an access token was allowed to leave, and whether it arrived \
+         is not known; `stored`, `replaced` and `deleted`, of a credential; `listed` and `read`, \
+         descriptions or events were allowed to leave; `denied`, the caller was refused; `not_found`, \
+         there was no such credential; `failed`, the vault could not.",
+    )
+    .enum_values(Some(OutcomeName::ALL.map(OutcomeName::as_str)))
+);
+
+field!(
+    Transport,
+    string("Through which door the request came.").enum_values(Some([
+        request::Transport::Grpc.as_str(),
+        request::Transport::Rest.as_str(),
+    ]))
 );
 
 field!(

@@ -54,6 +54,21 @@ const INVALID_LIST: ErrorAnswer = of(
         "query must be UTF-8",
     ],
 );
+const INVALID_AUDIT_QUERY: ErrorAnswer = of(
+    Kind::InvalidArgument,
+    "InvalidAuditQuery",
+    INVALID_LIST.when,
+    &[
+        "outcome must be one of released, stored, replaced, deleted, listed, read, denied, not_found, \
+         failed",
+        "from must be an RFC 3339 timestamp",
+        "to must be an RFC 3339 timestamp",
+        "pageSize must be 1 to 1000",
+        "pageToken is not one of this list",
+        "service must be given once",
+        "query must be UTF-8",
+    ],
+);
 const INVALID_ID: ErrorAnswer = of(
     Kind::InvalidArgument,
     "InvalidId",
@@ -134,7 +149,7 @@ const RATE_LIMITED: ErrorAnswer = of(
 const INTERNAL: ErrorAnswer = of(
     Kind::Internal,
     "Internal",
-    "A stored row does not open, or a fault of the vault. Its log has the rest.",
+    "A stored row does not open, or is not what it says, or a fault of the vault. Its log has the rest.",
     &["An unexpected error occurred"],
 );
 const UNAVAILABLE: ErrorAnswer = of(
@@ -213,20 +228,34 @@ errors!(
     INTERNAL,
     EXCHANGE_UNAVAILABLE
 );
+errors!(
+    OfAudit,
+    INVALID_AUDIT_QUERY,
+    NO_API_KEY,
+    RATE_LIMITED,
+    INTERNAL,
+    UNAVAILABLE
+);
+
+const OPERATIONS: [&[ErrorAnswer]; 5] = [
+    OfStore::ALL,
+    OfList::ALL,
+    OfOne::ALL,
+    OfExchange::ALL,
+    OfAudit::ALL,
+];
 
 /// All error answers, by their names.
 pub(super) fn components() -> BTreeMap<String, RefOr<Response>> {
-    let all = [OfStore::ALL, OfList::ALL, OfOne::ALL, OfExchange::ALL];
-    let all = all.into_iter().flatten();
+    let all = OPERATIONS.into_iter().flatten();
     all.map(|answer| (answer.name.to_owned(), answer.response().into()))
         .collect()
 }
 
 /// Every `code` that there is.
 pub(super) fn codes() -> Vec<&'static str> {
-    let all = [OfStore::ALL, OfList::ALL, OfOne::ALL, OfExchange::ALL];
     let mut codes = Vec::new();
-    for answer in all.into_iter().flatten() {
+    for answer in OPERATIONS.into_iter().flatten() {
         if !codes.contains(&answer.code) {
             codes.push(answer.code);
         }

@@ -72,4 +72,40 @@ pub(in crate::gateway) struct ListParameters {
     page_token: Option<String>,
 }
 
+/// Which events to list. An event must match every filter; a parameter may stand once.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query, rename_all = "camelCase")]
+#[expect(dead_code, reason = "the parameters are read in `query`")]
+pub(in crate::gateway) struct EventParameters {
+    /// Only events about this principal's credentials; what cannot be a principal, an empty value say,
+    /// matches nothing.
+    #[param(example = "user_abc123")]
+    principal_id: Option<String>,
+    /// Only events about this service, compared without ASCII case; what cannot be a service matches
+    /// nothing.
+    #[param(example = "github")]
+    service: Option<String>,
+    /// Only events about this credential; what cannot be the id of one matches nothing.
+    #[param(example = "vc_01JR2XJ4Y8ZC5T9W3M6N7P0QRS")]
+    credential_id: Option<String>,
+    /// Only events of agents that asked with this grant; what cannot be a grant matches nothing.
+    #[param(example = "grnt_01JR2X8K3V")]
+    grant_id: Option<String>,
+    /// Only events with this outcome.
+    #[param(value_type = Option<field::Outcome>, example = "released")]
+    outcome: Option<String>,
+    /// Only events of this moment and later, truncated to milliseconds; written as `tokenExpiresAt` of
+    /// a store is. A `+` in it is sent as `%2B`.
+    #[param(format = DateTime, example = "2026-04-05T00:00:00Z")]
+    from: Option<String>,
+    /// Only events before this moment, written like `from`.
+    #[param(format = DateTime, example = "2026-04-06T00:00:00Z")]
+    to: Option<String>,
+    /// How many to answer at most; 100 without it.
+    #[param(minimum = 1, maximum = 1000, example = 100)]
+    page_size: Option<u16>,
+    /// The `nextPageToken` of the page before, with the same filters.
+    page_token: Option<String>,
+}
+
 const _: () = assert!(MAX_TOKEN_BYTES == 262_144);

@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use grantex_vault::clock::Clock;
 use tokio_postgres::{Client, error::SqlState};
 
-use crate::harness::{Server, Via, until};
+use crate::harness::{Cluster, Server, Setup, Via, connect, until};
 
 const DAY: Duration = Duration::from_hours(24);
 
@@ -52,6 +52,13 @@ async fn forget_partitions(sql: &Client) {
             delete from vault.audit_partitions;
         end $$";
     sql.batch_execute(SQL).await.unwrap();
+}
+
+/// A migrated database that no server makes partitions in.
+async fn database() -> (String, Client) {
+    let url = Cluster::shared().await.database().await;
+    let sql = connect(&url).await;
+    (url, sql)
 }
 
 async fn make(sql: &Client, unit: &str) -> Result<i32, tokio_postgres::Error> {
@@ -103,8 +110,7 @@ async fn events_stand_in_the_partition_of_their_month_or_in_the_one_for_the_rest
 #[tokio::test]
 async fn partitions_are_made_ahead_without_a_gap_and_once() {
     for (unit, at_least, days) in [("month", 3, 28.0..=31.0), ("day", 8, 1.0..=1.0)] {
-        let server = Server::start().await;
-        let sql = server.sql().await;
+        let (_, sql) = database().await;
         forget_partitions(&sql).await;
         let made = make(&sql, unit).await.unwrap();
         let found = partitions(&sql).await;
@@ -134,8 +140,7 @@ async fn partitions_are_made_ahead_without_a_gap_and_once() {
 
 #[tokio::test]
 async fn days_follow_months_and_months_follow_days() {
-    let server = Server::start().await;
-    let sql = server.sql().await;
+    let (_, sql) = database().await;
     // The months that migrating made are over but for the first.
     for (unit, other, back) in [("month", "day", "1 month"), ("day", "month", "3 days")] {
         forget_partitions(&sql).await;
@@ -165,12 +170,11 @@ async fn days_follow_months_and_months_follow_days() {
 #[tokio::test]
 async fn a_time_whose_events_are_in_the_default_partition_is_left_to_it() {
     for unit in ["month", "day"] {
-        let server = Server::start().await;
-        let tenant = server.tenant("acme").await;
-        let sql = server.sql().await;
+        let (url, sql) = database().await;
         forget_partitions(&sql).await;
-        let developer = server.client(Via::Rest, &tenant.key);
-        developer.store_token("user", "github", "secret").await;
+        let event = "insert into vault.audit_events (developer_id, id, outcome, canonical)
+            values ('acme', vault.ulid_of(now()) || '0123456789ABCDEF', 'read', '{}')";
+        sql.batch_execute(event).await.unwrap();
         assert_eq!(newest_in(&sql).await, "audit_events_default");
 
         let made = make(&sql, unit).await.unwrap();
@@ -180,9 +184,10 @@ async fn a_time_whose_events_are_in_the_default_partition_is_left_to_it() {
         assert!(found[1..].iter().all(|one| one.is_in_place));
         assert!(found.iter().all(|one| one.follows_the_last));
         assert_eq!(make(&sql, unit).await.unwrap(), 0, "not tried again");
+        let server = Setup::new().with("DATABASE_URL", &url).start().await;
+        let tenant = server.tenant("acme").await;
         for via in Via::BOTH {
-            let agent = server.agent(via, &tenant, "user");
-            assert!(agent.exchange("github").await.is_ok());
+            assert!(server.client(via, &tenant.key).list().await.is_ok());
             assert_eq!(newest_in(&sql).await, "audit_events_default");
         }
         assert_eq!(server.audit_events().await.len(), 3);
@@ -191,10 +196,9 @@ async fn a_time_whose_events_are_in_the_default_partition_is_left_to_it() {
 
 #[tokio::test]
 async fn several_may_make_partitions_at_once() {
-    let server = Server::start().await;
-    let sql = server.sql().await;
+    let (url, sql) = database().await;
     forget_partitions(&sql).await;
-    let makers = join_all((0..8).map(async |_| make(&server.sql().await, "day").await)).await;
+    let makers = join_all((0..8).map(async |_| make(&connect(&url).await, "day").await)).await;
     let made: i32 = makers.into_iter().map(|made| made.unwrap()).sum();
     let found = partitions(&sql).await;
     assert_eq!(found.len(), usize::try_from(made).unwrap());
@@ -207,8 +211,7 @@ async fn several_may_make_partitions_at_once() {
 
 #[tokio::test]
 async fn other_units_are_refused() {
-    let server = Server::start().await;
-    let sql = server.sql().await;
+    let (_, sql) = database().await;
     for unit in ["year", "week", "hour", "Month", "", "'; drop"] {
         let refused = make(&sql, unit).await.unwrap_err();
         assert_eq!(refused.code(), Some(&SqlState::RAISE_EXCEPTION), "{unit}");
@@ -217,8 +220,8 @@ async fn other_units_are_refused() {
 
 #[tokio::test]
 async fn who_makes_partitions_waits_a_second_for_a_lock_and_no_longer() {
-    let server = Server::start().await;
-    let (sql, holder) = (server.sql().await, server.sql().await);
+    let (url, sql) = database().await;
+    let holder = connect(&url).await;
     for table in ["audit_partitions", "audit_events_default"] {
         forget_partitions(&sql).await;
         let lock = format!("begin; lock table vault.{table} in row exclusive mode");

@@ -91,6 +91,14 @@ impl Client<'_> {
         }
     }
 
+    /// Lists audit events with a query: the parameters as REST names them.
+    pub(crate) async fn audit_events(&self, query: Value) -> Answer {
+        match self.via {
+            Via::Rest => rest::audit_events(self, query).await,
+            Via::Grpc => grpc::audit_events(self, query).await,
+        }
+    }
+
     pub(crate) async fn exchange(&self, service: &str) -> Answer {
         match self.via {
             Via::Rest => rest::exchange(self, service).await,

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use grantex_vault::{
-    grpc::pb::{self, vault_service_client::VaultServiceClient},
+    grpc::pb::{
+        self, audit_event::Caller, audit_service_client::AuditServiceClient,
+        vault_service_client::VaultServiceClient,
+    },
     model::timestamp::Timestamp,
 };
 use prost_types::{ListValue, Struct, Timestamp as PbTimestamp, Value as PbValue, value::Kind};
@@ -22,6 +25,11 @@ impl Client<'_> {
         VaultServiceClient::new(self.server.channel.clone())
             .max_decoding_message_size(MAX_ANSWER_BYTES)
             .max_encoding_message_size(MAX_ANSWER_BYTES)
+    }
+
+    /// The generated client of the audit record.
+    pub(crate) fn audit_grpc(&self) -> AuditServiceClient<Channel> {
+        AuditServiceClient::new(self.server.channel.clone())
     }
 
     /// A message of this caller.
@@ -105,6 +113,60 @@ pub(super) async fn exchange(client: &Client<'_>, service: &str) -> Answer {
     }))
 }
 
+pub(super) async fn audit_events(client: &Client<'_>, query: Value) -> Answer {
+    let text = |name: &str| query[name].as_str().map(str::to_owned);
+    let message = pb::ListAuditEventsRequest {
+        principal_id: text("principalId"),
+        service: text("service"),
+        credential_id: text("credentialId"),
+        grant_id: text("grantId"),
+        outcome: text("outcome"),
+        from: text("from").map(|text| pb_timestamp(&text)),
+        to: text("to").map(|text| pb_timestamp(&text)),
+        page_size: query["pageSize"]
+            .as_i64()
+            .map_or(0, |size| size.try_into().unwrap()),
+        page_token: text("pageToken").unwrap_or_default(),
+    };
+    let page = client.request(message);
+    let page = client.audit_grpc().list_audit_events(page).await;
+    let page = page.map_err(|status| problem(&status))?.into_inner();
+    let mut answer = json!({"events": page.events.into_iter().map(event).collect::<Value>()});
+    if !page.next_page_token.is_empty() {
+        answer["nextPageToken"] = page.next_page_token.into();
+    }
+    Ok(answer)
+}
+
+fn event(event: pb::AuditEvent) -> Value {
+    let caller = match event.caller.expect("somebody asked") {
+        Caller::ApiKey(caller) => json!({"apiKeyId": caller.api_key_id}),
+        Caller::Agent(caller) => json!({
+            "agent": caller.agent,
+            "grantId": caller.grant_id,
+            "tokenId": caller.token_id,
+            "parentAgent": caller.parent_agent,
+            "parentGrantId": caller.parent_grant_id,
+            "delegationDepth": caller.delegation_depth,
+        }),
+    };
+    json!({
+        "id": event.id,
+        "occurredAt": timestamp(event.occurred_at.as_ref()),
+        "verb": event.verb,
+        "outcome": event.outcome,
+        "reason": event.reason,
+        "principalId": event.principal_id,
+        "service": event.service,
+        "credentialId": event.credential_id,
+        "caller": caller,
+        "requestId": event.request_id,
+        "traceId": event.trace_id,
+        "peer": event.peer,
+        "transport": event.transport,
+    })
+}
+
 /// Checks what the contract says of every error, and reads it.
 pub(crate) fn problem(status: &Status) -> Problem {
     let details = status.get_error_details();
@@ -144,13 +206,7 @@ pub(crate) fn problem(status: &Status) -> Problem {
 /// A store as gRPC says it.
 pub(crate) fn store_request(fields: &Value) -> pb::StoreCredentialRequest {
     let text = |name: &str| fields[name].as_str().map(str::to_owned);
-    let expiry = text("tokenExpiresAt").map(|text| {
-        let moment = Timestamp::parse(&text).expect("gRPC has no texts for times");
-        PbTimestamp {
-            seconds: moment.as_second(),
-            nanos: moment.subsec_millis() * 1_000_000,
-        }
-    });
+    let expiry = text("tokenExpiresAt").map(|text| pb_timestamp(&text));
     pb::StoreCredentialRequest {
         principal_id: text("principalId").unwrap_or_default(),
         service: text("service").unwrap_or_default(),
@@ -162,6 +218,14 @@ pub(crate) fn store_request(fields: &Value) -> pb::StoreCredentialRequest {
             .get("metadata")
             .and_then(Value::as_object)
             .map(pb_struct),
+    }
+}
+
+fn pb_timestamp(text: &str) -> PbTimestamp {
+    let moment = Timestamp::parse(text).expect("gRPC has no texts for times");
+    PbTimestamp {
+        seconds: moment.as_second(),
+        nanos: moment.subsec_millis() * 1_000_000,
     }
 }
 

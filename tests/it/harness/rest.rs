@@ -41,6 +41,14 @@ pub(super) async fn store(client: &Client<'_>, fields: Value) -> Answer {
 }
 
 pub(super) async fn list(client: &Client<'_>, query: Value) -> Answer {
+    get_where(client, PATH, &query).await
+}
+
+pub(super) async fn audit_events(client: &Client<'_>, query: Value) -> Answer {
+    get_where(client, "/v1/vault/audit-events", &query).await
+}
+
+async fn get_where(client: &Client<'_>, path: &str, query: &Value) -> Answer {
     let parameters = query.as_object().unwrap().iter().map(|(name, value)| {
         let value = value
             .as_str()
@@ -48,7 +56,7 @@ pub(super) async fn list(client: &Client<'_>, query: Value) -> Answer {
         format!("{name}={}", encode(&value))
     });
     let query = parameters.collect::<Vec<_>>().join("&");
-    send(client.http(Method::GET, &format!("{PATH}?{query}"))).await
+    send(client.http(Method::GET, &format!("{path}?{query}"))).await
 }
 
 pub(super) async fn get(client: &Client<'_>, id: &str) -> Answer {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
-use super::{EXCHANGE, PATH, text};
+use super::{EVENTS, EXCHANGE, PATH, text};
 use crate::harness::{Client, Cluster, Server, Setup, Trouble, Via, raw};
 
 /// Statuses that nothing here makes: a delete reads nothing that could be inconsistent.
@@ -79,7 +79,7 @@ fn good(
     developer: &Client<'_>,
     agent: &Client<'_>,
     id: &str,
-) -> [(&'static str, RequestBuilder); 5] {
+) -> [(&'static str, RequestBuilder); 6] {
     let one = format!("{PATH}/{id}");
     [
         (
@@ -93,6 +93,7 @@ fn good(
             post(agent, EXCHANGE, r#"{"service":"github"}"#),
         ),
         ("deleteCredential", developer.http(Method::DELETE, &one)),
+        ("listAuditEvents", developer.http(Method::GET, EVENTS)),
     ]
 }
 
@@ -114,6 +115,18 @@ async fn broken_input(answers: &mut Answers, developer: &Client<'_>, agent: &Cli
     for query in ["pageSize=0", "pageToken=x", "service=a&service=a", "x=%ff"] {
         let request = developer.http(Method::GET, &format!("{PATH}?{query}"));
         answers.of("listCredentials", 400, request).await;
+    }
+    for query in [
+        "outcome=x",
+        "from=soon",
+        "to=",
+        "pageSize=0",
+        "pageToken=x",
+        "service=a&service=a",
+        "x=%ff",
+    ] {
+        let request = developer.http(Method::GET, &format!("{EVENTS}?{query}"));
+        answers.of("listAuditEvents", 400, request).await;
     }
     for (operation, method) in [
         ("getCredential", Method::GET),
@@ -183,6 +196,8 @@ pub(super) async fn every_answer() -> Answers {
     let id = text(&developer.store_token("user", "github", "secret").await["id"]);
     let first_page = developer.http(Method::GET, &format!("{PATH}?pageSize=1"));
     answers.of("listCredentials", 200, first_page).await;
+    let first_page = developer.http(Method::GET, &format!("{EVENTS}?pageSize=1"));
+    answers.of("listAuditEvents", 200, first_page).await;
     for (operation, request) in good(&developer, &agent, &id) {
         let status = match operation {
             "storeCredential" => 201,
@@ -228,7 +243,12 @@ async fn over_budget(answers: &mut Answers) {
 /// The KMS, the audit record and the rows in turn.
 async fn trouble(answers: &mut Answers, developer: &Client<'_>, agent: &Client<'_>, id: &str) {
     const SEALS_OR_OPENS: [&str; 2] = ["storeCredential", "exchangeCredential"];
-    const READS: [&str; 3] = ["listCredentials", "getCredential", "exchangeCredential"];
+    const READS: [&str; 4] = [
+        "listCredentials",
+        "getCredential",
+        "exchangeCredential",
+        "listAuditEvents",
+    ];
     let server = developer.server;
     let ask = async |answers: &mut Answers, operations: &[&str], status| {
         let requests = good(developer, agent, id).into_iter();
@@ -248,7 +268,8 @@ async fn trouble(answers: &mut Answers, developer: &Client<'_>, agent: &Client<'
     ask(answers, &all, 503).await;
     let room_again = format!("{audit} drop constraint full_up");
     server.execute(&room_again).await;
-    let inconsistent = "update vault.credentials set service = 'no service'";
+    let inconsistent = "update vault.credentials set service = 'no service';
+                        update vault.audit_events set canonical = ''";
     server.execute(inconsistent).await;
     ask(answers, &READS, 500).await;
 }
