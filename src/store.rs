@@ -7,6 +7,7 @@ pub mod audit_order;
 pub mod audit_partitions;
 pub mod audit_reading;
 pub mod audit_seals;
+pub mod authority;
 mod columns;
 pub mod credentials;
 pub mod database_url;
@@ -42,6 +43,7 @@ use crate::{
     model::sealed::MasterKeyId,
     underway,
 };
+use authority::Authority;
 use columns::BadColumn;
 use database_url::DatabaseUrl;
 use schema::Durability;
@@ -86,6 +88,7 @@ pub struct Store {
     pool: Pool,
     /// One connection, on which nothing but audit events is written.
     journal: Pool,
+    authority: Authority,
     metrics: Metrics,
     /// How many statements were answered, so that a pool which is all in use is not taken for one
     /// that has no database.
@@ -158,9 +161,16 @@ impl Store {
         Ok(Self {
             pool: pool(url, size, durability)?,
             journal: pool(url, 1, durability)?,
+            authority: Authority::default(),
             metrics: Metrics::unobserved(),
             answered: Arc::default(),
         })
+    }
+
+    /// Takes this authority's word for who the developers are and which grants live.
+    #[must_use]
+    pub fn under(self, authority: Authority) -> Self {
+        Self { authority, ..self }
     }
 
     /// Measures what waits for a connection, and how many are in use.

@@ -70,7 +70,9 @@ fn row(event: &RecordedEvent<'_>) -> [String; 7] {
         None => event.outcome.to_string(),
     };
     let caller = match &event.caller {
-        RecordedCaller::Developer { api_key_id } => api_key_id.to_string(),
+        RecordedCaller::Developer { api_key_id } => {
+            api_key_id.as_deref().unwrap_or("an API key").to_owned()
+        }
         RecordedCaller::Agent {
             agent, grant_id, ..
         } => format!("{agent} with {grant_id}"),
