@@ -27,6 +27,16 @@ impl<W: Write + IsTerminal> Printer<W> {
 
 impl<W: Write> Printer<W> {
     pub(super) fn print(&mut self, event: &WholeEvent) -> io::Result<()> {
+        let Ok(recorded) = RecordedEvent::parse(&event.canonical) else {
+            let id = event.place.id.escape_debug();
+            return if self.columns {
+                writeln!(self.to, "{id}: not an event that the vault wrote")
+            } else {
+                // Its bytes could be taken for several lines.
+                let line = serde_json::json!({"notAnEvent": event.place.id});
+                writeln!(self.to, "{line}")
+            };
+        };
         if !self.columns {
             self.to.write_all(&event.canonical)?;
             return self.to.write_all(b"\n");
@@ -43,10 +53,6 @@ impl<W: Write> Printer<W> {
             ];
             self.line(names.map(str::to_owned))?;
         }
-        let Ok(recorded) = RecordedEvent::parse(&event.canonical) else {
-            let id = event.place.id.escape_debug();
-            return writeln!(self.to, "{id}: not an event that the vault wrote");
-        };
         self.line(row(&recorded))
     }
 
@@ -125,7 +131,8 @@ mod tests {
     #[test]
     fn a_program_gets_the_bytes_and_a_person_columns_without_control_characters() {
         let events = [event(CANONICAL.as_bytes()), event(b"{}")];
-        assert_eq!(printed(false, &events), format!("{CANONICAL}\n{{}}\n"));
+        let lines = format!("{CANONICAL}\n{{\"notAnEvent\":\"01\\u001b[2J\"}}\n");
+        assert_eq!(printed(false, &events), lines);
         let table = printed(true, &events);
         assert!(!table.contains('\x1b'), "{table}");
         let lines: Vec<_> = table.lines().collect();
