@@ -17,7 +17,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::{
-    REPETITIONS, WINDOW, cpu,
+    REPETITIONS, WINDOW, cpu, finish,
     instance::{Dev, connect, median},
 };
 
@@ -60,9 +60,7 @@ pub(crate) async fn measure() -> Dev {
         for (batch, measured) in BATCHES.into_iter().zip(&mut measured) {
             let time = WINDOW / 5;
             measured.push(for_a_while(&store, &mut events, batch, time, postgres).await);
-            sql.batch_execute("checkpoint")
-                .await
-                .expect("dev connects as superuser");
+            finish(&sql).await;
         }
     }
     println!("events appended by one writer, {REPETITIONS} repetitions\n");
@@ -78,6 +76,7 @@ pub(crate) async fn measure() -> Dev {
     while events.made < EVENTS {
         append(&store, &events.rows(BATCH.min(EVENTS - events.made))).await;
     }
+    finish(&sql).await;
     dev
 }
 
