@@ -24,6 +24,20 @@ pub(crate) fn of_process(pid: u32) -> f64 {
     TICK * f64::from(Stat::read(pid).expect("the process runs").own)
 }
 
+/// What everybody has had together.
+pub(crate) fn of_everybody() -> f64 {
+    let text = fs::read_to_string("/proc/stat").expect("this is Linux");
+    // user nice system idle iowait irq softirq steal …
+    let all = text
+        .lines()
+        .next()
+        .and_then(|line| line.strip_prefix("cpu "));
+    let times = all.into_iter().flat_map(str::split_whitespace).enumerate();
+    let busy = times.filter(|(place, _)| matches!(place, 0..3 | 5..8));
+    let ticks = busy.filter_map(|(_, ticks)| ticks.parse::<f64>().ok());
+    TICK * ticks.sum::<f64>()
+}
+
 impl Postgres {
     /// The server that somebody is connected to.
     pub(crate) async fn of(sql: &Client) -> Self {
