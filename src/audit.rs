@@ -3,6 +3,7 @@
 pub mod canonical;
 pub mod event;
 pub mod export;
+pub mod finding;
 pub mod journal;
 pub mod merkle;
 pub mod prune;

@@ -16,9 +16,10 @@ use std::{
 
 use grantex_vault::{
     audit::{
+        finding::{Finding, Watch},
         seal::{Entry, Header},
         sealer::open_key,
-        verify::{Anchor, Finding, Verified, Watch, verify},
+        verify::{Anchor, Verified, verify},
     },
     clock::SystemClock,
     envelope::{

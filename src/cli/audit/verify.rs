@@ -7,8 +7,9 @@ use clap::Args;
 use super::Key;
 use crate::{
     audit::{
+        finding::{Finding, Watch},
         seal::Sha,
-        verify::{Anchor, Finding, Watch, verify},
+        verify::{Anchor, verify},
     },
     cli::{Outcome, explain, progress, target::Target},
     pace::Pace,
