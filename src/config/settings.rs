@@ -237,3 +237,19 @@ pub const SETTINGS: [Setting; 40] = [
         "The collector that traces and metrics are sent to, by OTLP over gRPC",
     ),
 ];
+
+/// Settings of a single command, which servers have no use for: they are in the help of that one.
+pub const COMMAND_SETTINGS: [Setting; 2] = [
+    Setting {
+        name: "GRANTEX_VAULT_IMPORT_SOURCE",
+        default: None,
+        secret: true,
+        help: "import grantex: the database of the TypeScript vault, written as DATABASE_URL is",
+    },
+    Setting {
+        name: "GRANTEX_VAULT_IMPORT_KEY",
+        default: None,
+        secret: true,
+        help: "import grantex: the key of the TypeScript vault, 64 hexadecimal digits or base64",
+    },
+];
