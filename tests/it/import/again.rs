@@ -116,6 +116,40 @@ async fn what_the_vault_stored_or_deleted_since_is_never_touched() {
     assert_eq!(moving.token("user-3").await, "ours 3");
 }
 
+/// The statements of the page about the move, which name what a rollback would leave behind.
+fn documented() -> Vec<&'static str> {
+    let page = include_str!("../../../docs/migrating.md");
+    let blocks = page.split("```sql\n").skip(1);
+    blocks.filter_map(|rest| rest.split("```").next()).collect()
+}
+
+#[tokio::test]
+async fn what_a_rollback_would_leave_behind_can_be_named() {
+    let moving = Move::new().await;
+    moving.source.fill(3).await;
+    moving.imported().await;
+    let developer = moving.server.client(Via::Rest, &moving.tenant.key);
+    developer.store_token("user-1", "github", "ours").await;
+    let new = developer.store_token("user-9", "github", "ours").await;
+    developer.delete(&id(2)).await.unwrap();
+    let sql = moving.server.sql().await;
+    let mut named = Vec::new();
+    for statement in documented() {
+        let rows = sql.query(statement, &[]).await.unwrap();
+        named.push(
+            rows.iter()
+                .map(|row| row.get("id"))
+                .collect::<Vec<String>>(),
+        );
+    }
+    let new = new["id"].as_str().unwrap().to_owned();
+    assert_eq!(named, [vec![id(1), new], vec![id(2)]]);
+    // As the page says, it can be imported again.
+    let forget = format!("delete from vault.imports where id = '{}'", id(2));
+    moving.server.execute(&forget).await;
+    assert_eq!(moving.imported().await, 1);
+}
+
 #[tokio::test]
 async fn a_rotation_of_keys_is_no_store() {
     let moving = Move::new().await;
