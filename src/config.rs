@@ -19,8 +19,8 @@ use crate::{
     limits::PerMinute,
     listener::tls::TlsFiles,
     store::{
-        audit_partitions::PartitionUnit, database_url::DatabaseUrl, schema::Durability,
-        serving_role::RoleName,
+        audit_partitions::PartitionUnit, authority::Authority, database_url::DatabaseUrl,
+        schema::Durability, serving_role::RoleName,
     },
     telemetry::Options,
 };
@@ -71,6 +71,8 @@ pub struct Database {
     pub pool_size: usize,
     /// The role that migrating grants what serving needs.
     pub role: Option<RoleName>,
+    /// Whose word counts for developers and grants.
+    pub authority: Authority,
     /// Whether one is served that may lose what it has acknowledged.
     pub durability: Durability,
 }

@@ -7,7 +7,8 @@ pub mod audit_order;
 pub mod audit_partitions;
 pub mod audit_reading;
 pub mod audit_seals;
-pub mod columns;
+pub mod authority;
+mod columns;
 pub mod credentials;
 pub mod database_url;
 pub mod developers;
@@ -34,9 +35,10 @@ use deadpool_postgres::{
 };
 use thiserror::Error;
 use tokio_postgres::{
-    IsolationLevel, NoTls,
-    error::{DbError, Severity},
+    CancelToken, IsolationLevel, NoTls,
+    error::{DbError, Severity, SqlState},
 };
+use tokio_postgres_rustls::MakeRustlsConnect;
 use tracing::Instrument;
 
 use crate::{
@@ -44,6 +46,7 @@ use crate::{
     model::sealed::MasterKeyId,
     underway,
 };
+use authority::Authority;
 use columns::BadColumn;
 use database_url::DatabaseUrl;
 use schema::Durability;
@@ -73,7 +76,7 @@ use database_span;
 
 /// How long a request waits for a free connection.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a new connection may take, its checks included.
+/// How long a new connection may take; its checks may take as long as statements do.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long one statement may take before its caller is told that the database is unavailable.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -88,6 +91,9 @@ pub struct Store {
     pool: Pool,
     /// One connection, on which nothing but audit events is written.
     journal: Pool,
+    authority: Authority,
+    /// How a connection that asks to cancel is secured.
+    tls: Option<MakeRustlsConnect>,
     metrics: Metrics,
     /// How many statements were answered, so that a pool which is all in use is not taken for one
     /// that has no database.
@@ -100,6 +106,7 @@ pub struct Store {
 pub struct Connection {
     object: Option<Object>,
     progress: Progress,
+    tls: Option<MakeRustlsConnect>,
 }
 
 /// What became of the statements of a connection.
@@ -160,9 +167,17 @@ impl Store {
         Ok(Self {
             pool: pool(url, size, durability)?,
             journal: pool(url, 1, durability)?,
+            authority: Authority::default(),
+            tls: tls::connector(url)?,
             metrics: Metrics::unobserved(),
             answered: Arc::default(),
         })
+    }
+
+    /// Takes this authority's word for who the developers are and which grants live.
+    #[must_use]
+    pub fn under(self, authority: Authority) -> Self {
+        Self { authority, ..self }
     }
 
     /// Measures what waits for a connection, and how many are in use.
@@ -230,6 +245,7 @@ impl Store {
                 answered: Arc::clone(&self.answered),
                 ..Progress::default()
             },
+            tls: self.tls.clone(),
         })
     }
 
@@ -300,15 +316,35 @@ impl Drop for Connection {
         let Some(object) = self.object.take() else {
             return;
         };
-        if self.progress.lost.load(Ordering::Relaxed) {
+        let runtime = tokio::runtime::Handle::try_current().ok();
+        let pending = self.progress.pending.load(Ordering::Relaxed);
+        match runtime.filter(|_| pending) {
+            Some(runtime) if self.progress.lost.load(Ordering::Relaxed) => {
+                let cancel = object.cancel_token();
+                drop(Object::take(object));
+                runtime.spawn(give_up(cancel, self.tls.take()));
+            }
+            Some(runtime) => {
+                runtime.spawn(drain(object));
+            }
             // Out of the pool and closed.
-            drop(Object::take(object));
-        } else if self.progress.pending.load(Ordering::Relaxed)
-            && let Ok(runtime) = tokio::runtime::Handle::try_current()
-        {
-            runtime.spawn(drain(object));
+            None if self.progress.lost.load(Ordering::Relaxed) => drop(Object::take(object)),
+            None => {}
         }
     }
+}
+
+/// Has the server end what nobody waits for. It would go on otherwise: wait for a lock with a session
+/// of its own, and then do what its caller was told had failed.
+async fn give_up(cancel: CancelToken, tls: Option<MakeRustlsConnect>) {
+    let asked = async {
+        match tls {
+            Some(tls) => cancel.cancel_query(tls).await,
+            None => cancel.cancel_query(NoTls).await,
+        }
+    };
+    // A server that cannot be reached ends it by itself, or has ended.
+    let _ = tokio::time::timeout(CONNECT_TIMEOUT, asked).await;
 }
 
 /// Waits until a connection has answered what its request gave up, and only then gives it back: the
@@ -369,11 +405,14 @@ async fn within<T>(
     answer.map_err(fault_of)
 }
 
-/// Whether nothing more can be asked on this connection: it has ended, or the server says that it will
-/// have in a moment.
+/// Whether nothing more is to be asked on this connection: it has ended, or the server says that it will
+/// have in a moment, or it leads to a server that takes no writes, such as the one that was failed over
+/// from.
 fn ends_session(error: &tokio_postgres::Error) -> bool {
     let severity = error.as_db_error().and_then(DbError::parsed_severity);
-    error.is_closed() || matches!(severity, Some(Severity::Fatal | Severity::Panic))
+    error.is_closed()
+        || error.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION)
+        || matches!(severity, Some(Severity::Fatal | Severity::Panic))
 }
 
 /// Classes of SQLSTATE (appendix A of Postgres' manual) that are about the values: data exceptions,

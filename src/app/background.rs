@@ -1,7 +1,8 @@
 //! What goes on beside the requests.
 
-use std::{sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
+use futures_util::FutureExt;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -38,8 +39,14 @@ pub(super) async fn seal_audit_events(mut sealer: Sealer, closing: CancellationT
     let sealing = async {
         loop {
             turns.tick().await;
-            if let Err(fault) = sealer.turn().await {
-                tracing::error!(cause = chain(&fault), "audit events are not sealed");
+            let turn = AssertUnwindSafe(sealer.turn()).catch_unwind();
+            match Box::pin(turn).await {
+                Ok(Ok(())) => {}
+                Ok(Err(fault)) => {
+                    tracing::error!(cause = chain(&fault), "audit events are not sealed");
+                }
+                // The hook for panics has said what; the next turn is another one.
+                Err(_) => sealer.failed().await,
             }
         }
     };

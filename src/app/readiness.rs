@@ -20,7 +20,7 @@ use crate::{
     envelope::kms::KmsFault,
     health::{Health, Need, Probe},
     store::{
-        Store,
+        Store, authority,
         schema::{self, SchemaFault},
     },
     vault::error::chain,
@@ -258,7 +258,8 @@ impl Subject {
 }
 
 async fn check_database(database: &Database) -> Result<(), SchemaFault> {
-    schema::check_once(&database.url, database.durability).await
+    schema::check_once(&database.url, database.durability).await?;
+    authority::check_once(&database.url, database.authority).await
 }
 
 async fn check(holder: &Holder, patience: Duration) -> Result<(), KmsFault> {

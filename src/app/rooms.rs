@@ -121,7 +121,9 @@ impl Ground<'_> {
         let database = &self.config.database;
         let store = Store::open(&database.url, database.pool_size, database.durability);
         let store = store.map_err(|fault| ConfigFaults::one("DATABASE_URL", fault))?;
-        Ok(store.measured_by(self.metrics.clone()))
+        Ok(store
+            .under(database.authority)
+            .measured_by(self.metrics.clone()))
     }
 
     fn verification_keys(

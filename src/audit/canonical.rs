@@ -41,10 +41,10 @@ pub struct RecordedEvent<'a> {
 #[serde(untagged, rename_all_fields = "camelCase", deny_unknown_fields)]
 #[expect(missing_docs, reason = "`Caller` and the proto describe them")]
 pub enum RecordedCaller<'a> {
-    /// A developer, by an API key.
+    /// A developer, by an API key; keys of another authority have no name.
     Developer {
         #[serde(borrow)]
-        api_key_id: Cow<'a, str>,
+        api_key_id: Option<Cow<'a, str>>,
     },
     /// An agent, by a grant.
     Agent {
@@ -136,7 +136,7 @@ impl<'a> RecordedEvent<'a> {
             credential_id: self.credential_id.map(owned),
             caller: match self.caller {
                 RecordedCaller::Developer { api_key_id } => RecordedCaller::Developer {
-                    api_key_id: owned(api_key_id),
+                    api_key_id: api_key_id.map(owned),
                 },
                 RecordedCaller::Agent {
                     agent,
@@ -194,7 +194,8 @@ mod tests {
     }
 
     fn caller() -> impl Strategy<Value = RecordedCaller<'static>> {
-        let developer = text().prop_map(|api_key_id| RecordedCaller::Developer { api_key_id });
+        let developer =
+            option::of(text()).prop_map(|api_key_id| RecordedCaller::Developer { api_key_id });
         let parents = (option::of(text()), option::of(text()), any::<Option<i64>>());
         let agent = (text(), text(), text(), parents).prop_map(
             |(agent, grant_id, token_id, (parent_agent, parent_grant_id, delegation_depth))| {

@@ -38,8 +38,8 @@ pub struct AuditEvent {
 /// A verified caller. Those who cannot be verified are not recorded: anybody can make them up.
 #[derive(Debug, Clone)]
 pub enum Caller {
-    /// A developer, by an API key.
-    Developer(ApiKeyId),
+    /// A developer, by an API key; keys of another authority have no name.
+    Developer(Option<ApiKeyId>),
     /// An agent, by a grant.
     Agent {
         /// Its DID.
@@ -161,7 +161,7 @@ impl Caller {
     fn recorded(&self) -> RecordedCaller<'_> {
         match self {
             Self::Developer(api_key) => RecordedCaller::Developer {
-                api_key_id: api_key.to_string().into(),
+                api_key_id: api_key.map(|key| key.to_string().into()),
             },
             Self::Agent {
                 agent,

@@ -96,6 +96,7 @@ pub enum WrongLine {
     Signature,
     Chain,
     SealMissing,
+    Repeated,
     Proof,
 }
 
@@ -127,6 +128,10 @@ struct Export<'a> {
     pace: &'a Pace,
     to: &'a mut (dyn Write + Send),
     exported: Exported,
+    /// What the seals say was pruned.
+    pruned_before: Option<Timestamp>,
+    /// The newest event of the seals that have forgotten theirs, and its seal.
+    forgotten: Option<(EventId, i64)>,
 }
 
 /// Writes the selected events of all seals, at this pace.
@@ -148,12 +153,18 @@ pub async fn export(
         pace,
         to,
         exported: Exported::default(),
+        pruned_before: None,
+        forgotten: None,
     };
     let mut number = 0;
     while let Some(row) = store.seal_after(number).await? {
-        number = row.number;
+        number += 1;
+        if row.number != number {
+            return Err(ExportFault::Seal(number));
+        }
         export.seal(&row).await?;
     }
+    export.refuse_forgotten()?;
     export.to.flush()?;
     Ok(export.exported)
 }
@@ -161,11 +172,12 @@ pub async fn export(
 impl Export<'_> {
     async fn seal(&mut self, row: &SealRow) -> Result<(), ExportFault> {
         let changed = || ExportFault::Seal(row.number);
-        let header = Header::parse(&row.header).map_err(|_| changed())?;
-        if !self.key.verifies(&row.header, &row.signature) {
-            return Err(changed());
-        }
+        let header = Header::verified(row.number, &row.header, &row.signature, self.key);
+        let header = header.map_err(|_| changed())?;
+        self.pruned_before = self.pruned_before.max(header.pruned_before);
         let Some(entries) = &row.entries else {
+            let newest = header.newest_event.map(|id| (id, row.number));
+            self.forgotten = self.forgotten.max(newest);
             return Ok(());
         };
         let entries = Entry::read(entries).ok_or_else(changed)?;
@@ -194,6 +206,18 @@ impl Export<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Seals without events are those of which all were pruned.
+    fn refuse_forgotten(&self) -> Result<(), ExportFault> {
+        let pruned = |id: EventId| {
+            self.pruned_before
+                .is_some_and(|before| id.is_before(before))
+        };
+        match self.forgotten {
+            Some((newest, number)) if !pruned(newest) => Err(ExportFault::Seal(number)),
+            _ => Ok(()),
+        }
     }
 
     async fn page(
@@ -246,6 +270,15 @@ fn write(to: &mut (dyn Write + Send), line: &Line<'_>) -> io::Result<()> {
     to.write_all(b"\n")
 }
 
+/// How far a file is checked.
+#[derive(Default)]
+struct Progress {
+    /// The seal whose events may follow, and the place of the next.
+    seal: Option<(Header, u64)>,
+    /// The last seal that proved itself.
+    last: Option<(Header, Sha)>,
+}
+
 /// Checks a file that [`export`] wrote, with nothing but the public key. Memory does not grow with it.
 ///
 /// # Errors
@@ -256,7 +289,7 @@ pub fn check(
     key: &PublicKey,
     report: &mut dyn FnMut(u64, WrongLine),
 ) -> io::Result<Checked> {
-    let (mut checked, mut seal, mut number) = (Checked::default(), None, 0);
+    let (mut checked, mut progress, mut number) = (Checked::default(), Progress::default(), 0);
     let mut line = Vec::new();
     loop {
         line.clear();
@@ -267,7 +300,7 @@ pub fn check(
             return Ok(checked);
         }
         number += 1;
-        if let Err(wrong) = check_line(&line, key, &mut seal, &mut checked) {
+        if let Err(wrong) = check_line(&line, key, &mut progress, &mut checked) {
             checked.wrong += 1;
             report(number, wrong);
         }
@@ -277,7 +310,7 @@ pub fn check(
 fn check_line(
     line: &[u8],
     key: &PublicKey,
-    seal: &mut Option<(Header, Sha)>,
+    progress: &mut Progress,
     checked: &mut Checked,
 ) -> Result<(), WrongLine> {
     let line: Line<'_> = serde_json::from_slice(line).map_err(|_| WrongLine::Form)?;
@@ -288,10 +321,12 @@ fn check_line(
             event: None,
             ..
         } => {
-            let next = check_seal(header.get().as_bytes(), &signature, key, seal.as_ref());
             // The events of a seal that proves nothing prove nothing either.
-            *seal = next.as_ref().ok().cloned();
-            let (header, hash) = next?;
+            progress.seal = None;
+            let bytes = header.get().as_bytes();
+            let (header, hash) = check_seal(bytes, &signature, key, progress.last.as_ref())?;
+            progress.seal = Some((header.clone(), 0));
+            progress.last = Some((header.clone(), hash));
             checked.seals += 1;
             checked.last = Some(Anchor {
                 number: header.number,
@@ -307,11 +342,17 @@ fn check_line(
             header: None,
             ..
         } => {
-            let header = seal.as_ref().map(|(header, _)| header);
-            let header = header.filter(|header| header.number == number);
-            let header = header.ok_or(WrongLine::SealMissing)?;
+            let (header, next) = progress
+                .seal
+                .as_mut()
+                .filter(|(header, _)| header.number == number)
+                .ok_or(WrongLine::SealMissing)?;
+            if index < *next {
+                return Err(WrongLine::Repeated);
+            }
             let path: Vec<_> = path.into_iter().map(|Sha(hash)| hash).collect();
             check_event(header, event.get().as_bytes(), index, transaction, &path)?;
+            *next = index + 1;
             checked.events += 1;
         }
         _ => return Err(WrongLine::Form),
@@ -377,6 +418,7 @@ impl fmt::Display for WrongLine {
             Self::Signature => "the signature is not of this seal and key",
             Self::Chain => "the seal does not follow the one before it",
             Self::SealMissing => "the event's seal is not before it",
+            Self::Repeated => "the event is out of its order, or stands here twice",
             Self::Proof => "the event is not in its seal",
         })
     }

@@ -268,7 +268,7 @@ mod tests {
         };
         let developer = Developer {
             id: DeveloperId::parse("acme").unwrap(),
-            api_key_id: ApiKeyId::make(clock.now()),
+            api_key_id: Some(ApiKeyId::make(clock.now())),
         };
         let event = AuditEvent::by_developer(request, &developer, Verb::List, Outcome::Listed);
 

@@ -67,16 +67,19 @@ pub async fn prune(
     now: Timestamp,
 ) -> Result<Pruned, PruneFault> {
     let before = store.prunable_before(before).await?;
-    say_so(store, key, before, now).await?;
+    // Everything up to here is sealed, and nothing after it is dropped.
+    let sealed_to = say_so(store, key, before, now).await?;
     let partitions = store.audit_partitions_before(before).await?;
     for partition in &partitions {
-        drop_partition(store, partition).await?;
+        drop_partition(store, partition, sealed_to, before).await?;
     }
     let mut events = 0;
     loop {
         let mut connection = store.connection().await?;
         let transaction = connection.transaction().await?;
-        let deleted = transaction.delete_stray_events(before, STRAYS).await?;
+        let deleted = transaction
+            .delete_stray_events(before, sealed_to, STRAYS)
+            .await?;
         transaction.commit().await?;
         events += deleted;
         if deleted == 0 {
@@ -91,28 +94,28 @@ pub async fn prune(
     })
 }
 
-/// Makes the seal that says what is pruned, unless one has said so.
+/// Makes the seal that says what is pruned, unless one has said so; answers where the seals end.
 async fn say_so(
     store: &Store,
     key: &SigningKey,
     before: Timestamp,
     now: Timestamp,
-) -> Result<(), PruneFault> {
+) -> Result<(i32, i64), PruneFault> {
+    let public_key = key.public_key();
     for _ in 0..ATTEMPTS {
-        let last = sealer::last_seal(store).await?;
+        let last = sealer::last_seal(store, &public_key).await?;
         let last = last.as_ref().map(|(header, hash)| (header, *hash));
+        let end = last.map_or((1, 0), |(header, _)| header.end());
+        refuse_unsealed(store, end, before).await?;
         let said = last.and_then(|(header, _)| header.pruned_before);
         if said.is_some_and(|said| said >= before) {
-            return Ok(());
+            return Ok(end);
         }
-        refuse_unsealed(store, last.map(|(header, _)| header), before).await?;
-        let mut header = Header::after(last, &[], &key.public_key(), now);
+        let mut header = Header::after(last, &[], &public_key, now);
         header.pruned_before = Some(before);
-        if store
-            .add_seal(&sealer::row(&header, key, Some(&[])))
-            .await?
-        {
-            return Ok(());
+        let row = sealer::row(&header, key, Some(&[]));
+        if store.connection().await?.add_seal(&row).await? {
+            return Ok(end);
         }
     }
     Err(PruneFault::Overtaken)
@@ -120,10 +123,9 @@ async fn say_so(
 
 async fn refuse_unsealed(
     store: &Store,
-    last: Option<&Header>,
+    (last_era, end): (i32, i64),
     before: Timestamp,
 ) -> Result<(), PruneFault> {
-    let (last_era, end) = last.map_or((1, 0), Header::end);
     for era in last_era..=store.audit_horizon().await?.era {
         let from = if era == last_era { end } else { 0 };
         let to = i64::MAX;
@@ -137,13 +139,21 @@ async fn refuse_unsealed(
     Ok(())
 }
 
-async fn drop_partition(store: &Store, partition: &Partition) -> Result<(), StoreFault> {
+/// A transaction that was open may have committed something since it was looked: what is not sealed is
+/// looked for again behind the lock.
+async fn drop_partition(
+    store: &Store,
+    partition: &Partition,
+    sealed_to: (i32, i64),
+    before: Timestamp,
+) -> Result<(), PruneFault> {
     for attempt in 1.. {
         let mut connection = store.connection().await?;
         let transaction = connection.transaction().await?;
-        match transaction.drop_audit_partition(partition).await {
-            Ok(()) => return transaction.commit().await,
-            Err(fault) if attempt == ATTEMPTS => return Err(fault),
+        match transaction.drop_audit_partition(partition, sealed_to).await {
+            Ok(true) => return Ok(transaction.commit().await?),
+            Ok(false) => return Err(PruneFault::Unsealed(before)),
+            Err(fault) if attempt == ATTEMPTS => return Err(fault.into()),
             Err(_) => drop(transaction),
         }
         sleep(PAUSE).await;

@@ -83,6 +83,7 @@ pub struct NotASeal;
 impl Header {
     /// The header of a seal over these events that follows another one. Which transactions it covers is
     /// said by [`Self::covering`]; without that, none.
+    /// The last one is one that was verified.
     pub(super) fn after(
         last: Option<(&Self, Sha)>,
         entries: &[Entry],
@@ -146,6 +147,29 @@ impl Header {
         let header: Self = serde_json::from_slice(bytes).map_err(|_| NotASeal)?;
         let canonical = header.version == VERSION && header.to_bytes() == bytes;
         canonical.then_some(header).ok_or(NotASeal)
+    }
+
+    /// Reads a seal that this key made, and that has this number.
+    ///
+    /// # Errors
+    ///
+    /// When it is anything else.
+    pub fn verified(
+        number: i64,
+        bytes: &[u8],
+        signature: &[u8],
+        key: &PublicKey,
+    ) -> Result<Self, NotASeal> {
+        let header = Self::parse(bytes)?;
+        let ours = header.key == Sha(key.id()) && key.verifies(bytes, signature);
+        let numbered = i64::try_from(header.number) == Ok(number) && number < i64::MAX;
+        (ours && numbered).then_some(header).ok_or(NotASeal)
+    }
+
+    /// Whether this says that events were pruned, and nothing else.
+    #[must_use]
+    pub fn prunes(&self) -> bool {
+        self.events == 0 && self.from_transaction == self.to_transaction
     }
 
     /// Whether an event of this id is missing by intention.

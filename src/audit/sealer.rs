@@ -14,11 +14,14 @@ use uuid::Uuid;
 use super::seal::{self, Entry, Header, NotASeal, Sha};
 use crate::{
     clock::Clock,
-    envelope::{Envelope, EnvelopeError, signing_key::SigningKey},
+    envelope::{
+        Envelope, EnvelopeError,
+        signing_key::{PublicKey, SigningKey},
+    },
     metrics::{Gauge, Metrics},
     model::id::EventId,
     store::{
-        Store, StoreFault,
+        Connection, Store, StoreFault,
         audit_order::{HashedEvent, Horizon, Span},
         audit_seals::{SealRow, SigningKeyRow},
     },
@@ -42,7 +45,9 @@ pub struct Sealer {
     interval: Duration,
     /// Who this is, among the replicas.
     holder: String,
-    key: Option<SigningKey>,
+    key: Option<Arc<SigningKey>>,
+    /// Whether another replica shall have the next turn.
+    sits_out: bool,
     held_back: Arc<HeldBack>,
 }
 
@@ -61,6 +66,12 @@ pub enum SealingFault {
     /// Somebody changed the last seal.
     #[error("the last seal is not one that the vault made")]
     LastSeal(#[from] NotASeal),
+    /// Somebody removed the key that is recorded.
+    #[error("events were sealed, and the key that signed is gone")]
+    KeyGone,
+    /// A dump was restored under our feet, we were led to a standby, or somebody changed the eras.
+    #[error("this is not the cluster that the events are numbered by")]
+    Elsewhere,
     /// Somebody wrote events that the vault did not.
     #[error("transaction {0} has more events than the vault writes in one")]
     Transaction(i64),
@@ -98,6 +109,7 @@ impl Sealer {
             interval,
             holder: Uuid::new_v4().to_string(),
             key: None,
+            sits_out: false,
             held_back,
         }
     }
@@ -112,13 +124,25 @@ impl Sealer {
     ///
     /// # Errors
     ///
-    /// When there should be a seal and is none; the next turn tries again.
+    /// When there should be a seal and is none. Another replica may be able to make it, so this one lets
+    /// it: it tries again in the turn after the next.
     pub async fn turn(&mut self) -> Result<(), SealingFault> {
+        if std::mem::take(&mut self.sits_out) {
+            return Ok(());
+        }
         let done = self.seal_all().await;
         if done.is_err() {
-            self.metrics.sealing_failed();
+            self.failed().await;
         }
         done
+    }
+
+    /// Notes that a turn failed.
+    pub async fn failed(&mut self) {
+        self.metrics.sealing_failed();
+        self.held_back.ends();
+        self.sits_out = true;
+        let _ = self.store.seals_no_more(&self.holder).await;
     }
 
     /// Lets another replica seal at once, rather than after a while.
@@ -133,8 +157,11 @@ impl Sealer {
             self.held_back.ends();
             return Ok(());
         }
+        let Some(key) = self.key().await? else {
+            return Ok(());
+        };
         for _ in 0..MAX_SEALS {
-            if !self.seal_next().await? {
+            if !self.seal_next(&key).await? {
                 break;
             }
         }
@@ -142,20 +169,30 @@ impl Sealer {
     }
 
     /// Makes the next seal; false when there is nothing to seal.
-    async fn seal_next(&mut self) -> Result<bool, SealingFault> {
-        let last = last_seal(&self.store).await?;
-        let horizon = self.store.audit_horizon().await?;
+    ///
+    /// All on one connection: what another server says, after a failover for example, must not be mixed
+    /// with what this one says.
+    async fn seal_next(&self, key: &SigningKey) -> Result<bool, SealingFault> {
+        let connection = self.store.connection().await?;
+        let horizon = connection.audit_horizon().await?;
+        if !horizon.here {
+            // The connection outlived a restore: a pooler led it elsewhere.
+            connection.begin_audit_era().await?;
+            return Err(SealingFault::Elsewhere);
+        }
         self.held_back.looked(horizon);
-        let last_header = last.as_ref().map(|(header, hash)| (header, *hash));
-        let Some((span, events)) = self.unsealed(last_header, horizon).await? else {
+        let public_key = key.public_key();
+        let last = connection.last_seal().await?;
+        let last = last.map(|row| verified(&row, &public_key)).transpose()?;
+        let last = last.as_ref().map(|(header, hash)| (header, *hash));
+        let Some((span, events)) = unsealed(&connection, last, horizon).await? else {
             return Ok(false);
         };
         let entries = entries(&events);
         let now = self.clock.now();
-        let key = self.key().await?;
-        let header = Header::after(last_header, &entries, &key.public_key(), now).covering(span);
+        let header = Header::after(last, &entries, &public_key, now).covering(span);
         let row = row(&header, key, Some(&entries));
-        if !self.store.add_seal(&row).await? {
+        if !connection.add_seal(&row).await? {
             // Another replica thought that it was its turn too: the chain has no place for two.
             return Ok(false);
         }
@@ -165,72 +202,21 @@ impl Sealer {
         Ok(true)
     }
 
-    /// The next events in the order of their commits, and which transactions they are all of.
-    async fn unsealed(
-        &self,
-        last: Option<(&Header, Sha)>,
-        horizon: Horizon,
-    ) -> Result<Option<(Span, Vec<HashedEvent>)>, SealingFault> {
-        let (mut era, mut from) = last.map_or((1, 0), |(header, _)| header.end());
-        while era <= horizon.era {
-            // Of an era that is over, everything: its numbers say nothing here.
-            let over = era < horizon.era;
-            let to = if over { i64::MAX } else { horizon.closed_below };
-            let (span, events) = self.whole_transactions(Span { era, from, to }).await?;
-            if !events.is_empty() {
-                return Ok(Some((span, events)));
-            }
-            (era, from) = (era + 1, 0);
-        }
-        Ok(None)
-    }
-
-    /// The first transactions of a span, each with all of its events, and the span that they cover.
-    async fn whole_transactions(
-        &self,
-        span: Span,
-    ) -> Result<(Span, Vec<HashedEvent>), SealingFault> {
-        let limit = i64::try_from(MAX_EVENTS + 1).unwrap_or(i64::MAX);
-        let mut events = self.store.hashed_events(span, limit).await?;
-        let Some(last) = events.get(MAX_EVENTS).map(|event| event.transaction) else {
-            let end = events.last().map_or(span.to, |event| event.transaction + 1);
-            // To the horizon, which is beyond the last event; of an era that is over, to its last.
-            let to = if span.to == i64::MAX { end } else { span.to };
-            return Ok((Span { to, ..span }, events));
-        };
-        events.retain(|event| event.transaction < last);
-        if events.is_empty() {
-            let of_one = Span {
-                from: last,
-                to: last + 1,
-                ..span
-            };
-            let limit = i64::try_from(MAX_OF_TRANSACTION + 1).unwrap_or(i64::MAX);
-            events = self.store.hashed_events(of_one, limit).await?;
-            if events.len() > MAX_OF_TRANSACTION {
-                return Err(SealingFault::Transaction(last));
-            }
-            return Ok((
-                Span {
-                    to: last + 1,
-                    ..span
-                },
-                events,
-            ));
-        }
-        Ok((Span { to: last, ..span }, events))
-    }
-
-    /// The key that signs, made by whoever seals first.
-    async fn key(&mut self) -> Result<&SigningKey, SealingFault> {
+    /// The key that signs. It is made when there is none and nothing was sealed yet; `None` when there
+    /// is nothing to sign with it either.
+    async fn key(&mut self) -> Result<Option<Arc<SigningKey>>, SealingFault> {
         if self.key.is_none() {
             let key = match self.store.signing_key().await? {
                 Some(row) => open_key(&self.envelope, &row).await?,
-                None => self.make_key().await?,
+                None if self.store.last_seal().await?.is_some() => {
+                    return Err(SealingFault::KeyGone);
+                }
+                None if self.store.has_audit_events().await? => self.make_key().await?,
+                None => return Ok(None),
             };
-            self.key = Some(key);
+            self.key = Some(Arc::new(key));
         }
-        Ok(self.key.as_ref().expect("it was set"))
+        Ok(self.key.clone())
     }
 
     async fn make_key(&self) -> Result<SigningKey, SealingFault> {
@@ -249,6 +235,61 @@ impl Sealer {
     }
 }
 
+/// The next events in the order of their commits, and which transactions they are all of.
+async fn unsealed(
+    connection: &Connection,
+    last: Option<(&Header, Sha)>,
+    horizon: Horizon,
+) -> Result<Option<(Span, Vec<HashedEvent>)>, SealingFault> {
+    let (mut era, mut from) = last.map_or((1, 0), |(header, _)| header.end());
+    if era > horizon.era {
+        return Err(SealingFault::Elsewhere);
+    }
+    while era <= horizon.era {
+        // Of an era that is over, everything: its numbers say nothing here.
+        let over = era < horizon.era;
+        let to = if over { i64::MAX } else { horizon.closed_below };
+        let (span, events) = whole_transactions(connection, Span { era, from, to }).await?;
+        if !events.is_empty() {
+            return Ok(Some((span, events)));
+        }
+        (era, from) = (era + 1, 0);
+    }
+    Ok(None)
+}
+
+/// The first transactions of a span, each with all of its events, and the span that they cover.
+async fn whole_transactions(
+    connection: &Connection,
+    span: Span,
+) -> Result<(Span, Vec<HashedEvent>), SealingFault> {
+    let limit = |many: usize| i64::try_from(many + 1).unwrap_or(i64::MAX);
+    let mut events = connection.hashed_events(span, limit(MAX_EVENTS)).await?;
+    let Some(last) = events.get(MAX_EVENTS).map(|event| event.transaction) else {
+        let end = events.last().map_or(span.to, |event| event.transaction + 1);
+        // To the horizon, which is beyond the last event; of an era that is over, to its last.
+        let to = if span.to == i64::MAX { end } else { span.to };
+        return Ok((Span { to, ..span }, events));
+    };
+    events.retain(|event| event.transaction < last);
+    if !events.is_empty() {
+        return Ok((Span { to: last, ..span }, events));
+    }
+    let to = last + 1;
+    let of_one = Span {
+        from: last,
+        to,
+        ..span
+    };
+    events = connection
+        .hashed_events(of_one, limit(MAX_OF_TRANSACTION))
+        .await?;
+    if events.len() > MAX_OF_TRANSACTION {
+        return Err(SealingFault::Transaction(last));
+    }
+    Ok((Span { to, ..span }, events))
+}
+
 /// Unwraps the key that is recorded.
 ///
 /// # Errors
@@ -264,20 +305,25 @@ pub async fn open_key(
     same.then_some(key).ok_or(SealingFault::OtherKey)
 }
 
-/// The last seal and its hash.
-pub(super) async fn last_seal(store: &Store) -> Result<Option<(Header, Sha)>, SealingFault> {
-    let Some(row) = store.last_seal().await? else {
-        return Ok(None);
-    };
-    let header = Header::parse(&row.header)?;
-    Ok(Some((header, seal::hash(&row.header))))
+/// The last seal and its hash, if this key made it: nothing is built on what somebody else wrote.
+pub(super) async fn last_seal(
+    store: &Store,
+    key: &PublicKey,
+) -> Result<Option<(Header, Sha)>, SealingFault> {
+    let row = store.last_seal().await?;
+    row.map(|row| verified(&row, key)).transpose()
+}
+
+fn verified(row: &SealRow, key: &PublicKey) -> Result<(Header, Sha), SealingFault> {
+    let header = Header::verified(row.number, &row.header, &row.signature, key)?;
+    Ok((header, seal::hash(&row.header)))
 }
 
 /// A seal as it is stored.
 pub(super) fn row(header: &Header, key: &SigningKey, entries: Option<&[Entry]>) -> SealRow {
     let signed = header.signed(key);
     SealRow {
-        number: i64::try_from(header.number).expect("nobody makes 2^63 seals"),
+        number: i64::try_from(header.number).expect("the one before is less than 2^63 - 1"),
         header: signed.header,
         signature: signed.signature.to_vec(),
         entries: entries.map(Entry::write),

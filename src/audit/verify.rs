@@ -31,8 +31,10 @@ use crate::{
 const PAGE: i64 = 1000;
 /// How many events that are missing or too many are remembered, to tell which were moved.
 const MAX_REMEMBERED: usize = 10_000;
-/// How many rows outside of every era are named.
+/// How many rows outside of every span are named, and rows of a span whose keys are none of ours.
 const MAX_STRAYS: i64 = 1000;
+/// How many rows that are no seals may stand behind the last one.
+const MAX_JUNK: i64 = 1000;
 
 /// A seal that somebody noted, elsewhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,6 +95,7 @@ pub enum SealTrouble {
     Signature,
     Previous,
     Transactions,
+    Pruned,
     Entries,
     EntriesRemoved,
     TailRemoved,
@@ -139,8 +142,10 @@ struct Verification<'a> {
     previous: Option<(Header, Sha)>,
     /// Whether seals are missing before the next one.
     gap: bool,
-    removed: BTreeMap<EventId, (u64, Entry)>,
-    added: BTreeMap<String, Added>,
+    removed: Vec<(u64, Entry)>,
+    /// By id; several developers may claim the same.
+    added: BTreeMap<String, Vec<Added>>,
+    remembered: usize,
 }
 
 /// A row that is in no seal, or not in the one of its transaction.
@@ -162,25 +167,46 @@ pub async fn verify(
     pace: &Pace,
     watch: &Watch<'_>,
 ) -> Result<Verified, VerifyFault> {
-    let newest = store.last_seal().await?;
-    let newest = newest.filter(|row| key.verifies(&row.header, &row.signature));
+    // Whoever can write the table can put rows behind the last seal.
+    let newest = store.last_seals(MAX_JUNK).await?;
+    let newest = newest
+        .iter()
+        .find_map(|row| Header::verified(row.number, &row.header, &row.signature, &key).ok());
     let verification = Verification {
         store,
         key,
         anchor,
         pace,
         watch,
-        newest: newest.and_then(|row| Header::parse(&row.header).ok()),
+        newest,
         previous: None,
         gap: false,
-        removed: BTreeMap::new(),
+        removed: Vec::new(),
         added: BTreeMap::new(),
+        remembered: 0,
     };
     Box::pin(verification.run()).await
 }
 
 impl Verification<'_> {
     async fn run(mut self) -> Result<Verified, VerifyFault> {
+        let unsealed = self.pass().await;
+        // Also when it did not come to the end: what was found was found.
+        self.name_removed_and_added();
+        let unsealed = unsealed?;
+        let last = self.previous.map(|(header, hash)| Anchor {
+            number: header.number,
+            hash,
+        });
+        Ok(Verified {
+            last,
+            unsealed,
+            findings: self.watch.findings.load(Ordering::Relaxed),
+        })
+    }
+
+    /// All seals, and what is beside them; answers how many events are not sealed yet.
+    async fn pass(&mut self) -> Result<u64, StoreFault> {
         let mut number = 0;
         while let Some(row) = self.store.seal_after(number).await? {
             self.seal(number, &row).await?;
@@ -196,17 +222,7 @@ impl Verification<'_> {
                 SealTrouble::TailRemoved,
             );
         }
-        let unsealed = self.beyond_the_last_seal().await?;
-        self.name_removed_and_added();
-        let last = self.previous.map(|(header, hash)| Anchor {
-            number: header.number,
-            hash,
-        });
-        Ok(Verified {
-            last,
-            unsealed,
-            findings: self.watch.findings.load(Ordering::Relaxed),
-        })
+        self.beyond_the_last_seal().await
     }
 
     /// One seal, after the one of this number.
@@ -230,7 +246,7 @@ impl Verification<'_> {
             return Ok(());
         };
         self.check_chain(&header, row);
-        self.end_of_era_before(&header).await?;
+        self.end_of_eras_before(&header).await?;
         self.gap = false;
         self.check_events(&header, row).await?;
         self.previous = Some((header, hash));
@@ -252,6 +268,10 @@ impl Verification<'_> {
         if header.previous != previous.map(|(_, hash)| *hash) {
             self.one_seal(number, SealTrouble::Previous);
         }
+        let said = previous.and_then(|(header, _)| header.pruned_before);
+        if header.pruned_before != said && !(header.prunes() && header.pruned_before > said) {
+            self.one_seal(number, SealTrouble::Pruned);
+        }
         let (era, end) = previous.map_or((1, 0), |(header, _)| header.end());
         let goes_on = header.era == era && header.from_transaction == end;
         let begins_an_era = header.era > era && header.from_transaction == 0;
@@ -263,10 +283,12 @@ impl Verification<'_> {
     /// The events of a seal against the rows of its transactions.
     async fn check_events(&mut self, header: &Header, row: &SealRow) -> Result<(), StoreFault> {
         let number = header.number;
-        let mut expected = BTreeMap::new();
+        let mut expected = BTreeMap::<EventId, Vec<Entry>>::new();
         match row.entries.as_deref().map(Entry::read) {
             Some(Some(entries)) if fits(header, &entries) => {
-                expected.extend(entries.into_iter().map(|entry| (entry.id, entry)));
+                for entry in entries {
+                    expected.entry(entry.id).or_default().push(entry);
+                }
             }
             Some(_) => {
                 self.one_seal(number, SealTrouble::Entries);
@@ -284,26 +306,45 @@ impl Verification<'_> {
                 self.check_event(number, &mut expected, &event);
             }
         }
-        for (id, entry) in expected {
-            if !self.pruned(id) {
+        self.misshapen(Some(number), header.span()).await?;
+        for entry in expected.into_values().flatten() {
+            if !self.pruned(entry.id) {
                 self.is_removed(number, entry);
             }
         }
         Ok(())
     }
 
-    /// Whatever claims a transaction of an era that is over, after the last that was sealed of it.
-    async fn end_of_era_before(&mut self, header: &Header) -> Result<(), StoreFault> {
-        let ended = self.previous.as_ref().map(|(previous, _)| previous.end());
-        let Some((era, from)) = ended.filter(|(era, _)| *era < header.era) else {
+    /// Whatever claims a transaction that no seal before this one covers: of an era that is over, after
+    /// the last that was sealed of it, and of eras that nothing was sealed of.
+    async fn end_of_eras_before(&mut self, header: &Header) -> Result<(), StoreFault> {
+        if self.gap {
             return Ok(());
-        };
-        let to = i64::MAX;
-        let mut place = Place::default();
-        while let Some(page) = self.page(Span { era, from, to }, &mut place).await? {
-            for event in page {
-                self.is_added(None, &event);
+        }
+        let ended = self.previous.as_ref().map(|(previous, _)| previous.end());
+        let (mut era, mut from) = ended.unwrap_or((1, 0));
+        while era < header.era {
+            let span = Span {
+                era,
+                from,
+                to: i64::MAX,
+            };
+            let mut place = Place::default();
+            while let Some(page) = self.page(span, &mut place).await? {
+                for event in page {
+                    self.is_added(None, &event);
+                }
             }
+            self.misshapen(None, span).await?;
+            (era, from) = (era + 1, 0);
+        }
+        Ok(())
+    }
+
+    /// Rows whose keys are none that the vault writes.
+    async fn misshapen(&mut self, seal: Option<u64>, span: Span) -> Result<(), StoreFault> {
+        for event in self.store.misshapen_events(span, MAX_STRAYS).await? {
+            self.is_added(seal, &event);
         }
         Ok(())
     }
@@ -327,12 +368,12 @@ impl Verification<'_> {
     fn check_event(
         &mut self,
         seal: u64,
-        expected: &mut BTreeMap<EventId, Entry>,
+        expected: &mut BTreeMap<EventId, Vec<Entry>>,
         event: &WholeEvent,
     ) {
         self.watch.events.fetch_add(1, Ordering::Relaxed);
         let id = EventId::parse(&event.place.id);
-        let Some(entry) = id.and_then(|id| expected.remove(&id)) else {
+        let Some(entry) = id.and_then(|id| taken(expected.get_mut(&id)?, event)) else {
             return self.is_added(Some(seal), event);
         };
         if let Some(what) = trouble(&entry, event) {
@@ -343,7 +384,7 @@ impl Verification<'_> {
 
     /// Events after the last seal; those that claim transactions which were sealed long ago are named.
     async fn beyond_the_last_seal(&mut self) -> Result<u64, StoreFault> {
-        for event in self.store.events_of_no_era(MAX_STRAYS).await? {
+        for event in self.store.stray_events(MAX_STRAYS).await? {
             self.is_added(None, &event);
         }
         let (last_era, end) = self
@@ -362,7 +403,7 @@ impl Verification<'_> {
 
     fn is_removed(&mut self, seal: u64, entry: Entry) {
         if self.removed.len() < MAX_REMEMBERED {
-            self.removed.insert(entry.id, (seal, entry));
+            self.removed.push((seal, entry));
         } else {
             self.event(
                 &entry.id.to_string(),
@@ -375,22 +416,23 @@ impl Verification<'_> {
 
     fn is_added(&mut self, seal: Option<u64>, event: &WholeEvent) {
         let Place { id, developer, .. } = &event.place;
-        if self.added.len() >= MAX_REMEMBERED {
+        if self.remembered >= MAX_REMEMBERED {
             return self.event(id, Some(developer), seal, EventTrouble::Added);
         }
-        let added = Added {
+        self.remembered += 1;
+        self.added.entry(id.clone()).or_default().push(Added {
             developer: developer.clone(),
             seal,
             hash: canonical::hash(&event.canonical),
-        };
-        self.added.insert(id.clone(), added);
+        });
     }
 
     /// What is missing in one place and too many in another was moved.
     fn name_removed_and_added(&mut self) {
-        for (id, (seal, entry)) in std::mem::take(&mut self.removed) {
-            let id = id.to_string();
-            let (developer, what) = match self.added.remove(&id) {
+        for (seal, entry) in std::mem::take(&mut self.removed) {
+            let id = entry.id.to_string();
+            let added = self.added.get_mut(&id).and_then(Vec::pop);
+            let (developer, what) = match added {
                 None => (None, EventTrouble::Removed),
                 Some(added) if added.hash == entry.hash => {
                     (Some(added.developer), EventTrouble::Reordered)
@@ -399,8 +441,10 @@ impl Verification<'_> {
             };
             self.event(&id, developer.as_deref(), Some(seal), what);
         }
-        for (id, added) in std::mem::take(&mut self.added) {
-            self.event(&id, Some(&added.developer), added.seal, EventTrouble::Added);
+        for (id, several) in std::mem::take(&mut self.added) {
+            for added in several {
+                self.event(&id, Some(&added.developer), added.seal, EventTrouble::Added);
+            }
         }
     }
 
@@ -424,6 +468,13 @@ impl Verification<'_> {
     fn seals(&self, number: u64, to: u64, what: SealTrouble) {
         self.watch.found(&Finding::Seal { number, to, what });
     }
+}
+
+/// The entry of a row, which is no other row's then: the one with its bytes, else any of its id.
+fn taken(entries: &mut Vec<Entry>, event: &WholeEvent) -> Option<Entry> {
+    let hash = canonical::hash(&event.canonical);
+    let same = entries.iter().position(|entry| entry.hash == hash);
+    (!entries.is_empty()).then(|| entries.remove(same.unwrap_or(0)))
 }
 
 /// Whether the events are those that the header speaks of.
@@ -539,6 +590,7 @@ impl fmt::Display for SealTrouble {
             Self::Signature => "changed: the signature is not of this seal",
             Self::Previous => "does not follow the seal before it",
             Self::Transactions => "does not go on where the seal before it ended",
+            Self::Pruned => "says that events were pruned, and is not a seal that prunes",
             Self::Entries => "changed: its events are not those that were signed",
             Self::EntriesRemoved => "changed: its events were removed, and were not pruned",
             Self::TailRemoved => "removed: the anchor is of a later seal than there is",

@@ -98,6 +98,14 @@ async fn signing_key(target: &Target, store: &Store) -> Result<SigningKey, Box<d
     let keys = master_keys::together(&holders);
     let envelope = Envelope::new(keys, settings.kms_timeout, cache, metrics);
     let row = store.signing_key().await.map_err(explain)?;
-    let row = row.ok_or("nothing was sealed yet: there is no key that signs")?;
+    let Some(row) = row else {
+        let sealed = store.last_seal().await.map_err(explain)?;
+        return Err(match sealed {
+            None => "nothing was sealed yet: there is no key that signs".into(),
+            Some(_) => "events were sealed, and the key that signed is gone from the database: \
+                        verify with the --public-key that was noted"
+                .into(),
+        });
+    };
     sealer::open_key(&envelope, &row).await.map_err(explain)
 }

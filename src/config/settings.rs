@@ -33,7 +33,7 @@ const fn setting(name: &'static str, default: Option<&'static str>, help: &'stat
 }
 
 /// All settings, in the order of the README.
-pub const SETTINGS: [Setting; 40] = [
+pub const SETTINGS: [Setting; 41] = [
     Setting {
         name: "DATABASE_URL",
         default: None,
@@ -65,6 +65,11 @@ pub const SETTINGS: [Setting; 40] = [
         "GRANTEX_VAULT_ALLOW_LOSSY_POSTGRES",
         Some("false"),
         "true: serve from a Postgres that may lose what it has acknowledged; for harnesses that throw the data away",
+    ),
+    setting(
+        "GRANTEX_VAULT_AUTHORITY",
+        Some("standalone"),
+        "Who says which developers there are and which grants live: standalone, the vault's own tables; grantex, those of a Grantex auth service in the same database",
     ),
     setting(
         "GRANTEX_VAULT_MASTER_KEY",

@@ -136,6 +136,7 @@ impl<'a> Values<'a> {
             Some(_) => self.parsed("GRANTEX_VAULT_DB_ROLE").map(Some),
             None => Some(None),
         };
+        let authority = self.parsed("GRANTEX_VAULT_AUTHORITY");
         let durability = match self.flag("GRANTEX_VAULT_ALLOW_LOSSY_POSTGRES") {
             Some(true) => Some(Durability::Waived),
             Some(false) => Some(Durability::Required),
@@ -147,6 +148,7 @@ impl<'a> Values<'a> {
             pool_size: pool_size?,
             role: role?,
             durability: durability?,
+            authority: authority?,
         })
     }
 

@@ -78,9 +78,10 @@ pub(super) enum CallerBody<'a> {
 #[serde(rename_all = "camelCase")]
 #[schema(as = ApiKeyCaller)]
 pub(super) struct ApiKeyCallerBody<'a> {
-    /// Which key: `ak_` and a ULID. Never the key itself.
-    #[schema(min_length = 1)]
-    pub(super) api_key_id: &'a str,
+    /// Which key: `ak_` and a ULID. Never the key itself. `null` when developers are the word of another
+    /// authority, which does not name their keys.
+    #[schema(min_length = 1, required = true)]
+    pub(super) api_key_id: Option<&'a str>,
 }
 
 /// An agent, by a grant token.
@@ -137,6 +138,7 @@ fn event(listed: &ListedEvent) -> EventBody<'_> {
 fn caller<'a>(caller: &'a RecordedCaller<'_>) -> CallerBody<'a> {
     match caller {
         RecordedCaller::Developer { api_key_id } => {
+            let api_key_id = api_key_id.as_deref();
             CallerBody::ApiKey(ApiKeyCallerBody { api_key_id })
         }
         RecordedCaller::Agent {

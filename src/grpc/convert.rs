@@ -129,7 +129,7 @@ fn event(listed: ListedEvent) -> pb::AuditEvent {
         credential_id: event.credential_id.map(text),
         caller: Some(match event.caller {
             RecordedCaller::Developer { api_key_id } => Caller::ApiKey(pb::ApiKeyCaller {
-                api_key_id: text(api_key_id),
+                api_key_id: api_key_id.as_deref().map(str::to_owned),
             }),
             RecordedCaller::Agent {
                 agent,

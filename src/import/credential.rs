@@ -14,10 +14,7 @@ use crate::{
         text::{CredentialType, DeveloperId, PrincipalId},
         timestamp::Timestamp,
     },
-    store::{
-        columns::Microseconds,
-        grantex_source::{Bounded, SourceRow},
-    },
+    store::grantex_source::{Bounded, Microseconds, SourceRow},
 };
 
 /// A credential that can be taken over.

@@ -7,6 +7,6 @@ use super::{id::ApiKeyId, text::DeveloperId};
 pub struct Developer {
     /// The tenant.
     pub id: DeveloperId,
-    /// The key that was presented.
-    pub api_key_id: ApiKeyId,
+    /// The key that was presented, where keys have names.
+    pub api_key_id: Option<ApiKeyId>,
 }

@@ -6,14 +6,16 @@
 
 use tokio_postgres::{Row, types::ToSql};
 
-use super::{Store, StoreFault, columns::Columns, patiently};
+use super::{Connection, Store, StoreFault, columns::Columns, patiently};
 use crate::model::timestamp::Timestamp;
 
 /// Which transactions are over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Horizon {
-    /// Whose numbers the other two are.
+    /// Whose numbers the other two are, if this is `here`.
     pub era: i32,
+    /// Whether this is the cluster that the era is of, and not a standby of it.
+    pub here: bool,
     /// Every transaction below is over.
     pub closed_below: i64,
     /// The next transaction's number. They are equal when none is open.
@@ -70,13 +72,22 @@ pub struct WholeEvent {
 /// table must not choose how much memory a reader needs: what is cut off is not what was sealed.
 macro_rules! whole_columns {
     () => {
-        "developer_id, id, xid::text::bigint as transaction,
+        "left(developer_id, 513) as developer_id, left(id, 27) as id,
+            least(xid, '9223372036854775807')::text::bigint as transaction,
             left(principal_id, 513) as principal_id, left(service_key, 65) as service_key,
             left(credential_id, 65) as credential_id, left(grant_id, 513) as grant_id,
             left(outcome, 65) as outcome, substring(canonical for 65537) as canonical"
     };
 }
 pub(super) use whole_columns;
+
+/// Whether an event has the keys of one that the vault wrote. Others are in no seal, and no page begins
+/// with one.
+macro_rules! in_form {
+    () => {
+        "octet_length(id) = 26 and octet_length(developer_id) <= 2048"
+    };
+}
 
 impl Store {
     /// Which transactions are over now.
@@ -85,45 +96,7 @@ impl Store {
     ///
     /// When the database does not answer.
     pub async fn audit_horizon(&self) -> Result<Horizon, StoreFault> {
-        // Store::audit_horizon
-        const SQL: &str = "
-            select (select max(era) from vault.audit_eras) as era,
-                pg_snapshot_xmin(now)::text::bigint as closed_below,
-                pg_snapshot_xmax(now)::text::bigint as next
-            from pg_current_snapshot() as now";
-        let connection = self.connection().await?;
-        let work = connection.client().query_one(SQL, &[]);
-        let row = connection.deadline(work).await?;
-        let columns = Columns {
-            table: "audit_eras",
-            row: &row,
-        };
-        Ok(Horizon {
-            era: columns.get("era")?,
-            closed_below: columns.get("closed_below")?,
-            next: columns.get("next")?,
-        })
-    }
-
-    /// The first events of a span, in order.
-    ///
-    /// # Errors
-    ///
-    /// When the database does not answer.
-    pub async fn hashed_events(
-        &self,
-        span: Span,
-        limit: i64,
-    ) -> Result<Vec<HashedEvent>, StoreFault> {
-        // Store::hashed_events
-        const SQL: &str = "
-            select id, xid::text::bigint as transaction, sha256(canonical) as hash
-            from vault.audit_events
-            where era = $1 and xid >= $2::bigint::text::xid8 and xid < $3::bigint::text::xid8
-            order by xid, id, developer_id limit $4";
-        let parameters: [&(dyn ToSql + Sync); 4] = [&span.era, &span.from, &span.to, &limit];
-        let rows = self.in_order(SQL, &parameters).await?;
-        rows.iter().map(hashed).collect()
+        self.connection().await?.audit_horizon().await
     }
 
     /// Events of a span after a place, in order, with everything that stands there.
@@ -145,7 +118,9 @@ impl Store {
             from vault.audit_events
             where era = $1 and xid >= $2::bigint::text::xid8 and xid < $3::bigint::text::xid8
               and (xid, id, developer_id) > ($4::bigint::text::xid8, $5::text, $6::text)
-            order by xid, id, developer_id limit $7"
+              and ",
+            in_form!(),
+            " order by xid, id, developer_id limit $7"
         );
         let from = span.from.max(after.transaction);
         let parameters: [&(dyn ToSql + Sync); 7] = [
@@ -157,7 +132,7 @@ impl Store {
             &after.developer,
             &limit,
         ];
-        let rows = self.in_order(SQL, &parameters).await?;
+        let rows = self.connection().await?.in_order(SQL, &parameters).await?;
         rows.iter().map(whole).collect()
     }
 
@@ -172,9 +147,21 @@ impl Store {
             select count(*) from vault.audit_events
             where era = $1 and xid >= $2::bigint::text::xid8 and xid < $3::bigint::text::xid8";
         let parameters: [&(dyn ToSql + Sync); 3] = [&span.era, &span.from, &span.to];
-        let rows = self.in_order(SQL, &parameters).await?;
+        let rows = self.connection().await?.in_order(SQL, &parameters).await?;
         let count = rows.first().map_or(0, |row| row.get::<_, i64>(0));
         Ok(count.unsigned_abs())
+    }
+
+    /// Whether there is an event at all.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn has_audit_events(&self) -> Result<bool, StoreFault> {
+        // Store::has_audit_events
+        const SQL: &str = "select exists (select from vault.audit_events)";
+        let rows = self.connection().await?.in_order(SQL, &[]).await?;
+        Ok(rows.first().is_some_and(|row| row.get(0)))
     }
 
     /// Whether a span has events of a time before this.
@@ -194,28 +181,121 @@ impl Store {
                 where era = $1 and xid >= $2::bigint::text::xid8 and xid < $3::bigint::text::xid8
                   and id < vault.ulid_of($4))";
         let parameters: [&(dyn ToSql + Sync); 4] = [&span.era, &span.from, &span.to, &moment];
-        let rows = self.in_order(SQL, &parameters).await?;
+        let rows = self.connection().await?.in_order(SQL, &parameters).await?;
         Ok(rows.first().is_some_and(|row| row.get(0)))
     }
 
-    /// Events of eras that the vault never counted.
+    /// Events that are outside of every span: of eras that the vault never counted, or of a transaction
+    /// that no cluster ever reaches.
     ///
     /// # Errors
     ///
     /// When the database does not answer.
-    pub async fn events_of_no_era(&self, limit: i64) -> Result<Vec<WholeEvent>, StoreFault> {
-        // Store::events_of_no_era
+    pub async fn stray_events(&self, limit: i64) -> Result<Vec<WholeEvent>, StoreFault> {
+        // Store::stray_events
         const SQL: &str = concat!(
             "select ",
             whole_columns!(),
             "
             from vault.audit_events
             where era < 1 or era > (select max(era) from vault.audit_eras)
-            order by era, xid limit $1"
+              or (era = any (array(select era from vault.audit_eras))
+                and xid >= '9223372036854775807')
+            limit $1"
         );
         let parameters: [&(dyn ToSql + Sync); 1] = [&limit];
-        let rows = self.in_order(SQL, &parameters).await?;
+        let rows = self.connection().await?.in_order(SQL, &parameters).await?;
         rows.iter().map(whole).collect()
+    }
+
+    /// Events of a span whose keys are none that the vault writes.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn misshapen_events(
+        &self,
+        span: Span,
+        limit: i64,
+    ) -> Result<Vec<WholeEvent>, StoreFault> {
+        // Store::misshapen_events
+        const SQL: &str = concat!(
+            "select ",
+            whole_columns!(),
+            "
+            from vault.audit_events
+            where era = $1 and xid >= $2::bigint::text::xid8 and xid < $3::bigint::text::xid8
+              and not (",
+            in_form!(),
+            ") limit $4"
+        );
+        let parameters: [&(dyn ToSql + Sync); 4] = [&span.era, &span.from, &span.to, &limit];
+        let rows = self.connection().await?.in_order(SQL, &parameters).await?;
+        rows.iter().map(whole).collect()
+    }
+}
+
+impl Connection {
+    /// Begins an era when this is not the cluster of the last one.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer, or takes no writes.
+    pub async fn begin_audit_era(&self) -> Result<(), StoreFault> {
+        // Connection::begin_audit_era
+        let work = self.client().execute("select vault.begin_audit_era()", &[]);
+        self.deadline(work).await.map(|_| ())
+    }
+
+    /// Which transactions are over now.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn audit_horizon(&self) -> Result<Horizon, StoreFault> {
+        // Connection::audit_horizon
+        const SQL: &str = "
+            select era, system_identifier = (select system_identifier::text from pg_control_system())
+                    and not pg_is_in_recovery() as here,
+                pg_snapshot_xmin(now)::text::bigint as closed_below,
+                pg_snapshot_xmax(now)::text::bigint as next
+            from pg_current_snapshot() as now, vault.audit_eras
+            order by era desc limit 1";
+        let work = self.client().query_one(SQL, &[]);
+        let row = self.deadline(work).await?;
+        let columns = Columns {
+            table: "audit_eras",
+            row: &row,
+        };
+        Ok(Horizon {
+            era: columns.get("era")?,
+            here: columns.get("here")?,
+            closed_below: columns.get("closed_below")?,
+            next: columns.get("next")?,
+        })
+    }
+
+    /// The first events of a span, in order.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn hashed_events(
+        &self,
+        span: Span,
+        limit: i64,
+    ) -> Result<Vec<HashedEvent>, StoreFault> {
+        // Connection::hashed_events
+        const SQL: &str = concat!(
+            "select id, xid::text::bigint as transaction, sha256(canonical) as hash
+            from vault.audit_events
+            where era = $1 and xid >= $2::bigint::text::xid8 and xid < $3::bigint::text::xid8 and ",
+            in_form!(),
+            " order by xid, id, developer_id limit $4"
+        );
+        let parameters: [&(dyn ToSql + Sync); 4] = [&span.era, &span.from, &span.to, &limit];
+        let rows = self.in_order(SQL, &parameters).await?;
+        rows.iter().map(hashed).collect()
     }
 
     async fn in_order(
@@ -223,12 +303,11 @@ impl Store {
         sql: &str,
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, StoreFault> {
-        let connection = self.connection().await?;
         let work = async {
-            let statement = connection.client().prepare_cached(sql).await?;
-            connection.client().query(&statement, parameters).await
+            let statement = self.client().prepare_cached(sql).await?;
+            self.client().query(&statement, parameters).await
         };
-        patiently(&connection.progress, work).await
+        patiently(&self.progress, work).await
     }
 }
 

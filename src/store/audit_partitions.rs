@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use tokio_postgres::types::ToSql;
 
-use super::{Store, StoreFault, Transaction, columns::Columns};
+use super::{Store, StoreFault, Transaction, columns::Columns, patiently};
 use crate::model::timestamp::Timestamp;
 
 /// How much time a partition has.
@@ -22,8 +22,6 @@ pub enum PartitionUnit {
 pub struct Partition {
     /// The table, in our schema.
     pub name: String,
-    /// The first moment after it.
-    pub to: Timestamp,
 }
 
 impl FromStr for PartitionUnit {
@@ -84,8 +82,8 @@ impl Store {
         columns.get("before")
     }
 
-    /// The partitions whose time is over at a moment, the oldest first. A name that is not that of a
-    /// partition is left out: whoever can write the table must not choose what is dropped.
+    /// The partitions whose time is over at a moment, the oldest first, by the bounds that Postgres knows:
+    /// whoever can write the table of partitions must not choose what is dropped.
     ///
     /// # Errors
     ///
@@ -96,11 +94,13 @@ impl Store {
     ) -> Result<Vec<Partition>, StoreFault> {
         // Store::audit_partitions_before
         const SQL: &str = "
-            select name, to_time from vault.audit_partitions
-            join pg_inherits on inhrelid = to_regclass(format('vault.%I', name))
-            where to_time <= $1 and inhparent = 'vault.audit_events'::regclass
-              and name <> 'audit_events_default'
-            order by from_time";
+            select name from vault.audit_partitions
+            join pg_inherits on inhrelid = to_regclass('vault.' || quote_ident(name))
+            join pg_class on pg_class.oid = inhrelid
+            where inhparent = 'vault.audit_events'::regclass
+              and substring(pg_get_expr(relpartbound, inhrelid) from 'TO \\(''([0-9A-Z]{10})''\\)')
+                    collate \"C\" <= vault.ulid_of($1)
+            order by name";
         let connection = self.connection().await?;
         let parameters: [&(dyn ToSql + Sync); 1] = [&moment];
         let work = connection.client().query(SQL, &parameters);
@@ -112,7 +112,6 @@ impl Store {
             };
             Ok(Partition {
                 name: columns.get("name")?,
-                to: columns.get("to_time")?,
             })
         };
         rows.iter().map(read).collect()
@@ -120,25 +119,49 @@ impl Store {
 }
 
 impl Transaction<'_> {
-    /// Drops a partition with its events. Requests wait behind the lock that it takes, so it gives up
-    /// when it cannot have it within a second.
+    /// Drops a partition with its events, unless one of them is not sealed: of an era and transaction
+    /// from `sealed_to` on. Answers whether it did. Requests wait behind the lock that it takes, so it
+    /// gives up when it cannot have it within a second.
     ///
     /// # Errors
     ///
     /// When the lock cannot be had; when the database does not answer.
-    pub async fn drop_audit_partition(&self, partition: &Partition) -> Result<(), StoreFault> {
+    pub async fn drop_audit_partition(
+        &self,
+        partition: &Partition,
+        (era, transaction): (i32, i64),
+    ) -> Result<bool, StoreFault> {
         // Transaction::drop_audit_partition
         const FORGET: &str = "delete from vault.audit_partitions where name = $1";
         let name = partition.name.replace('"', "\"\"");
-        let drop = format!("set local lock_timeout = '1s'; drop table vault.\"{name}\"");
+        // In the order in which requests lock: the table, then its partition.
+        let lock = format!(
+            "set local lock_timeout = '1s';
+             lock table only vault.audit_events in access exclusive mode;
+             lock table vault.\"{name}\" in access exclusive mode"
+        );
+        self.deadline(self.inner.batch_execute(&lock)).await?;
+        let unsealed = format!(
+            "select exists (
+                select from vault.\"{name}\"
+                where era > $1 or (era = $1 and xid >= $2::bigint::text::xid8))"
+        );
+        let parameters: [&(dyn ToSql + Sync); 2] = [&era, &transaction];
+        let row = self
+            .deadline(self.inner.query_one(&unsealed, &parameters))
+            .await?;
+        if row.get(0) {
+            return Ok(false);
+        }
+        let drop = format!("drop table vault.\"{name}\"");
         self.deadline(self.inner.batch_execute(&drop)).await?;
         let parameters: [&(dyn ToSql + Sync); 1] = [&partition.name];
         let work = self.inner.execute(FORGET, &parameters);
-        self.deadline(work).await.map(|_| ())
+        self.deadline(work).await.map(|_| true)
     }
 
-    /// Deletes up to `limit` events before a moment that lie in no partition of their own; answers how
-    /// many it deleted.
+    /// Deletes up to `limit` events before a moment that lie in no partition of their own and are sealed;
+    /// answers how many it deleted.
     ///
     /// # Errors
     ///
@@ -146,6 +169,7 @@ impl Transaction<'_> {
     pub async fn delete_stray_events(
         &self,
         before: Timestamp,
+        (era, transaction): (i32, i64),
         limit: i64,
     ) -> Result<u64, StoreFault> {
         // Transaction::delete_stray_events
@@ -153,8 +177,11 @@ impl Transaction<'_> {
             delete from vault.audit_events_default
             where ctid in (
                 select ctid from vault.audit_events_default
-                where id < vault.ulid_of($1) limit $2)";
-        let parameters: [&(dyn ToSql + Sync); 2] = [&before, &limit];
-        self.deadline(self.inner.execute(SQL, &parameters)).await
+                where id < vault.ulid_of($1)
+                  and (era < $2 or (era = $2 and xid < $3::bigint::text::xid8))
+                limit $4)";
+        let parameters: [&(dyn ToSql + Sync); 4] = [&before, &era, &transaction, &limit];
+        let work = self.inner.execute(SQL, &parameters);
+        patiently(self.progress, work).await
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio_postgres::{Row, types::ToSql};
 
-use super::{Store, StoreFault, columns::Columns, patiently};
+use super::{Connection, Store, StoreFault, columns::Columns, patiently};
 use crate::model::{
     sealed::{MasterKeyId, WrappedKey},
     timestamp::Timestamp,
@@ -34,6 +34,33 @@ pub struct SigningKeyRow {
 }
 
 impl Store {
+    /// The last seal, without its events.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn last_seal(&self) -> Result<Option<SealRow>, StoreFault> {
+        self.connection().await?.last_seal().await
+    }
+
+    /// Up to `limit` seals, the last first, without their events.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn last_seals(&self, limit: i64) -> Result<Vec<SealRow>, StoreFault> {
+        // Store::last_seals
+        const SQL: &str = "
+            select number, substring(header for 4097) as header,
+                substring(signature for 65) as signature, null::bytea as entries
+            from vault.audit_seals order by number desc limit $1";
+        let connection = self.connection().await?;
+        let parameters: [&(dyn ToSql + Sync); 1] = [&limit];
+        let work = connection.client().query(SQL, &parameters);
+        let rows = connection.deadline(work).await?;
+        rows.iter().map(seal).collect()
+    }
+
     /// Becomes, or stays, the one that seals, for some time by the database's clock; false when
     /// somebody else is.
     ///
@@ -45,7 +72,9 @@ impl Store {
         const SQL: &str = "
             update vault.audit_sealer
             set holder = $1, until = clock_timestamp() + make_interval(secs => $2)
-            where holder = $1 or until < clock_timestamp()";
+            where holder = $1 or until < clock_timestamp()
+                -- Longer than anybody asks for: the clock went back, or somebody wrote it.
+                or until > clock_timestamp() + interval '2 hours'";
         let connection = self.connection().await?;
         let parameters: [&(dyn ToSql + Sync); 2] = [&holder, &time.as_secs_f64()];
         let work = connection.client().execute(SQL, &parameters);
@@ -66,22 +95,6 @@ impl Store {
         connection.deadline(work).await.map(|_| ())
     }
 
-    /// The last seal, without its events.
-    ///
-    /// # Errors
-    ///
-    /// When the database does not answer.
-    pub async fn last_seal(&self) -> Result<Option<SealRow>, StoreFault> {
-        // Store::last_seal
-        const SQL: &str = "
-            select number, header, signature, null::bytea as entries
-            from vault.audit_seals order by number desc limit 1";
-        let connection = self.connection().await?;
-        let work = connection.client().query_opt(SQL, &[]);
-        let row = connection.deadline(work).await?;
-        row.as_ref().map(seal).transpose()
-    }
-
     /// The first seal after a number.
     ///
     /// # Errors
@@ -90,31 +103,16 @@ impl Store {
     pub async fn seal_after(&self, number: i64) -> Result<Option<SealRow>, StoreFault> {
         // Store::seal_after
         const SQL: &str = "
-            select number, header, signature, entries
+            select number, substring(header for 4097) as header,
+                substring(signature for 65) as signature,
+                case when octet_length(entries) <= 16777216 then entries
+                    when entries is not null then ''::bytea end as entries
             from vault.audit_seals where number > $1 order by number limit 1";
         let connection = self.connection().await?;
         let parameters: [&(dyn ToSql + Sync); 1] = [&number];
         let work = connection.client().query_opt(SQL, &parameters);
         let row = connection.deadline(work).await?;
         row.as_ref().map(seal).transpose()
-    }
-
-    /// Adds a seal; false when there is one of this number.
-    ///
-    /// # Errors
-    ///
-    /// When the database does not answer.
-    pub async fn add_seal(&self, seal: &SealRow) -> Result<bool, StoreFault> {
-        // Store::add_seal
-        const SQL: &str = "
-            insert into vault.audit_seals (number, header, signature, entries)
-            values ($1, $2, $3, $4)
-            on conflict do nothing";
-        let connection = self.connection().await?;
-        let parameters: [&(dyn ToSql + Sync); 4] =
-            [&seal.number, &seal.header, &seal.signature, &seal.entries];
-        let work = connection.client().execute(SQL, &parameters);
-        connection.deadline(work).await.map(|added| added == 1)
     }
 
     /// Forgets the events of the seals of which none is left: their headers stay, and with them the
@@ -194,6 +192,41 @@ impl Store {
             [&old.bytes, &new.bytes, &new.master_key.as_str()];
         let work = connection.client().execute(SQL, &parameters);
         connection.deadline(work).await.map(|changed| changed == 1)
+    }
+}
+
+impl Connection {
+    /// The last seal, without its events.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn last_seal(&self) -> Result<Option<SealRow>, StoreFault> {
+        // Connection::last_seal
+        const SQL: &str = "
+            select number, substring(header for 4097) as header,
+                substring(signature for 65) as signature, null::bytea as entries
+            from vault.audit_seals order by number desc limit 1";
+        let work = self.client().query_opt(SQL, &[]);
+        let row = self.deadline(work).await?;
+        row.as_ref().map(seal).transpose()
+    }
+
+    /// Adds a seal; false when there is one of this number.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn add_seal(&self, seal: &SealRow) -> Result<bool, StoreFault> {
+        // Connection::add_seal
+        const SQL: &str = "
+            insert into vault.audit_seals (number, header, signature, entries)
+            values ($1, $2, $3, $4)
+            on conflict do nothing";
+        let parameters: [&(dyn ToSql + Sync); 4] =
+            [&seal.number, &seal.header, &seal.signature, &seal.entries];
+        let work = self.client().execute(SQL, &parameters);
+        self.deadline(work).await.map(|added| added == 1)
     }
 }
 

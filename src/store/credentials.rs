@@ -6,7 +6,10 @@ use deadpool_postgres::GenericClient;
 use tokio_postgres::{Row, types::ToSql};
 use tracing::Instrument;
 
-use super::{Connection, Store, StoreFault, Transaction, columns::Columns, database_span, page};
+use super::{
+    Connection, Store, StoreFault, Transaction, authority::Authority, columns::Columns,
+    database_span, page,
+};
 use crate::model::{
     credential::Credential,
     grant_state::GrantState,
@@ -87,6 +90,8 @@ pub struct ExchangeQuery<'a> {
     pub grant: &'a GrantId,
     /// The grant that its grant was delegated from.
     pub parent_grant: Option<&'a GrantId>,
+    /// Now.
+    pub at: Timestamp,
 }
 
 /// One page of a list.
@@ -202,6 +207,30 @@ impl Transaction<'_> {
     }
 }
 
+/// What an exchange asks, in one statement and so of one snapshot: is the grant revoked here, or dead
+/// by the word of the authority; and the credential. One row always, whose credential columns are null
+/// when there is none.
+macro_rules! exchange_sql {
+    ($dead:literal) => {
+        // Store::credential_for_exchange
+        concat!(
+            "select exists (
+                    select from vault.revocations r
+                    where r.developer_id = $1
+                      and ((r.kind = 'token' and r.subject = $4)
+                        or (r.kind = 'grant' and r.subject in ($5, $6)))
+                ) or ",
+            $dead,
+            " as revoked,
+                c.id, c.service, c.credential_type, c.token_expires_at,
+                c.metadata::text as metadata, c.access_token, c.wrapped_key, c.master_key
+            from (select) always
+            left join vault.credentials c
+                on c.developer_id = $1 and c.principal_id = $2 and c.service_key = $3"
+        )
+    };
+}
+
 impl Store {
     /// The credential that a grant asks for and whether the grant still holds, from one snapshot in
     /// one round trip.
@@ -213,33 +242,35 @@ impl Store {
         &self,
         query: ExchangeQuery<'_>,
     ) -> Result<(Option<ExchangeRow>, GrantState), StoreFault> {
-        // Store::credential_for_exchange
-        // Answers one row always, its credential columns null when there is no credential.
-        const SQL: &str = "
-            select exists (
-                    select from vault.revocations r
-                    where r.developer_id = $1
-                      and ((r.kind = 'token' and r.subject = $4)
-                        or (r.kind = 'grant' and r.subject in ($5, $6)))
-                ) as revoked,
-                c.id, c.service, c.credential_type, c.token_expires_at,
-                c.metadata::text as metadata, c.access_token, c.wrapped_key, c.master_key
-            from (select) always
-            left join vault.credentials c
-                on c.developer_id = $1 and c.principal_id = $2 and c.service_key = $3";
+        let (sql, parameters) = match self.authority {
+            Authority::Standalone => (exchange_sql!("false"), 6),
+            Authority::Grantex => (
+                exchange_sql!(
+                    "not exists (
+                        select from public.grant_tokens t
+                        join public.grants g on g.id = t.grant_id
+                        where t.jti = $4 and not t.is_revoked and t.expires_at > $7
+                          and g.status = 'active' and g.expires_at > $7
+                          and g.developer_id = $1 and g.principal_id = $2)"
+                ),
+                7,
+            ),
+        };
         let connection = self.connection().await?;
         let row = connection
             .deadline(async {
-                let statement = connection.client().prepare_cached(SQL).await?;
-                let parameters: [&(dyn ToSql + Sync); 6] = [
+                let statement = connection.client().prepare_cached(sql).await?;
+                let values: [&(dyn ToSql + Sync); 7] = [
                     &query.developer.as_str(),
                     &query.principal.as_str(),
                     &query.service.as_str(),
                     &query.token.as_str(),
                     &query.grant.as_str(),
                     &query.parent_grant.map(GrantId::as_str),
+                    &query.at,
                 ];
-                connection.client().query_one(&statement, &parameters).await
+                let values = &values[..parameters];
+                connection.client().query_one(&statement, values).await
             })
             .instrument(database_span!("select", "credentials"))
             .await?;

@@ -7,9 +7,13 @@ use tokio::time::timeout;
 use tokio_postgres::{Client, Row, Transaction, types::ToSql};
 
 use super::{
-    Query, SCAN_TIMEOUT, columns::Microseconds, database_url::DatabaseUrl, page, schema,
-    schema::SchemaFault,
+    Query, SCAN_TIMEOUT,
+    database_url::DatabaseUrl,
+    page,
+    schema::{self, SchemaFault},
 };
+
+pub use super::columns::Microseconds;
 
 /// How many keys a page has.
 const KEYS_PAGE: i64 = 500;

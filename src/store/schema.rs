@@ -40,6 +40,16 @@ pub enum SchemaFault {
     /// Acknowledged writes could be lost.
     #[error("the database has {0}: it would lose acknowledged writes in a crash")]
     LosesWrites(&'static str),
+    /// What `GRANTEX_VAULT_AUTHORITY` names cannot be asked.
+    #[error(
+        "GRANTEX_VAULT_AUTHORITY=grantex needs the tables of a Grantex auth service: {table} {what}"
+    )]
+    Authority {
+        /// Which table.
+        table: &'static str,
+        /// What is wrong with it.
+        what: &'static str,
+    },
     /// The role may not, or what was applied is not what this server knows.
     #[error("the database's vault schema cannot be migrated")]
     Migration(#[source] Box<dyn std::error::Error + Send + Sync>),

@@ -15,13 +15,17 @@ const NEEDED: [(&str, &str); 11] = [
     ("api_keys", "select"),
     ("credentials", "select, insert, update, delete"),
     ("revocations", "select"),
-    ("audit_events", "select, insert"),
+    ("audit_events", "select"),
     ("audit_eras", "select"),
     ("audit_seals", "select, insert"),
     ("audit_sealer", "select, update"),
     ("audit_signing_key", "select, insert"),
     ("master_keys", "select"),
 ];
+
+/// What serving says of an event. Where it stands in the order of commits is for the defaults to say.
+const EVENT_COLUMNS: &str = "developer_id, id, principal_id, service_key, credential_id, grant_id, \
+                             outcome, canonical";
 
 /// What serving calls that acts with the rights of the schema's owner.
 const CALLED: [&str; 2] = ["make_audit_partitions(text)", "begin_audit_era()"];
@@ -74,6 +78,10 @@ pub(super) async fn privileges(
     const SQL: &str = "select has_table_privilege('vault.' || $1::text, $2::text)";
     // serving_role::privileges
     const MAY_CALL: &str = "select has_function_privilege('vault.' || $1::text, 'execute')";
+    // serving_role::privileges
+    const MAY_APPEND: &str = "
+        select bool_and(has_column_privilege('vault.audit_events', name, 'insert'))
+        from unnest(string_to_array($1::text, ', ')) as name";
     let may = async |table: &str, privilege: &str| {
         let row = schema::timed(client.query_one(SQL, &[&table, &privilege])).await?;
         Ok::<bool, SchemaFault>(row.get(0))
@@ -85,6 +93,10 @@ pub(super) async fn privileges(
                 missing.push(format!("{privilege} vault.{table}"));
             }
         }
+    }
+    let row = schema::timed(client.query_one(MAY_APPEND, &[&EVENT_COLUMNS])).await?;
+    if !row.get::<_, bool>(0) {
+        missing.push("insert vault.audit_events".to_owned());
     }
     for function in CALLED {
         let row = schema::timed(client.query_one(MAY_CALL, &[&function])).await?;
@@ -131,6 +143,11 @@ fn statements(role: &RoleName) -> String {
         let grant = write!(statements, "grant {privileges} on vault.{table} to {role};");
         grant.expect("a string takes all");
     }
+    let append = write!(
+        statements,
+        "grant insert ({EVENT_COLUMNS}) on vault.audit_events to {role};"
+    );
+    append.expect("a string takes all");
     for function in CALLED {
         let grant = write!(
             statements,

@@ -78,14 +78,14 @@ impl Vault {
         let refused = VaultError::Unauthenticated;
         let text = authorization.map_err(|_| refused(Unauthenticated::NoAuthorization))?;
         let key = ApiKey::parse(text).ok_or(refused(Unauthenticated::ApiKey))?;
-        let found = self.store.api_key(&api_key::hash(&key)).await?;
+        let found = self.store.key_owner(&api_key::hash(&key)).await?;
         let now = self.clock.now();
-        let row = found
-            .filter(|row| api_key::admits(row.expires_at, row.revoked_at, now))
+        let owner = found
+            .filter(|owner| api_key::admits(owner.expires_at, owner.revoked_at, now))
             .ok_or(refused(Unauthenticated::ApiKey))?;
         Ok(Developer {
-            id: row.developer_id,
-            api_key_id: row.id,
+            id: owner.developer,
+            api_key_id: owner.key,
         })
     }
 

@@ -78,6 +78,7 @@ impl Vault {
             token: grant.token(),
             grant: grant.grant(),
             parent_grant: grant.parent_grant(),
+            at: self.clock.now(),
         };
         let (row, state) = self.store.credential_for_exchange(query).await?;
         let live = grant

@@ -13,6 +13,7 @@ mod admin;
 mod annotations;
 mod audit;
 mod audit_reading;
+mod authority;
 mod aws_kms;
 mod callers;
 mod canary;

@@ -1,6 +1,7 @@
 //! Seals: every event is in one within seconds, in the order of commits, and nothing that is done to it
 //! afterwards goes unnoticed.
 
+mod attacks;
 mod command_line;
 mod exports;
 mod pruning;

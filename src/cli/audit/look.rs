@@ -111,15 +111,15 @@ async fn follow(store: &Store, look: &Look, printer: &mut Printer<impl Write>) -
     {
         printer.print(event)?;
     }
-    let mut from = horizon.closed_below;
+    let (mut era, mut from) = (horizon.era, horizon.closed_below);
     loop {
-        let to = store.audit_horizon().await.map_err(explain)?.closed_below;
-        let span = Span {
-            era: horizon.era,
-            from,
-            to,
-        };
-        show(store, span, look, printer).await?;
+        let now = store.audit_horizon().await.map_err(explain)?;
+        if now.era != era {
+            // The database was restored into another cluster: numbers begin anew.
+            (era, from) = (now.era, 0);
+        }
+        let to = now.closed_below;
+        show(store, Span { era, from, to }, look, printer).await?;
         from = to;
         sleep(POLL).await;
     }

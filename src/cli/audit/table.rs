@@ -27,6 +27,16 @@ impl<W: Write + IsTerminal> Printer<W> {
 
 impl<W: Write> Printer<W> {
     pub(super) fn print(&mut self, event: &WholeEvent) -> io::Result<()> {
+        let Ok(recorded) = RecordedEvent::parse(&event.canonical) else {
+            let id = event.place.id.escape_debug();
+            return if self.columns {
+                writeln!(self.to, "{id}: not an event that the vault wrote")
+            } else {
+                // Its bytes could be taken for several lines.
+                let line = serde_json::json!({"notAnEvent": event.place.id});
+                writeln!(self.to, "{line}")
+            };
+        };
         if !self.columns {
             self.to.write_all(&event.canonical)?;
             return self.to.write_all(b"\n");
@@ -43,10 +53,6 @@ impl<W: Write> Printer<W> {
             ];
             self.line(names.map(str::to_owned))?;
         }
-        let Ok(recorded) = RecordedEvent::parse(&event.canonical) else {
-            let id = event.place.id.escape_debug();
-            return writeln!(self.to, "{id}: not an event that the vault wrote");
-        };
         self.line(row(&recorded))
     }
 
@@ -70,7 +76,9 @@ fn row(event: &RecordedEvent<'_>) -> [String; 7] {
         None => event.outcome.to_string(),
     };
     let caller = match &event.caller {
-        RecordedCaller::Developer { api_key_id } => api_key_id.to_string(),
+        RecordedCaller::Developer { api_key_id } => {
+            api_key_id.as_deref().unwrap_or("an API key").to_owned()
+        }
         RecordedCaller::Agent {
             agent, grant_id, ..
         } => format!("{agent} with {grant_id}"),
@@ -123,7 +131,8 @@ mod tests {
     #[test]
     fn a_program_gets_the_bytes_and_a_person_columns_without_control_characters() {
         let events = [event(CANONICAL.as_bytes()), event(b"{}")];
-        assert_eq!(printed(false, &events), format!("{CANONICAL}\n{{}}\n"));
+        let lines = format!("{CANONICAL}\n{{\"notAnEvent\":\"01\\u001b[2J\"}}\n");
+        assert_eq!(printed(false, &events), lines);
         let table = printed(true, &events);
         assert!(!table.contains('\x1b'), "{table}");
         let lines: Vec<_> = table.lines().collect();

@@ -124,7 +124,7 @@ pub(in crate::gateway) fn events() -> Value {
 /// The last page, with a store.
 pub(in crate::gateway) fn last_events() -> Value {
     let caller = CallerBody::ApiKey(ApiKeyCallerBody {
-        api_key_id: "ak_01JR2WZZZZZC5T9W3M6N7P0QRS",
+        api_key_id: Some("ak_01JR2WZZZZZC5T9W3M6N7P0QRS"),
     });
     json(&EventPageBody {
         events: vec![event("store", "stored", caller)],

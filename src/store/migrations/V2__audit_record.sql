@@ -27,8 +27,8 @@ create table vault.audit_events (
     grant_id text collate "C",
     outcome text collate "C" not null,
     -- Where the event stands in the order of seals: which numbering of transactions, and which
-    -- transaction. `vault.begin_audit_era` changes the default.
-    era integer not null default 1,
+    -- transaction. `vault.begin_audit_era` changes the default. Who serves may not set them.
+    era integer not null default 1 check (era > 0),
     xid xid8 not null default pg_current_xact_id(),
     -- The event itself, as it is hashed: src/audit/canonical.rs.
     canonical bytea not null,
@@ -125,6 +125,7 @@ insert into vault.audit_eras (era, system_identifier)
 create function vault.begin_audit_era() returns integer
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
+set lock_timeout = '1s'
 as $$
 declare
     here constant text := (select system_identifier::text from pg_control_system());

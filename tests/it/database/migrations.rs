@@ -225,6 +225,12 @@ async fn the_role_for_serving_may_serve_and_change_no_audit_event() {
         assert!(developer.delete(id).await.is_ok());
     }
     for refused in [
+        "insert into vault.audit_events (developer_id, id, outcome, canonical, xid)
+            values ('acme', 'x', 'read', '', '7')",
+        "insert into vault.audit_events (developer_id, id, outcome, canonical, era)
+            values ('acme', 'x', 'read', '', 7)",
+        "update vault.audit_seals set entries = null",
+        "delete from vault.audit_seals",
         "update vault.audit_events set outcome = 'listed'",
         "delete from vault.audit_events",
         "truncate vault.audit_events",
