@@ -25,7 +25,7 @@ use crate::{
     telemetry::Options,
 };
 
-pub use settings::{COMMAND_SETTINGS, SETTINGS, Setting};
+pub use settings::{IMPORT_SETTINGS, SETTINGS, Setting};
 use values::Values;
 
 /// Everything that `serve` needs.

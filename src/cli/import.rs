@@ -5,11 +5,11 @@ use std::{num::NonZeroU32, sync::Arc, time::Duration};
 use clap::{Args, Subcommand};
 use tokio::time::Instant;
 
-use super::{Outcome, explain, progress, target::Target};
+use super::{Outcome, explain, progress, settings_args, target::Target};
 use crate::{
     app::master_keys,
     clock::{Clock, SystemClock},
-    config::{self, ConfigFaults, ImportSettings},
+    config::{self, ConfigFaults, IMPORT_SETTINGS, ImportSettings},
     envelope::legacy_grantex::{LegacyKey, MAX_STORED_CHARS},
     import::{Counts, Import, ImportFault, Report, Seals, Watch},
     metrics::Metrics,
@@ -28,15 +28,9 @@ pub(super) enum Command {
     /// Takes what was changed there since it was taken over, and nothing that was stored or deleted
     /// here since; run it as often as you like. Lines of what is reported: id, tab, what. Exit code 1
     /// when something was lost. docs/migrating.md describes the move.
-    #[command(after_help = AFTER_HELP)]
+    #[command(after_help = settings_args::from_environment(&IMPORT_SETTINGS))]
     Grantex(Grantex),
 }
-
-const AFTER_HELP: &str = "Only from the environment:
-  GRANTEX_VAULT_IMPORT_KEY, GRANTEX_VAULT_IMPORT_KEY_FILE
-          The key of the TypeScript vault: 64 hexadecimal digits, or base64 of 32 bytes
-  GRANTEX_VAULT_IMPORT_SOURCE, GRANTEX_VAULT_IMPORT_SOURCE_FILE
-          The same as --source, where other users of the machine cannot read its password";
 
 #[derive(Args)]
 pub(super) struct Grantex {
@@ -138,7 +132,7 @@ impl Grantex {
             ("imported", "")
         };
         println!(
-            "{rows}: {imported_as} {imported} ({remarks} of them changed), unchanged {unchanged}, kept as the vault has them {kept}, lost {lost}{end}"
+            "{rows}: {imported_as} {imported}, {remarks} of them with a remark, unchanged {unchanged}, kept as the vault has them {kept}, lost {lost}{end}"
         );
         Ok(lost)
     }

@@ -243,18 +243,18 @@ pub const SETTINGS: [Setting; 41] = [
     ),
 ];
 
-/// Settings of a single command, which servers have no use for: they are in the help of that one.
-pub const COMMAND_SETTINGS: [Setting; 2] = [
+/// The settings of `import grantex`, which servers have no use for: they are in the help of that command.
+pub const IMPORT_SETTINGS: [Setting; 2] = [
     Setting {
         name: "GRANTEX_VAULT_IMPORT_SOURCE",
         default: None,
         secret: true,
-        help: "import grantex: the database of the TypeScript vault, written as DATABASE_URL is",
+        help: "The database of the TypeScript vault, as --source, but where other users of the machine cannot read its password",
     },
     Setting {
         name: "GRANTEX_VAULT_IMPORT_KEY",
         default: None,
         secret: true,
-        help: "import grantex: the key of the TypeScript vault, 64 hexadecimal digits or base64",
+        help: "The key of the TypeScript vault: 64 hexadecimal digits, or base64 of 32 bytes",
     },
 ];

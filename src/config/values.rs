@@ -9,7 +9,7 @@ use jiff::SignedDuration;
 use url::Url;
 
 use super::{
-    Audit, ConfigFaults, Database, KeyLocation, MasterKey, SETTINGS, settings::COMMAND_SETTINGS,
+    Audit, ConfigFaults, Database, KeyLocation, MasterKey, SETTINGS, settings::IMPORT_SETTINGS,
 };
 use crate::{
     auth::grant::AudiencePolicy,
@@ -55,7 +55,7 @@ impl<'a> Values<'a> {
 
     /// The value, its file's content when it is a secret with a `_FILE` twin, or its default.
     pub(super) fn get(&mut self, name: &'static str) -> Option<String> {
-        let mut settings = SETTINGS.iter().chain(&COMMAND_SETTINGS);
+        let mut settings = SETTINGS.iter().chain(&IMPORT_SETTINGS);
         let setting = settings.find(|setting| setting.name == name);
         let setting = setting.expect("every setting that is read is in the table");
         let twin = format!("{name}_FILE");

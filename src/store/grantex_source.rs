@@ -272,10 +272,13 @@ impl GrantexSource {
     }
 }
 
-/// What the server says, without its details: those repeat rows.
+/// What the server says, without its details: those repeat rows. It is not ours, and may say anything.
 fn fault_of(error: &tokio_postgres::Error) -> SourceFault {
     match error.as_db_error() {
-        Some(said) => SourceFault::Refused(format!("{} {}", said.code().code(), said.message())),
+        Some(said) => {
+            let (code, message) = (said.code().code(), said.message().escape_debug());
+            SourceFault::Refused(format!("{code} {message}"))
+        }
         None if error.is_closed() => SourceFault::Lost,
         None => SourceFault::Refused(error.to_string()),
     }

@@ -134,10 +134,8 @@ impl Store {
         let services = column(|key| key.service_key.to_owned());
         let parameters: [&(dyn ToSql + Sync); 4] = [&developers, &ids, &principals, &services];
         let connection = self.connection().await?;
-        let work = async {
-            let statement = connection.client().prepare_cached(SQL).await?;
-            connection.client().query(&statement, &parameters).await
-        };
+        // Not prepared once for all pages: its plan is for as much as there is now.
+        let work = connection.client().query(SQL, &parameters);
         let rows = connection.deadline(work).await?;
         let mut found: Vec<(Vec<Existing>, bool)> =
             keys.iter().map(|_| (Vec::new(), false)).collect();
@@ -296,26 +294,28 @@ impl Transaction<'_> {
         id: &str,
     ) -> Result<Vec<Existing>, StoreFault> {
         // Transaction::lock_existing
+        // Not prepared once for all: a plan that was made while the table was nearly empty looks through
+        // all that the developer has, until the table is analysed.
         const SQL: &str = "
-            select c.id, c.updated_at, i.source_updated_at
-            from vault.credentials c
-            left join vault.imports i on i.developer_id = c.developer_id and i.id = c.id
-            where c.developer_id = $1
-              and (c.id = $2 or (c.principal_id = $3 and c.service_key = $4))
-            order by c.id
-            for update of c";
+            with by_id as (
+                select id, updated_at from vault.credentials
+                where developer_id = $1 and id = $2
+                for update),
+            by_place as (
+                select id, updated_at from vault.credentials
+                where developer_id = $1 and principal_id = $3 and service_key = $4
+                for update)
+            select e.id, e.updated_at, (
+                    select i.source_updated_at from vault.imports i
+                    where i.developer_id = $1 and i.id = e.id) as source_updated_at
+            from (select id, updated_at from by_id union select id, updated_at from by_place) e";
         let parameters: [&(dyn ToSql + Sync); 4] = [
             &write.developer.as_str(),
             &id,
             &write.principal.as_str(),
             &write.service.key().as_str(),
         ];
-        let rows = self
-            .deadline(async {
-                let statement = self.inner.prepare_cached(SQL).await?;
-                self.inner.query(&statement, &parameters).await
-            })
-            .await?;
+        let rows = self.deadline(self.inner.query(SQL, &parameters)).await?;
         let existing = rows.iter().filter_map(|row| existing_of(row).transpose());
         existing.collect()
     }

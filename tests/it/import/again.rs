@@ -224,14 +224,17 @@ async fn while_it_runs_the_vault_serves_and_what_it_stores_stays() {
     assert!(lines.is_empty(), "{lines:?}");
     assert_eq!(counts.imported + counts.kept, 300);
     for number in 1..=300 {
-        moving.source.change(&id(number), "theirs", LATER).await;
+        let id = id(number);
+        moving.source.change(&id, "theirs", LATER).await;
     }
-    moving.run().await;
+    let ((counts, lines), (), ()) =
+        tokio::join!(moving.run(), serve(Via::Rest, 3), serve(Via::Grpc, 8));
+    assert!(lines.is_empty(), "{lines:?}");
+    assert_eq!(counts.imported + counts.kept, 300);
     for number in 1..=300 {
-        let token = if number % 5 == 0 {
-            format!("ours {number}")
-        } else {
-            "theirs".to_owned()
+        let token = match number % 5 {
+            0 | 3 => format!("ours {number}"),
+            _ => "theirs".to_owned(),
         };
         assert_eq!(moving.token(&format!("user-{number}")).await, token);
     }

@@ -95,14 +95,14 @@ async fn a_run_that_is_killed_is_finished_by_the_next_one() {
     assert_eq!(operator.count("imports").await, done);
     let (success, said) = operator.say(&[]);
     let rest = format!(
-        "imported {} (0 of them changed), unchanged {done},",
+        "imported {}, 0 of them with a remark, unchanged {done},",
         1200 - done
     );
     assert!(success && said.contains(&rest), "{said}");
     assert!(said.contains("100%, 1200 of 1200 looked at"), "{said}");
     assert_eq!(operator.count("credentials").await, 1200);
     let (success, said) = operator.say(&[]);
-    assert!(success && said.contains("imported 0 "), "{said}");
+    assert!(success && said.contains("imported 0,"), "{said}");
 
     let variables = operator.environment();
     let variables: Vec<_> = variables.iter().map(|(k, v)| (*k, v.as_str())).collect();
@@ -116,7 +116,7 @@ async fn the_exit_code_says_whether_anything_was_lost() {
     let operator = Operator::new().await;
     operator.source.fill(2).await;
     let (success, said) = operator.say_with(&["--dry-run"], &[("GRANTEX_VAULT_MASTER_KEY", "")]);
-    let nothing = "would import 2 (0 of them changed), unchanged 0, kept as the vault has them 0, \
+    let nothing = "would import 2, 0 of them with a remark, unchanged 0, kept as the vault has them 0, \
                    lost 0 (a dry run: nothing was written)";
     assert!(success && said.contains(nothing), "{said}");
     let wrong = [("GRANTEX_VAULT_IMPORT_KEY", &*"7".repeat(64))];
@@ -138,7 +138,10 @@ async fn the_exit_code_says_whether_anything_was_lost() {
     let (success, said) = operator.say(&["--developers"]);
     let remark = format!("{}\timported with metadata {{}}", id(3));
     assert!(success && said.contains(&remark), "{said}");
-    assert!(said.contains("imported 3 (1 of them changed)"), "{said}");
+    assert!(
+        said.contains("imported 3, 1 of them with a remark"),
+        "{said}"
+    );
     assert!(said.contains("developers: imported 0"), "{said}");
 }
 
@@ -217,7 +220,7 @@ async fn the_source_may_be_one_that_only_reads() {
         .replace("user=postgres", &format!("user={role}"));
     let reader = [("GRANTEX_VAULT_IMPORT_SOURCE", url.as_str())];
     let (success, said) = operator.say_with(&[], &reader);
-    assert!(success && said.contains("imported 1 "), "{said}");
+    assert!(success && said.contains("imported 1,"), "{said}");
     let (success, said) = operator.say_with(&["--developers"], &reader);
     assert!(
         !success && said.contains("the source cannot be read: 42501"),
