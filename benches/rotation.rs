@@ -6,11 +6,10 @@
 
 #![expect(clippy::print_stdout, reason = "the table is what this program is for")]
 
+#[expect(dead_code, reason = "starting an instance again is for others")]
+mod instance;
+
 use std::{
-    fs::Permissions,
-    io::{BufRead, BufReader},
-    os::unix::fs::PermissionsExt,
-    process::{Child, Command, Stdio},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -18,8 +17,7 @@ use std::{
 use futures_util::future::join_all;
 use grantex_vault::{
     clock::{Clock, SystemClock},
-    config::environment,
-    dev::{self, Instance},
+    dev,
     envelope::{
         context::{Attributes, Place},
         kms::Kms,
@@ -37,9 +35,8 @@ use grantex_vault::{
     rotation::{Broken, Counts, Extent, Rotation, RotationFault, Watch},
     store::{Store, schema::Durability},
 };
-use rustix::process::{Pid, Signal, kill_process};
-use tempfile::TempDir;
-use tokio_postgres::{Client, NoTls, types::ToSql};
+use instance::{Dev, connect, median};
+use tokio_postgres::{Client, types::ToSql};
 use zeroize::Zeroizing;
 
 /// Seconds of `UPDATE`s. An unoptimised build only shows that the program works.
@@ -50,7 +47,7 @@ const REPETITIONS: usize = 3;
 
 #[tokio::main]
 async fn main() {
-    let dev = Dev::start();
+    let dev = Dev::start(&[]);
     let keyring = LocalKeyring::load(&dev::keyring_file(dev.directory.path()));
     let keyring = Arc::new(keyring.expect("the instance made it"));
     let sql = connect(&dev.instance.database_url).await;
@@ -87,16 +84,6 @@ async fn main() {
     }
 }
 
-/// A running `grantex-vault dev`. Dropped, also by a panic, it is stopped before its directory goes.
-struct Dev {
-    instance: Instance,
-    _process: Process,
-    directory: TempDir,
-}
-
-/// A process that is stopped when this is dropped.
-struct Process(Child);
-
 /// Runs every row through the bare statement, a connection a lane: no more than one round trip and
 /// one commit each, at the concurrency of the rotation.
 async fn update(lanes: &[Client], developer: &str, ids: &[String]) {
@@ -128,11 +115,6 @@ async fn rate(work: impl Future<Output = ()>) -> f64 {
     f64::from(CREDENTIALS) / start.elapsed().as_secs_f64()
 }
 
-fn median(rates: &mut [f64]) -> f64 {
-    rates.sort_by(f64::total_cmp);
-    rates[rates.len() / 2]
-}
-
 /// Removes what the measurement before left behind, which would otherwise be charged to the next.
 async fn vacuum(sql: &Client) {
     let vacuumed = sql.batch_execute("vacuum analyze vault.credentials").await;
@@ -150,12 +132,6 @@ fn rotation(url: &str, keyring: &Arc<LocalKeyring>) -> Rotation {
     let keys = MasterKeys::new(Arc::<LocalKeyring>::clone(keyring), Vec::new());
     let pace = Pace::new(CONCURRENCY, None);
     Rotation::new(store, Arc::new(keys), Duration::from_secs(3), pace)
-}
-
-async fn connect(url: &str) -> Client {
-    let (client, connection) = tokio_postgres::connect(url, NoTls).await.expect("it runs");
-    tokio::spawn(connection);
-    client
 }
 
 /// Stores really sealed credentials with tokens as long as GitHub's, a principal each. Their ids, in
@@ -206,46 +182,4 @@ async fn fill(sql: &Client, keyring: &LocalKeyring, developer: &str) -> Vec<Stri
     inserted.expect("the database answers");
     ids.sort_unstable();
     ids
-}
-
-// === impl Dev ===
-
-impl Dev {
-    /// Starts an instance on free ports and waits until it is ready.
-    fn start() -> Self {
-        // Its Postgres may run as another user, who must pass through.
-        let passable = Permissions::from_mode(0o711);
-        let directory = tempfile::Builder::new().permissions(passable).tempdir();
-        let directory = directory.expect("a temporary directory");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_grantex-vault"));
-        command
-            .args(["dev", "--json", "--data-dir"])
-            .arg(directory.path())
-            .args(["--http-addr", "127.0.0.1:0", "--grpc-addr", "127.0.0.1:0"])
-            .args(["--admin-addr", "127.0.0.1:0"])
-            .env_clear() // no settings but ours
-            .env("PATH", environment("PATH").unwrap_or_default())
-            .env("RUST_LOG", "warn")
-            .stdout(Stdio::piped());
-        let mut process = Process(command.spawn().expect("the binary runs"));
-        let output = process.0.stdout.as_mut().expect("it was asked for");
-        let mut line = String::new();
-        let read = BufReader::new(output).read_line(&mut line);
-        read.expect("it prints text");
-        Self {
-            instance: serde_json::from_str(&line).expect("it started, and says what it is"),
-            _process: process,
-            directory,
-        }
-    }
-}
-
-// === impl Process ===
-
-impl Drop for Process {
-    /// Asks it to end, so that it stops its Postgres, and waits until it has.
-    fn drop(&mut self) {
-        let _ = kill_process(Pid::from_child(&self.0), Signal::TERM);
-        let _ = self.0.wait();
-    }
 }

@@ -15,7 +15,7 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use crate::{
-    auth::grant::AudiencePolicy,
+    auth::grant::GrantPolicy,
     limits::PerMinute,
     listener::tls::TlsFiles,
     store::{
@@ -50,7 +50,7 @@ pub struct Config {
     pub kms_timeout: Duration,
     pub issuer: String,
     pub keys: KeyLocation,
-    pub audience: AudiencePolicy,
+    pub grants: GrantPolicy,
     pub jwks_max_stale: Duration,
     pub drain_delay: Duration,
     pub otlp_endpoint: Option<String>,
@@ -170,7 +170,8 @@ impl Config {
         let kms_timeout = values.timeout("GRANTEX_VAULT_KMS_TIMEOUT");
         let issuer = values.required("GRANTEX_VAULT_ISSUER");
         let keys = values.keys(issuer.as_deref());
-        let audience = values.audience();
+        let authority = database.as_ref().map(|database| database.authority);
+        let grants = values.grants(authority.unwrap_or_default());
         let jwks_max_stale = values.duration("GRANTEX_VAULT_JWKS_MAX_STALE");
         let drain_delay = values.duration("GRANTEX_VAULT_DRAIN_DELAY");
         let otlp_endpoint = values.otlp_endpoint();
@@ -198,7 +199,7 @@ impl Config {
                 kms_timeout: kms_timeout?,
                 issuer: issuer?,
                 keys: keys?,
-                audience: audience?,
+                grants: grants?,
                 jwks_max_stale: jwks_max_stale?,
                 drain_delay: drain_delay?,
                 otlp_endpoint,

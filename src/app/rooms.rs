@@ -160,7 +160,7 @@ impl Ground<'_> {
             keys,
             Arc::clone(self.clock),
             self.config.issuer.clone(),
-            self.config.audience.clone(),
+            self.config.grants.clone(),
         )
     }
 

@@ -22,6 +22,7 @@ pub(super) struct BadClaims;
 pub(super) struct Claims {
     pub(super) issuer: String,
     pub(super) audience: Option<Vec<String>>,
+    pub(super) issued_at: i64,
     pub(super) expires_at: i64,
     pub(super) not_before: Option<i64>,
     pub(super) principal: PrincipalId,
@@ -42,10 +43,10 @@ impl Claims {
             check_depth(raw)?;
         }
         let token = required(text(&members, "jti", TokenId::parse)?)?;
-        required(seconds(&members, "iat")?)?;
         Ok(Self {
             issuer: required(string(members.get("iss")?)?)?,
             audience: audience(members.get("aud")?)?,
+            issued_at: required(seconds(&members, "iat")?)?,
             expires_at: required(seconds(&members, "exp")?)?,
             not_before: seconds(&members, "nbf")?,
             principal: required(text(&members, "sub", PrincipalId::parse)?)?,

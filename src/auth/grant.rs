@@ -3,7 +3,7 @@
 //! `GrantToken` → [`VerifiedGrant`] → [`LiveGrant`] → [`ExchangePermit`]: each is made only by the
 //! check that earns it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::Algorithm;
@@ -18,7 +18,7 @@ use crate::{
         bearer::GrantToken,
         grant_state::GrantState,
         json::{Json, Members, check_depth},
-        scope::Scope,
+        scope::{Scope, ScopeMode},
         service_name::ServiceName,
         text::{AgentId, DeveloperId, GrantId, PrincipalId, TokenId},
         timestamp::Timestamp,
@@ -35,7 +35,23 @@ pub struct GrantVerifier {
     keys: Arc<VerificationKeys>,
     clock: Arc<dyn Clock>,
     issuer: String,
-    audience: AudiencePolicy,
+    policy: GrantPolicy,
+}
+
+/// Which of an issuer's tokens are taken, and for what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GrantPolicy {
+    /// What `aud` must say.
+    pub audience: AudiencePolicy,
+    /// How deep a grant may be delegated, at most; `None` when the authority knows of every ancestor.
+    ///
+    /// A token names its grant and the one that was delegated from. What was revoked further up cannot
+    /// be told from it.
+    pub max_delegation_depth: Option<u32>,
+    /// The longest time from `iat` to `exp`; `None` for any.
+    pub max_token_lifetime: Option<Duration>,
+    /// Which scopes permit an exchange.
+    pub scope_mode: ScopeMode,
 }
 
 /// What `aud` must say.
@@ -57,6 +73,7 @@ pub struct VerifiedGrant {
     principal: PrincipalId,
     agent: AgentId,
     scopes: Vec<Scope>,
+    scope_mode: ScopeMode,
     token: TokenId,
     grant: GrantId,
     parent_agent: Option<AgentId>,
@@ -100,13 +117,13 @@ impl GrantVerifier {
         keys: Arc<VerificationKeys>,
         clock: Arc<dyn Clock>,
         issuer: String,
-        audience: AudiencePolicy,
+        policy: GrantPolicy,
     ) -> Self {
         Self {
             keys,
             clock,
             issuer,
-            audience,
+            policy,
         }
     }
 
@@ -136,7 +153,7 @@ impl GrantVerifier {
         }
         let claims = Claims::parse(&payload)?;
         self.check(&claims)?;
-        Ok(claims.into())
+        Ok(VerifiedGrant::new(claims, self.policy.scope_mode))
     }
 
     fn check(&self, claims: &Claims) -> Result<(), GrantRefusal> {
@@ -148,12 +165,21 @@ impl GrantVerifier {
             .is_some_and(|not_before| now < not_before.saturating_sub(LEEWAY_SECONDS));
         let audience = claims.audience.as_deref();
         let names = |wanted: &String| audience.is_some_and(|all| all.contains(wanted));
-        let addressed = match &self.audience {
+        let addressed = match &self.policy.audience {
             AudiencePolicy::Any => true,
             AudiencePolicy::IfPresent(wanted) => audience.is_none() || names(wanted),
             AudiencePolicy::Required(wanted) => names(wanted),
         };
-        if claims.issuer != self.issuer || expired || early || !addressed {
+        let depth = claims.delegation_depth.unwrap_or_default();
+        let deep = self.policy.max_delegation_depth;
+        let deep = deep.is_some_and(|deepest| depth > i64::from(deepest));
+        let lifetime = claims.expires_at.saturating_sub(claims.issued_at);
+        let long = self.policy.max_token_lifetime;
+        let long = long.is_some_and(|longest| {
+            u64::try_from(lifetime).is_ok_and(|lifetime| lifetime > longest.as_secs())
+        });
+        let refused = expired || early || deep || long;
+        if claims.issuer != self.issuer || !addressed || refused {
             return Err(GrantRefusal::Invalid);
         }
         Ok(())
@@ -224,9 +250,10 @@ impl VerifiedGrant {
     }
 }
 
-impl From<Claims> for VerifiedGrant {
-    fn from(claims: Claims) -> Self {
+impl VerifiedGrant {
+    fn new(claims: Claims, scope_mode: ScopeMode) -> Self {
         Self {
+            scope_mode,
             developer: claims.developer,
             principal: claims.principal,
             agent: claims.agent,
@@ -253,7 +280,7 @@ impl LiveGrant<'_> {
         if !grant
             .scopes
             .iter()
-            .any(|scope| scope.permits_exchange(service.key()))
+            .any(|scope| scope.permits_exchange(service.key(), grant.scope_mode))
         {
             return Err(OutOfScope);
         }

@@ -33,7 +33,7 @@ const fn setting(name: &'static str, default: Option<&'static str>, help: &'stat
 }
 
 /// All settings, in the order of the README.
-pub const SETTINGS: [Setting; 41] = [
+pub const SETTINGS: [Setting; 44] = [
     Setting {
         name: "DATABASE_URL",
         default: None,
@@ -135,6 +135,21 @@ pub const SETTINGS: [Setting; 41] = [
         "GRANTEX_VAULT_AUDIENCE_MODE",
         Some("optional"),
         "optional: tokens without an audience pass; require: they do not",
+    ),
+    setting(
+        "GRANTEX_VAULT_MAX_DELEGATION_DEPTH",
+        Some("1"),
+        "How deep a grant may be delegated (claim delegationDepth) under the standalone authority, which cannot know what was revoked further up",
+    ),
+    setting(
+        "GRANTEX_VAULT_MAX_TOKEN_LIFETIME",
+        Some("0"),
+        "The longest time from iat to exp of a grant token; 0 is any",
+    ),
+    setting(
+        "GRANTEX_VAULT_SCOPE_MODE",
+        Some("compatible"),
+        "compatible: * and <service>:read permit an exchange too; strict: only scopes that name credentials do",
     ),
     setting(
         "GRANTEX_VAULT_GRPC_ADDR",

@@ -12,10 +12,10 @@ use super::{
     Audit, ConfigFaults, Database, KeyLocation, MasterKey, SETTINGS, settings::IMPORT_SETTINGS,
 };
 use crate::{
-    auth::grant::AudiencePolicy,
+    auth::grant::{AudiencePolicy, GrantPolicy},
     limits::PerMinute,
     listener::tls::TlsFiles,
-    store::{database_url::DatabaseUrl, schema::Durability},
+    store::{authority::Authority, database_url::DatabaseUrl, schema::Durability},
 };
 
 /// More requests than anybody has under way.
@@ -289,7 +289,21 @@ impl<'a> Values<'a> {
         }
     }
 
-    pub(super) fn audience(&mut self) -> Option<AudiencePolicy> {
+    pub(super) fn grants(&mut self, authority: Authority) -> Option<GrantPolicy> {
+        let audience = self.audience();
+        let depth = self.parsed("GRANTEX_VAULT_MAX_DELEGATION_DEPTH");
+        let lifetime = self.duration("GRANTEX_VAULT_MAX_TOKEN_LIFETIME");
+        let scope_mode = self.parsed("GRANTEX_VAULT_SCOPE_MODE");
+        let (depth, lifetime) = (depth?, lifetime?);
+        Some(GrantPolicy {
+            audience: audience?,
+            max_delegation_depth: (authority == Authority::Standalone).then_some(depth),
+            max_token_lifetime: (!lifetime.is_zero()).then_some(lifetime),
+            scope_mode: scope_mode?,
+        })
+    }
+
+    fn audience(&mut self) -> Option<AudiencePolicy> {
         const MODE: &str = "GRANTEX_VAULT_AUDIENCE_MODE";
         let audience = self.get("GRANTEX_VAULT_AUDIENCE");
         match (self.required(MODE)?.as_str(), audience) {

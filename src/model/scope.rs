@@ -1,6 +1,30 @@
 //! Scopes of a grant, and which of them open a service's credential.
 
+use std::str::FromStr;
+
 use super::service_name::ServiceKey;
+
+/// Which forms of a scope permit an exchange.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ScopeMode {
+    /// Those of the TypeScript vault, `*` and `<service>:read` among them.
+    #[default]
+    Compatible,
+    /// Those that name credentials.
+    Strict,
+}
+
+impl FromStr for ScopeMode {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "compatible" => Ok(Self::Compatible),
+            "strict" => Ok(Self::Strict),
+            _ => Err("must be compatible or strict"),
+        }
+    }
+}
 
 /// One entry of the claim `scp`, as it was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,23 +45,30 @@ impl Scope {
 
     /// Whether this scope alone lets an agent exchange for the service, compared without ASCII case:
     /// `*`, `s:*`, `s:read`, `s:credentials:read`, `vault:s:*`, `vault:s:read`,
-    /// `vault:credentials:exchange`.
+    /// `vault:credentials:exchange`; of these, in the strict mode, the last four.
     ///
     /// A service named `vault` or `credentials` makes no ambiguity that grants more: each form is
     /// matched as a whole.
     #[must_use]
-    pub fn permits_exchange(&self, service: &ServiceKey) -> bool {
+    pub fn permits_exchange(&self, service: &ServiceKey, mode: ScopeMode) -> bool {
         let scope = self.0.to_ascii_lowercase();
-        if scope == "*" || scope == "vault:credentials:exchange" {
+        let compatible = mode == ScopeMode::Compatible;
+        if scope == "vault:credentials:exchange" {
             return true;
+        }
+        if scope == "*" {
+            return compatible;
         }
         let after_service = |text: &str| {
             text.strip_prefix(service.as_str())
                 .and_then(|rest| rest.strip_prefix(':'))
                 .map(str::to_owned)
         };
-        let direct = after_service(&scope)
-            .is_some_and(|right| ["*", "read", "credentials:read"].contains(&right.as_str()));
+        let direct = after_service(&scope).is_some_and(|right| match right.as_str() {
+            "credentials:read" => true,
+            "*" | "read" => compatible,
+            _ => false,
+        });
         let through_vault = scope
             .strip_prefix("vault:")
             .and_then(after_service)
@@ -54,7 +85,30 @@ mod tests {
     use crate::model::service_name::ServiceName;
 
     fn permits(scope: &str, service: &str) -> bool {
-        Scope::new(scope).permits_exchange(ServiceName::parse(service).unwrap().key())
+        permits_in(scope, service, ScopeMode::Compatible)
+    }
+
+    fn permits_in(scope: &str, service: &str, mode: ScopeMode) -> bool {
+        let service = ServiceName::parse(service).unwrap();
+        Scope::new(scope).permits_exchange(service.key(), mode)
+    }
+
+    #[test]
+    fn strictly_only_what_names_credentials_permits() {
+        for (scope, permitted) in [
+            ("*", false),
+            ("github:*", false),
+            ("github:read", false),
+            ("github:credentials:read", true),
+            ("vault:github:*", true),
+            ("vault:github:read", true),
+            ("vault:credentials:exchange", true),
+        ] {
+            for spelling in [scope.to_owned(), scope.to_uppercase()] {
+                let strict = permits_in(&spelling, "GitHub", ScopeMode::Strict);
+                assert_eq!(strict, permitted, "{spelling}");
+            }
+        }
     }
 
     #[test]
@@ -108,7 +162,9 @@ mod tests {
         ) {
             prop_assume!(one != other && one != "vault");
             for form in ["S:*", "S:read", "S:credentials:read", "vault:S:*", "vault:S:read"] {
-                prop_assert!(!permits(&form.replace('S', &one), &other));
+                for mode in [ScopeMode::Compatible, ScopeMode::Strict] {
+                    prop_assert!(!permits_in(&form.replace('S', &one), &other, mode));
+                }
             }
         }
     }

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use grantex_vault::clock::Clock;
 use serde_json::{Value, json};
 
-use crate::harness::{KeyState, Log, Server, Trouble, Via, until};
+use crate::harness::{KeyState, Log, Server, Setup, Trouble, Via, until};
 
 const UNAVAILABLE: &str = "The vault's audit is unavailable";
 const BACKLOG: &str = "grantex_vault_audit_backlog";
@@ -163,7 +163,8 @@ async fn a_developers_verbs_are_recorded_with_what_became_of_them() {
 #[tokio::test]
 async fn an_agents_exchanges_are_recorded_whether_they_succeed_or_not() {
     for via in Via::BOTH {
-        let server = Server::start().await;
+        let setup = Setup::new().with("GRANTEX_VAULT_MAX_DELEGATION_DEPTH", "2");
+        let server = setup.start().await;
         let tenant = server.tenant("acme").await;
         let developer = server.client(Via::Rest, &tenant.key);
         let stored = developer.store_token("user", "github", "secret").await;

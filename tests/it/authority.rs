@@ -343,3 +343,27 @@ async fn a_role_that_may_only_read_what_is_documented_serves() {
         .await;
     assert!(refused.is_err());
 }
+
+#[tokio::test]
+async fn the_tables_know_every_ancestor_so_that_depth_does_not_matter() {
+    let beside = Beside::start().await;
+    beside
+        .developer(Via::Rest)
+        .store_token("user", "github", "secret")
+        .await;
+    for via in Via::BOTH {
+        let mut claims = beside.server.claims("acme", "user", &["*"]);
+        claims["delegationDepth"] = json!(7);
+        claims["parentGrnt"] = json!("grant-6");
+        beside.issue(&claims).await;
+        let token = beside.server.issuer.key().sign(&claims);
+        assert!(
+            beside
+                .server
+                .client(via, &token)
+                .exchange("github")
+                .await
+                .is_ok()
+        );
+    }
+}

@@ -3,7 +3,7 @@
 use proptest::{prelude::*, strategy::ValueTree};
 use serde_json::{Value, json};
 
-use crate::harness::{Server, Tenant, Via};
+use crate::harness::{Server, Setup, Tenant, Via};
 
 const PRINCIPALS: [&str; 2] = ["alice", "bob"];
 const SERVICES: [&str; 2] = ["github", "slack"];
@@ -248,4 +248,29 @@ fn sorted(cells: &[&Cell]) -> Vec<String> {
     let mut ids: Vec<_> = cells.iter().map(|cell| cell.id.clone()).collect();
     ids.sort();
     ids
+}
+
+#[tokio::test]
+async fn strictly_a_scope_must_name_credentials() {
+    let setup = Setup::new().with("GRANTEX_VAULT_SCOPE_MODE", "strict");
+    let server = setup.start().await;
+    let tenant = server.tenant("acme").await;
+    let developer = server.client(Via::Rest, &tenant.key);
+    developer.store_token("user", "github", "secret").await;
+    for (scope, status) in [
+        ("*", 403),
+        ("github:*", 403),
+        ("github:read", 403),
+        ("github:credentials:read", 200),
+        ("vault:github:*", 200),
+        ("vault:github:read", 200),
+        ("vault:credentials:exchange", 200),
+    ] {
+        let token = server.grant(&tenant, "user", &[scope]);
+        for via in Via::BOTH {
+            let answer = server.client(via, &token).exchange("github").await;
+            let found = answer.map_or_else(|refused| refused.status, |_| 200);
+            assert_eq!(found, status, "{scope}");
+        }
+    }
 }

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::{Gate, replaced};
+use crate::harness::Setup;
 
 #[tokio::test]
 async fn delegation_claims_of_a_wrong_type_are_refused() {
@@ -45,9 +46,10 @@ async fn delegation_claims_may_be_null() {
 
 #[tokio::test]
 async fn delegation_is_recorded_with_the_exchange() {
-    let gate = Gate::open().await;
+    let setup = Setup::new().with("GRANTEX_VAULT_MAX_DELEGATION_DEPTH", "4294967295");
+    let gate = Gate::open_with(setup).await;
     let long = "é".repeat(512);
-    for (parent, depth) in [("did:grantex:parent", 0), (&long, 1 << 53)] {
+    for (parent, depth) in [("did:grantex:parent", 0), (&long, i64::from(u32::MAX))] {
         let mut claims = gate.claims();
         claims["parentAgt"] = parent.into();
         claims["parentGrnt"] = "grant-0".into();
@@ -59,5 +61,22 @@ async fn delegation_is_recorded_with_the_exchange() {
         assert_eq!(event["caller"]["parentAgent"], *parent);
         assert_eq!(event["caller"]["parentGrantId"], "grant-0");
         assert_eq!(event["caller"]["delegationDepth"], depth);
+    }
+}
+
+#[tokio::test]
+async fn what_was_delegated_deeper_than_revocations_can_be_known_is_refused() {
+    for (deepest, refused) in [(None, 2), (Some("0"), 1), (Some("3"), 4)] {
+        let mut setup = Setup::new();
+        if let Some(deepest) = deepest {
+            setup = setup.with("GRANTEX_VAULT_MAX_DELEGATION_DEPTH", deepest);
+        }
+        let gate = Gate::open_with(setup).await;
+        let of_depth = |depth: i64| gate.token_with("delegationDepth", Some(&depth.to_string()));
+        gate.admits("not delegated", &gate.token()).await;
+        gate.admits("as deep as it may be", &of_depth(refused - 1))
+            .await;
+        gate.refuses("deeper", &of_depth(refused)).await;
+        gate.refuses("as deep as can be", &of_depth(1 << 53)).await;
     }
 }

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::Gate;
+use super::{Gate, replaced};
+use crate::harness::Setup;
 
 /// The largest and the smallest second that every JSON reader agrees on.
 const MAX_SECONDS: i64 = 1 << 53;
@@ -101,5 +102,29 @@ async fn a_token_need_not_say_when_it_begins() {
     for raw in [None, Some("null")] {
         gate.admits(&format!("nbf {raw:?}"), &gate.token_with("nbf", raw))
             .await;
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_lives_longer_than_it_may_is_refused_when_there_is_a_limit() {
+    let setup = Setup::new().with("GRANTEX_VAULT_MAX_TOKEN_LIFETIME", "10m");
+    let (limited, unlimited) = (Gate::open_with(setup).await, Gate::open().await);
+    for (gate, limit) in [(&limited, Some(600)), (&unlimited, None)] {
+        let now = gate.server.clock.seconds();
+        for (from, to) in [
+            (0, 600),
+            (0, 601),
+            (-500, 100),
+            (-500, 101),
+            (0, 86_400),
+            (60, 0),
+        ] {
+            let claims = replaced(&gate.claims(), "iat", Some(&(now + from).to_string()));
+            let claims = serde_json::from_str(&claims).unwrap();
+            let token = gate.token_of(replaced(&claims, "exp", Some(&(now + to).to_string())));
+            let fits = limit.is_none_or(|limit| to - from <= limit);
+            gate.judges(fits, &format!("from {from} to {to} of {limit:?}"), &token)
+                .await;
+        }
     }
 }
