@@ -12,6 +12,7 @@ mod developer;
 mod doctor;
 mod grant;
 mod health;
+mod import;
 mod keyring;
 mod master_key;
 mod progress;
@@ -91,6 +92,11 @@ enum Command {
     MasterKey {
         #[command(subcommand)]
         command: master_key::Command,
+    },
+    /// Take over what another vault has.
+    Import {
+        #[command(subcommand)]
+        command: import::Command,
     },
     /// Prove, show and prune the audit record.
     Audit {
@@ -197,6 +203,7 @@ async fn act(command: Command) -> Outcome {
         Command::ApiKey { command } => api_key::run(command).await,
         Command::Keyring { command } => keyring::run(command).await,
         Command::MasterKey { command } => master_key::run(command).await,
+        Command::Import { command } => import::run(command).await,
         Command::Audit { command } => audit::run(command).await,
         Command::Grant { command } => grant::run(command),
     }

@@ -12,6 +12,7 @@ use std::{
 
 use ipnet::IpNet;
 use url::Url;
+use zeroize::Zeroizing;
 
 use crate::{
     auth::grant::GrantPolicy,
@@ -24,7 +25,7 @@ use crate::{
     telemetry::Options,
 };
 
-pub use settings::{SETTINGS, Setting};
+pub use settings::{IMPORT_SETTINGS, SETTINGS, Setting};
 use values::Values;
 
 /// Everything that `serve` needs.
@@ -94,6 +95,14 @@ pub struct MasterKeySettings {
     pub others: Vec<MasterKey>,
     /// The time.
     pub kms_timeout: Duration,
+}
+
+/// The vault that is imported from.
+pub struct ImportSettings {
+    /// Its database.
+    pub source: DatabaseUrl,
+    /// Its key as it was written.
+    pub key: Zeroizing<String>,
 }
 
 /// How data keys are kept in memory.
@@ -246,6 +255,26 @@ impl Database {
         let mut values = Values::new(lookup);
         let database = values.database();
         values.finish(database)
+    }
+}
+
+impl ImportSettings {
+    /// Reads what is imported from: all that importing needs beside the vault's own settings.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with it.
+    pub fn read(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigFaults> {
+        let mut values = Values::new(lookup);
+        let source = values.import_source();
+        let key = values.required("GRANTEX_VAULT_IMPORT_KEY");
+        let read = || {
+            Some(Self {
+                source: source?,
+                key: Zeroizing::new(key?),
+            })
+        };
+        values.finish(read())
     }
 }
 

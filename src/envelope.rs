@@ -9,6 +9,7 @@ pub mod context;
 pub mod data_key;
 pub mod format;
 pub mod kms;
+pub mod legacy_grantex;
 pub mod local_keyring;
 pub mod master_keys;
 pub mod signing_key;

@@ -13,6 +13,7 @@ pub mod envelope;
 pub mod gateway;
 pub mod grpc;
 pub mod health;
+pub mod import;
 pub mod limits;
 pub mod listener;
 pub mod memory;

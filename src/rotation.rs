@@ -20,7 +20,7 @@ use crate::{
     envelope::{
         context::{Attributes, KmsContext, Place},
         data_key::DataKey,
-        kms::{Kms, KmsFault},
+        kms::{Kms, KmsFault, persistently},
         master_keys::MasterKeys,
     },
     model::sealed::{MasterKeyId, WrappedKey},
@@ -41,9 +41,6 @@ pub use verify::Extent;
 const KEYS_PAGE: i64 = 500;
 /// How many by one that does: a row may have half a megabyte.
 const SEALED_PAGE: i64 = 50;
-/// How often a master key is tried that cannot be used now, and how long after the first time.
-const ATTEMPTS: u32 = 5;
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
 
 /// What works on the credentials of a database with the configured master keys.
 pub struct Rotation {
@@ -131,23 +128,12 @@ impl Rotation {
     /// Calls a holder of keys: each call bounded in time, and tried again unless it is the row that
     /// must change.
     async fn call<T>(&self, call: impl AsyncFn() -> Result<T, KmsFault>) -> Result<T, Trouble> {
-        let mut pause = FIRST_PAUSE;
-        for attempt in 1.. {
-            let answer = tokio::time::timeout(self.kms_timeout, call()).await;
-            match answer.unwrap_or(Err(KmsFault::TimedOut)) {
-                Ok(answer) => return Ok(answer),
-                Err(KmsFault::Tampered(_)) => return Err(Trouble::Row(Reason::DataKey)),
-                Err(KmsFault::NotConfigured(id)) => {
-                    return Err(Trouble::Row(Reason::NotConfigured(id)));
-                }
-                Err(fault) if attempt == ATTEMPTS => {
-                    return Err(Trouble::Run(RotationFault::MasterKey(fault)));
-                }
-                Err(_) => tokio::time::sleep(pause).await,
-            }
-            pause *= 2;
-        }
-        unreachable!("the last attempt answers")
+        let answer = persistently(self.kms_timeout, call).await;
+        answer.map_err(|fault| match fault {
+            KmsFault::Tampered(_) => Trouble::Row(Reason::DataKey),
+            KmsFault::NotConfigured(id) => Trouble::Row(Reason::NotConfigured(id)),
+            fault => Trouble::Run(RotationFault::MasterKey(fault)),
+        })
     }
 
     async fn unwrap(&self, key: &WrappedKey, context: &KmsContext) -> Result<DataKey, Trouble> {

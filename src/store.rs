@@ -13,6 +13,8 @@ pub mod credentials;
 pub mod database_url;
 pub mod developers;
 pub mod diagnosis;
+pub mod grantex_source;
+pub mod imports;
 pub mod master_keys;
 mod page;
 pub mod rotation;

@@ -2,6 +2,7 @@
 
 use std::{
     cell::Cell,
+    fmt::Display,
     io::{IsTerminal, stderr},
     pin::pin,
     time::Duration,
@@ -29,10 +30,7 @@ pub(super) async fn watch<T>(
     work: impl AsyncFnOnce(&Watch<'_>) -> T,
 ) -> (T, Counts) {
     let terminal = stderr().is_terminal();
-    let report = |broken: &Broken| {
-        clear(terminal);
-        println!("{broken}");
-    };
+    let report = |broken: &Broken| print(broken);
     let watch = Watch::new(&report);
     let started = Instant::now();
     let tell = || line(command, verb, total, watch.counts(), started.elapsed());
@@ -48,6 +46,12 @@ pub(super) async fn while_waiting<T>(
     shown: &impl Fn() -> String,
 ) -> T {
     telling(work, stderr().is_terminal(), shown).await
+}
+
+/// Prints a line of a report, which the line on a terminal makes way for.
+pub(super) fn print(line: &impl Display) {
+    clear(stderr().is_terminal());
+    println!("{line}");
 }
 
 async fn telling<T>(

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use clap::{Arg, ArgMatches, Args, Command, Error, FromArgMatches};
 
-use crate::config::SETTINGS;
+use crate::config::{SETTINGS, Setting};
 
 /// The settings that were given as flags.
 #[derive(Debug, Default)]
@@ -17,18 +17,23 @@ impl SettingsArgs {
     }
 }
 
+/// What a help says of the settings that have no flag.
+pub(super) fn from_environment(settings: &[Setting]) -> String {
+    let secrets = settings.iter().filter(|setting| setting.secret);
+    let secrets = secrets.map(|setting| {
+        format!(
+            "  {name}, {name}_FILE\n          {}",
+            setting.help,
+            name = setting.name
+        )
+    });
+    let secrets: Vec<String> = secrets.collect();
+    format!("Only from the environment:\n{}", secrets.join("\n"))
+}
+
 impl Args for SettingsArgs {
     fn augment_args(command: Command) -> Command {
-        let secrets = SETTINGS.iter().filter(|setting| setting.secret);
-        let secrets = secrets.map(|setting| {
-            format!(
-                "  {name}, {name}_FILE\n          {}",
-                setting.help,
-                name = setting.name
-            )
-        });
-        let secrets: Vec<String> = secrets.collect();
-        let after = format!("Only from the environment:\n{}", secrets.join("\n"));
+        let after = from_environment(&SETTINGS);
         let flags = SETTINGS.iter().filter_map(|setting| {
             let default = setting.default.map(|value| format!(" [default: {value}]"));
             let help = format!(

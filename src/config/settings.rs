@@ -257,3 +257,19 @@ pub const SETTINGS: [Setting; 44] = [
         "The collector that traces and metrics are sent to, by OTLP over gRPC",
     ),
 ];
+
+/// The settings of `import grantex`, which servers have no use for: they are in the help of that command.
+pub const IMPORT_SETTINGS: [Setting; 2] = [
+    Setting {
+        name: "GRANTEX_VAULT_IMPORT_SOURCE",
+        default: None,
+        secret: true,
+        help: "The database of the TypeScript vault, as --source, but where other users of the machine cannot read its password",
+    },
+    Setting {
+        name: "GRANTEX_VAULT_IMPORT_KEY",
+        default: None,
+        secret: true,
+        help: "The key of the TypeScript vault: 64 hexadecimal digits, or base64 of 32 bytes",
+    },
+];

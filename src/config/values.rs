@@ -8,7 +8,9 @@ use ipnet::IpNet;
 use jiff::SignedDuration;
 use url::Url;
 
-use super::{Audit, ConfigFaults, Database, KeyLocation, MasterKey, SETTINGS};
+use super::{
+    Audit, ConfigFaults, Database, KeyLocation, MasterKey, SETTINGS, settings::IMPORT_SETTINGS,
+};
 use crate::{
     auth::grant::{AudiencePolicy, GrantPolicy},
     limits::PerMinute,
@@ -53,7 +55,8 @@ impl<'a> Values<'a> {
 
     /// The value, its file's content when it is a secret with a `_FILE` twin, or its default.
     pub(super) fn get(&mut self, name: &'static str) -> Option<String> {
-        let setting = SETTINGS.iter().find(|setting| setting.name == name);
+        let mut settings = SETTINGS.iter().chain(&IMPORT_SETTINGS);
+        let setting = settings.find(|setting| setting.name == name);
         let setting = setting.expect("every setting that is read is in the table");
         let twin = format!("{name}_FILE");
         let file = setting.secret.then(|| (self.lookup)(&twin)).flatten();
@@ -162,6 +165,12 @@ impl<'a> Values<'a> {
             seal_interval: seal_interval?,
             partition: partition?,
         })
+    }
+
+    pub(super) fn import_source(&mut self) -> Option<DatabaseUrl> {
+        const NAME: &str = "GRANTEX_VAULT_IMPORT_SOURCE";
+        let url = self.required(NAME)?;
+        self.database_url(NAME, &url)
     }
 
     fn database_url(&mut self, name: &str, url: &str) -> Option<DatabaseUrl> {

@@ -1,5 +1,7 @@
 //! The seam to whoever holds the master keys.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use thiserror::Error;
 
@@ -8,6 +10,10 @@ use super::{
     data_key::{DataKey, FreshDataKey},
 };
 use crate::model::sealed::{MasterKeyId, WrappedKey};
+
+/// How often a master key is tried that cannot be used now, and how long after the first time.
+const ATTEMPTS: u32 = 5;
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
 
 /// An error of a library, for the log only.
 pub type Cause = Box<dyn std::error::Error + Send + Sync>;
@@ -49,6 +55,30 @@ pub trait Kms: Send + Sync {
 
     /// Checks that the primary master key is there and fit for use, and answers its identity.
     async fn check(&self) -> Result<MasterKeyId, KmsFault>;
+}
+
+/// Calls a holder of keys for long work, where nobody waits for an answer: each call bounded in time,
+/// and tried again unless it is the row that must change.
+///
+/// # Errors
+///
+/// What the last call failed with.
+pub async fn persistently<T>(
+    timeout: Duration,
+    call: impl AsyncFn() -> Result<T, KmsFault>,
+) -> Result<T, KmsFault> {
+    let mut pause = FIRST_PAUSE;
+    for attempt in 1.. {
+        let answer = tokio::time::timeout(timeout, call()).await;
+        match answer.unwrap_or(Err(KmsFault::TimedOut)) {
+            Ok(answer) => return Ok(answer),
+            Err(fault @ (KmsFault::Tampered(_) | KmsFault::NotConfigured(_))) => return Err(fault),
+            Err(fault) if attempt == ATTEMPTS => return Err(fault),
+            Err(_) => tokio::time::sleep(pause).await,
+        }
+        pause *= 2;
+    }
+    unreachable!("the last attempt answers")
 }
 
 /// Why a master key could not be used, by who must act.

@@ -62,6 +62,43 @@ impl<'a> Columns<'a> {
 /// Milliseconds from 1970, where Postgres counts from, in the years before 2000.
 const POSTGRES_EPOCH_MILLIS: i64 = 946_684_800_000;
 
+/// A moment of another database, to the microsecond, as Postgres holds it; also what is no [`Timestamp`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Microseconds(i64);
+
+impl Microseconds {
+    /// The moment that we keep of it; `None` when it is infinite or beyond the years 0001 to 9999.
+    #[must_use]
+    pub fn moment(self) -> Option<Timestamp> {
+        let millis = self.0.div_euclid(1000).checked_add(POSTGRES_EPOCH_MILLIS)?;
+        Timestamp::from_millisecond(millis).ok()
+    }
+
+    /// Whether it is later than everything (`infinity`).
+    #[must_use]
+    pub fn is_infinite(self) -> bool {
+        self.0 == i64::MAX
+    }
+}
+
+impl ToSql for Microseconds {
+    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+        out.put_i64(self.0);
+        Ok(IsNull::No)
+    }
+
+    accepts!(TIMESTAMPTZ);
+    to_sql_checked!();
+}
+
+impl<'a> FromSql<'a> for Microseconds {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
+        Ok(Self(i64::from_be_bytes(raw.try_into()?)))
+    }
+
+    accepts!(TIMESTAMPTZ);
+}
+
 impl ToSql for Timestamp {
     fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
         out.put_i64((self.as_millisecond() - POSTGRES_EPOCH_MILLIS) * 1000);

@@ -27,6 +27,7 @@ mod doctor;
 mod grpc_contract;
 mod grpc_input;
 mod grpc_services;
+mod import;
 mod issuer_keys;
 mod kms_outage;
 mod limits;

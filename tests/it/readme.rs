@@ -1,6 +1,6 @@
 //! The README says what is true.
 
-use grantex_vault::config::SETTINGS;
+use grantex_vault::config::{IMPORT_SETTINGS, SETTINGS};
 
 const README: &str = include_str!("../../README.md");
 
@@ -47,5 +47,13 @@ fn every_setting_in_its_table_exists() {
             setting.name == name || (setting.secret && format!("{}_FILE", setting.name) == name)
         });
         assert!(known, "{name} is not a setting");
+    }
+}
+
+#[test]
+fn the_settings_of_an_import_are_on_the_page_about_it() {
+    let page = include_str!("../../docs/migrating.md");
+    for setting in IMPORT_SETTINGS {
+        assert!(page.contains(setting.name), "{} is missing", setting.name);
     }
 }

@@ -9,7 +9,7 @@ use std::{
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// What each room may import of ours; who is not named may import anything.
-const ROOMS: [(&str, &[&str]); 21] = [
+const ROOMS: [(&str, &[&str]); 22] = [
     ("model", &[]),
     ("clock", &["model"]),
     ("metrics", &["model"]),
@@ -36,6 +36,7 @@ const ROOMS: [(&str, &[&str]); 21] = [
     ),
     ("pace", &[]),
     ("rotation", &["model", "clock", "pace", "envelope", "store"]),
+    ("import", &["model", "pace", "envelope", "store"]),
     ("grpc", &["model", "clock", "vault"]),
     ("gateway", &["model", "clock", "vault"]),
     (

@@ -1,0 +1,7 @@
+//! Moving in from the TypeScript vault.
+
+mod again;
+mod command_line;
+mod developers;
+mod outcomes;
+mod source;
