@@ -173,7 +173,7 @@ impl Sealer {
     /// All on one connection: what another server says, after a failover for example, must not be mixed
     /// with what this one says.
     async fn seal_next(&self, key: &SigningKey) -> Result<bool, SealingFault> {
-        let connection = self.store.connection().await?;
+        let mut connection = self.store.connection().await?;
         let horizon = connection.audit_horizon().await?;
         if !horizon.here {
             // The connection outlived a restore: a pooler led it elsewhere.
@@ -185,7 +185,7 @@ impl Sealer {
         let last = connection.last_seal().await?;
         let last = last.map(|row| verified(&row, &public_key)).transpose()?;
         let last = last.as_ref().map(|(header, hash)| (header, *hash));
-        let Some((span, events)) = unsealed(&connection, last, horizon).await? else {
+        let Some((span, events)) = unsealed(&mut connection, last, horizon).await? else {
             return Ok(false);
         };
         let entries = entries(&events);
@@ -237,7 +237,7 @@ impl Sealer {
 
 /// The next events in the order of their commits, and which transactions they are all of.
 async fn unsealed(
-    connection: &Connection,
+    connection: &mut Connection,
     last: Option<(&Header, Sha)>,
     horizon: Horizon,
 ) -> Result<Option<(Span, Vec<HashedEvent>)>, SealingFault> {
@@ -260,7 +260,7 @@ async fn unsealed(
 
 /// The first transactions of a span, each with all of its events, and the span that they cover.
 async fn whole_transactions(
-    connection: &Connection,
+    connection: &mut Connection,
     span: Span,
 ) -> Result<(Span, Vec<HashedEvent>), SealingFault> {
     let limit = |many: usize| i64::try_from(many + 1).unwrap_or(i64::MAX);

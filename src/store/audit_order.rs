@@ -281,10 +281,15 @@ impl Connection {
     ///
     /// When the database does not answer.
     pub async fn hashed_events(
-        &self,
+        &mut self,
         span: Span,
         limit: i64,
     ) -> Result<Vec<HashedEvent>, StoreFault> {
+        // Connection::hashed_events
+        // Along the index, whatever the statistics say: without any, as after a restore, Postgres would
+        // sort all that is left for each seal (500 ms instead of 18 for 300,000 events).
+        const ALONG_THE_INDEX: &str = "set local enable_sort = off;
+            set local enable_bitmapscan = off; set local enable_seqscan = off";
         // Connection::hashed_events
         const SQL: &str = concat!(
             "select id, xid::text::bigint as transaction, sha256(canonical) as hash
@@ -294,7 +299,15 @@ impl Connection {
             " order by xid, id, developer_id limit $4"
         );
         let parameters: [&(dyn ToSql + Sync); 4] = [&span.era, &span.from, &span.to, &limit];
-        let rows = self.in_order(SQL, &parameters).await?;
+        let transaction = self.transaction().await?;
+        let settings = transaction.inner.batch_execute(ALONG_THE_INDEX);
+        transaction.deadline(settings).await?;
+        let work = async {
+            let statement = transaction.inner.prepare_cached(SQL).await?;
+            transaction.inner.query(&statement, &parameters).await
+        };
+        let rows = patiently(transaction.progress, work).await?;
+        transaction.commit().await?;
         rows.iter().map(hashed).collect()
     }
 
