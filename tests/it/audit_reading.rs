@@ -60,7 +60,7 @@ async fn history(server: &Server, tenant: &Tenant) {
         let mut claims = server.claims(&tenant.id, principal, &["github:read", "slack:read"]);
         claims["grnt"] = json!(grant);
         claims["parentAgt"] = json!("did:grantex:parent");
-        claims["delegationDepth"] = json!(2);
+        claims["delegationDepth"] = json!(1);
         let agent = server.client(Via::Grpc, &server.issuer.key().sign(&claims));
         agent.exchange("github").await.unwrap();
         tick();
