@@ -6,7 +6,7 @@ mod prune;
 mod table;
 mod verify;
 
-use std::{error::Error, fs, path::PathBuf, sync::Arc, time::Duration};
+use std::{error::Error, fs, io, path::PathBuf, sync::Arc, time::Duration};
 
 use clap::{Args, Subcommand};
 
@@ -59,8 +59,8 @@ pub(super) struct Key {
 
 pub(super) async fn run(command: Command) -> Outcome {
     match command {
-        Command::List(args) => look::list(args).await,
-        Command::Tail(args) => look::tail(args).await,
+        Command::List(args) => seen(look::list(args).await),
+        Command::Tail(args) => seen(look::tail(args).await),
         Command::Verify(args) => verify::run(args).await,
         Command::PublicKey { target } => {
             let key = signing_key(&target, &target.store()?).await?;
@@ -71,6 +71,17 @@ pub(super) async fn run(command: Command) -> Outcome {
         Command::VerifyFile(args) => files::verify(&args),
         Command::Prune(args) => prune::run(args).await,
     }
+}
+
+/// Whoever has seen enough, `head` for example, makes no failure of what was shown.
+fn seen(outcome: Outcome) -> Outcome {
+    outcome.or_else(|error| {
+        let io: Option<&io::Error> = error.downcast_ref();
+        match io.map(io::Error::kind) {
+            Some(io::ErrorKind::BrokenPipe) => Ok(()),
+            _ => Err(error),
+        }
+    })
 }
 
 impl Key {

@@ -217,6 +217,27 @@ async fn an_operator_lists_what_is_looked_for_the_last_first() {
 }
 
 #[tokio::test]
+async fn whoever_has_seen_enough_makes_no_failure_of_a_list() {
+    let instance = Instance::start().await;
+    let more = "insert into vault.audit_events (developer_id, id, outcome, canonical)
+        select developer_id, '01ARZ3NDEKTSV4RRFF' || lpad(n::text, 8, '0'), outcome, canonical
+        from vault.audit_events, generate_series(1, 5000) n";
+    instance.execute(more).await;
+    let binary = env!("CARGO_BIN_EXE_grantex-vault");
+    let at = instance.directory.path().display();
+    let pipe = format!(
+        "set -o pipefail; {binary} audit list --limit 10000 --data-dir {at} | head -n 1 | grep -c version"
+    );
+    let output = std::process::Command::new("bash")
+        .args(["-c", &pipe])
+        .output()
+        .unwrap();
+    let complaint = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{complaint}");
+    assert_eq!(complaint, "");
+}
+
+#[tokio::test]
 async fn an_operator_follows_what_is_committed() {
     let instance = Instance::start().await;
     let at = instance.directory.path().to_str().unwrap();
