@@ -31,7 +31,11 @@ async fn exchanged(dev: &Dev) -> Value {
 #[tokio::test]
 async fn a_running_vault_moves_to_the_next_key_of_its_keyring_without_a_restart() {
     let directory = instance_directory();
-    let dev = Dev::start(directory.path(), &[]).await;
+    let dev = Dev::start(
+        directory.path(),
+        &[("GRANTEX_VAULT_AUDIT_SEAL_INTERVAL", "0")],
+    )
+    .await;
     let at = ["--data-dir", directory.path().to_str().unwrap()];
     let say = |arguments: &[&str]| print(&[arguments, &at].concat());
     let refuse = |arguments: &[&str], why: &str| {

@@ -79,7 +79,9 @@ async fn nothing_is_built_on_a_seal_that_nobody_signed() {
             .get(0);
         assert_eq!(count, i64::try_from(before).unwrap() + 1, "{forged}");
         // What is removed is still missed.
-        server.execute("delete from vault.audit_events where id = (select min(id) from vault.audit_events)").await;
+        let first = "delete from vault.audit_events
+            where xid = (select xid from vault.audit_events order by xid limit 1)";
+        server.execute(first).await;
         let (found, _) = verified(&server, None).await;
         assert!(
             found.iter().any(|line| line.contains("\tremoved")),
