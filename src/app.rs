@@ -20,12 +20,18 @@ use crate::{
     config::{Config, ConfigFaults},
     envelope::kms::Kms,
     gateway, grpc,
-    health::Health,
-    listener::{self, Protocol, door::Shared, tls::Tls},
+    health::{Health, Need},
+    listener::{
+        self, Protocol,
+        door::Shared,
+        tls::{Tls, TlsFiles},
+    },
     metrics::Metrics,
+    operator::Operations,
     shutdown::{Shutdown, StopSignals},
     store::{
         Store,
+        authority::Authority,
         schema::{self, Durability, SchemaFault},
     },
     telemetry,
@@ -102,6 +108,30 @@ impl Default for Outside {
     }
 }
 
+/// The operations on a database, without a server.
+#[must_use]
+pub fn operations(
+    store: Store,
+    authority: Authority,
+    max_token_lifetime: Option<Duration>,
+) -> Operations {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let probe = Arc::new(Health::new(Arc::clone(&clock), Duration::ZERO)).need(Need::Audit);
+    let journal = Journal::start(
+        store.clone(),
+        Arc::clone(&clock),
+        Metrics::unobserved(),
+        probe,
+    );
+    Operations::new(
+        store,
+        Arc::new(journal),
+        clock,
+        authority,
+        max_token_lifetime,
+    )
+}
+
 /// Serves until a signal asks to stop, and then as long as the requests that are under way need.
 ///
 /// # Errors
@@ -141,7 +171,8 @@ pub async fn stop_or_signal(running: Running, drain_delay: Duration, signals: &m
 /// See [`StartFault`].
 pub async fn start(config: &Config, outside: Outside) -> Result<Running, StartFault> {
     let clock = outside.clock;
-    let tls = tls(config, &clock)?;
+    let tls = tls_of(config.tls.as_ref(), &clock)?;
+    let admin_tls = tls_of(config.admin.tls.as_ref(), &clock)?;
     if config.database.durability == Durability::Waived {
         tracing::warn!("{LOSSY_POSTGRES_ALLOWED}");
     }
@@ -151,6 +182,7 @@ pub async fn start(config: &Config, outside: Outside) -> Result<Running, StartFa
     }
     let Rooms {
         vault,
+        admin,
         envelope,
         store,
         journal,
@@ -169,10 +201,17 @@ pub async fn start(config: &Config, outside: Outside) -> Result<Running, StartFa
         .await;
     let grpc_routes = grpc::routes(Arc::clone(&vault), &served_health, config.grpc_reflection);
     let http_routes = gateway::routes(vault, config.api_docs).merge(outside.beside);
-    let admin_routes = admin::routes(Arc::clone(&health), metrics.clone(), served_health.routes());
+    let beside_probes = match admin {
+        Some(admin) => served_health
+            .routes()
+            .merge(grpc::admin_routes(admin, config.grpc_reflection)),
+        None => served_health.routes(),
+    };
+    let admin_routes = admin::routes(Arc::clone(&health), metrics.clone(), beside_probes);
+    let admin_routes = doors::with_context(admin_routes);
     let (http, http_addr) = doors::listen(outside.http, config.http_addr).await?;
     let (grpc, grpc_addr) = doors::listen(None, config.grpc_addr).await?;
-    let (admin, admin_addr) = doors::listen(None, config.admin_addr).await?;
+    let (admin, admin_addr) = doors::listen(None, config.admin.address).await?;
 
     let shutdown = Shutdown::default();
     let shared = Shared::new(
@@ -187,13 +226,21 @@ pub async fn start(config: &Config, outside: Outside) -> Result<Running, StartFa
     );
     let http = listener::serve_secured(http, Protocol::Http, tls.clone(), http_door, until());
     let grpc = listener::serve_secured(grpc, Protocol::Http2, tls.clone(), grpc_door, until());
-    let admin = listener::serve(admin, Protocol::Http, admin_routes, until());
+    let admin = listener::serve_secured(
+        admin,
+        Protocol::Http,
+        admin_tls.clone(),
+        admin_routes,
+        until(),
+    );
     shutdown.tasks.spawn(http);
     shutdown.tasks.spawn(grpc);
     shutdown.tasks.spawn(admin);
     background::spawn(&shutdown, background::tend_data_keys(envelope));
     let partitions = background::keep_audit_partitions_ahead(store.clone(), config.audit.partition);
     background::spawn(&shutdown, partitions);
+    let pruning = background::prune_revocations(store.clone(), Arc::clone(&clock));
+    background::spawn(&shutdown, pruning);
     if let Some(sealer) = sealer {
         let closing = shutdown.closing.clone();
         let sealing = background::seal_audit_events(sealer, closing);
@@ -204,7 +251,7 @@ pub async fn start(config: &Config, outside: Outside) -> Result<Running, StartFa
     }
     let tell = background::tell_health(Arc::clone(&health), served_health.clone());
     background::spawn(&shutdown, tell);
-    if let Some(tls) = tls {
+    for tls in [tls, admin_tls].into_iter().flatten() {
         let look_every = outside.tls_look_every;
         background::spawn(&shutdown, async move { tls.follow_files(look_every).await });
     }
@@ -244,9 +291,12 @@ impl Running {
     }
 }
 
-fn tls(config: &Config, clock: &Arc<dyn Clock>) -> Result<Option<Arc<Tls>>, ConfigFaults> {
+fn tls_of(
+    files: Option<&TlsFiles>,
+    clock: &Arc<dyn Clock>,
+) -> Result<Option<Arc<Tls>>, ConfigFaults> {
     let load = |files| Tls::load(files, Arc::clone(clock));
-    let tls = config.tls.clone().map(load).transpose();
+    let tls = files.cloned().map(load).transpose();
     tls.map(|tls| tls.map(Arc::new))
-        .map_err(|fault| ConfigFaults::one(fault.file.setting(), fault))
+        .map_err(|fault| ConfigFaults::one(fault.setting, fault))
 }

@@ -1,5 +1,6 @@
 //! Who asks: API keys, and grant tokens of one issuer.
 
+pub mod admin_token;
 pub mod api_key;
 mod claims;
 pub mod grant;

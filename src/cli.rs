@@ -18,6 +18,7 @@ mod master_key;
 mod progress;
 mod settings_args;
 mod target;
+mod token;
 
 use std::{error::Error, path::PathBuf, process::ExitCode};
 
@@ -73,7 +74,7 @@ enum Command {
         #[command(flatten)]
         target: Target,
     },
-    /// Register and list developers.
+    /// Register, list, suspend and delete developers.
     Developer {
         #[command(subcommand)]
         command: developer::Command,
@@ -103,10 +104,15 @@ enum Command {
         #[command(subcommand)]
         command: audit::Command,
     },
-    /// Sign grant tokens with a development issuer.
+    /// Revoke grants; sign grant tokens with a development issuer.
     Grant {
         #[command(subcommand)]
         command: grant::Command,
+    },
+    /// Revoke grant tokens.
+    Token {
+        #[command(subcommand)]
+        command: token::Command,
     },
 }
 
@@ -205,7 +211,8 @@ async fn act(command: Command) -> Outcome {
         Command::MasterKey { command } => master_key::run(command).await,
         Command::Import { command } => import::run(command).await,
         Command::Audit { command } => audit::run(command).await,
-        Command::Grant { command } => grant::run(command),
+        Command::Grant { command } => grant::run(command).await,
+        Command::Token { command } => token::run(command).await,
     }
 }
 

@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 use crate::{
     auth::grant::GrantPolicy,
     limits::PerMinute,
-    listener::tls::TlsFiles,
+    listener::tls::{Listener, TlsFiles},
     store::{
         audit_partitions::PartitionUnit, authority::Authority, database_url::DatabaseUrl,
         schema::Durability, serving_role::RoleName,
@@ -37,7 +37,7 @@ use values::Values;
 pub struct Config {
     pub grpc_addr: SocketAddr,
     pub http_addr: SocketAddr,
-    pub admin_addr: SocketAddr,
+    pub admin: Admin,
     pub readiness_grace: Duration,
     pub grpc_reflection: bool,
     pub api_docs: bool,
@@ -58,6 +58,17 @@ pub struct Config {
     pub limits: PerMinute,
     pub max_in_flight: usize,
     pub trusted_proxies: Vec<IpNet>,
+}
+
+/// Where probes, metrics and operators are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admin {
+    /// The address.
+    pub address: SocketAddr,
+    /// What holds the token that admits operators.
+    pub token_file: Option<PathBuf>,
+    /// What it is secured with.
+    pub tls: Option<TlsFiles>,
 }
 
 /// Where the database is.
@@ -156,11 +167,11 @@ impl Config {
         let mut values = Values::new(lookup);
         let grpc_addr = values.parsed("GRANTEX_VAULT_GRPC_ADDR");
         let http_addr = values.parsed("GRANTEX_VAULT_HTTP_ADDR");
-        let admin_addr = values.parsed("GRANTEX_VAULT_ADMIN_ADDR");
+        let admin = values.admin();
         let readiness_grace = values.duration("GRANTEX_VAULT_READINESS_GRACE");
         let grpc_reflection = values.flag("GRANTEX_VAULT_GRPC_REFLECTION");
         let api_docs = values.flag("GRANTEX_VAULT_API_DOCS");
-        let tls = values.tls();
+        let tls = values.tls(Listener::Public);
         let database = values.database();
         let migrate = values.flag("GRANTEX_VAULT_MIGRATE");
         let master_key = values.master_key();
@@ -183,7 +194,7 @@ impl Config {
             Some(Self {
                 grpc_addr: grpc_addr?,
                 http_addr: http_addr?,
-                admin_addr: admin_addr?,
+                admin: admin?,
                 readiness_grace: readiness_grace?,
                 grpc_reflection: grpc_reflection?,
                 api_docs: api_docs?,
@@ -220,6 +231,15 @@ impl Config {
             others: self.old_master_keys.clone(),
             kms_timeout: self.kms_timeout,
         }
+    }
+}
+
+impl Admin {
+    /// Whether anybody could be known as an operator.
+    #[must_use]
+    pub fn has_operators(&self) -> bool {
+        let certificates = self.tls.as_ref().and_then(|tls| tls.client_ca.as_ref());
+        self.token_file.is_some() || certificates.is_some()
     }
 }
 
@@ -300,15 +320,28 @@ pub fn telemetry(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Options, Con
     values.finish(read())
 }
 
-/// Reads where a vault of this environment has its admin listener.
+/// Reads where a vault of this environment has its admin listener, and what it is secured with.
 ///
 /// # Errors
 ///
-/// When the value is no address.
-pub fn admin_addr(lookup: &dyn Fn(&str) -> Option<String>) -> Result<SocketAddr, ConfigFaults> {
+/// Everything that is wrong with it.
+pub fn admin(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Admin, ConfigFaults> {
     let mut values = Values::new(lookup);
-    let address = values.parsed("GRANTEX_VAULT_ADMIN_ADDR");
-    values.finish(address)
+    let admin = values.admin();
+    values.finish(admin)
+}
+
+/// Reads the longest life of a token that is taken; `None` for any.
+///
+/// # Errors
+///
+/// When the value is no duration.
+pub fn max_token_lifetime(
+    lookup: &dyn Fn(&str) -> Option<String>,
+) -> Result<Option<Duration>, ConfigFaults> {
+    let mut values = Values::new(lookup);
+    let lifetime = values.max_token_lifetime();
+    values.finish(lifetime)
 }
 
 /// Reads whether core dumps and debuggers are let in; it is read before everything but logging.

@@ -152,7 +152,7 @@ pub async fn run(
     };
     let config = Config::read(&with_defaults).map_err(StartFault::from)?;
     loopback_only("GRANTEX_VAULT_GRPC_ADDR", config.grpc_addr)?;
-    loopback_only("GRANTEX_VAULT_ADMIN_ADDR", config.admin_addr)?;
+    loopback_only("GRANTEX_VAULT_ADMIN_ADDR", config.admin.address)?;
     let outside = Outside {
         http: Some(listener),
         beside: if own_issuer {
@@ -163,6 +163,7 @@ pub async fn run(
         ..Outside::default()
     };
     let running = app::start(&config, outside).await?;
+    let admin_scheme = config.admin.tls.as_ref().map_or("http", |_| "https");
     let tenant = Tenant::ensure(&directory, &config.database, Arc::new(SystemClock)).await?;
     let instance = Instance {
         grant_token: own_issuer.then(|| {
@@ -180,7 +181,7 @@ pub async fn run(
         issuer: Some(config.issuer.clone()),
         http,
         grpc: running.grpc_addr,
-        admin: format!("http://{}", running.admin_addr),
+        admin: format!("{admin_scheme}://{}", running.admin_addr),
         api_key: tenant.api_key,
         developer_id: tenant.developer_id,
         principal_id: PRINCIPAL.to_owned(),

@@ -79,7 +79,7 @@ fn certificate(config: &Config, now: Timestamp) -> Option<Finding> {
     let validity = match tls::check(files) {
         Ok(validity) => validity,
         Err(fault) => {
-            let setting = fault.file.setting();
+            let setting = fault.setting;
             let fix = "give certificate and key as PEM files of one another";
             return Some(Finding::wrong(SUBJECT, format!("{setting} {fault}"), fix));
         }

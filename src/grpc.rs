@@ -1,5 +1,7 @@
 //! The gRPC transport: decode, one call of the vault, encode.
 
+mod admin_convert;
+mod admin_service;
 mod audit_service;
 mod convert;
 pub mod pb;
@@ -16,14 +18,19 @@ use tonic_health::{
 
 use crate::{model::request::Verb, vault::Vault};
 use pb::{
+    admin::admin_service_server::AdminServiceServer,
     audit_service_server::{self, AuditServiceServer},
     vault_service_server::{self, VaultServiceServer},
 };
 
+pub use admin_service::AdminGrpc;
 pub use status::interrupted;
 
 /// The largest request message; what REST takes as a body.
 const MAX_REQUEST_BYTES: usize = 1024 * 1024;
+
+/// The largest of an operator: there is nothing large to say.
+const MAX_ADMIN_REQUEST_BYTES: usize = 64 * 1024;
 
 /// Whose health is told: the server's as a whole, and that of each service.
 const HEALTH_OF: [&str; 3] = [
@@ -34,6 +41,10 @@ const HEALTH_OF: [&str; 3] = [
 
 /// The descriptors of everything that is served, for reflection.
 pub const DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptor_set.bin"));
+
+/// The same of what operators are served.
+pub const ADMIN_DESCRIPTOR_SET: &[u8] =
+    include_bytes!(concat!(env!("OUT_DIR"), "/admin_descriptor_set.bin"));
 
 /// Serves the vault and its audit record, their health, and reflection when it is wanted.
 #[must_use]
@@ -56,6 +67,22 @@ pub fn routes(vault: Arc<Vault>, health: &Health, reflection: bool) -> Routes {
         routes = routes.add_service(reflection);
     }
     routes.prepare()
+}
+
+/// Serves operators, and reflection of that when it is wanted. Who asks is known by each call.
+pub fn admin_routes(admin: AdminGrpc, reflection: bool) -> axum::Router {
+    let admin = AdminServiceServer::new(admin).max_decoding_message_size(MAX_ADMIN_REQUEST_BYTES);
+    let mut routes = Routes::new(admin);
+    if reflection {
+        let reflection = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(ADMIN_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+            .build_v1()
+            .expect("the descriptors are those that the code was generated from");
+        routes = routes.add_service(reflection);
+    }
+    routes.prepare().into_axum_router()
 }
 
 /// `grpc.health.v1`, for the server as a whole (the empty name) and for each service.

@@ -19,6 +19,7 @@ pub mod listener;
 pub mod memory;
 pub mod metrics;
 pub mod model;
+pub mod operator;
 pub mod pace;
 pub mod rotation;
 pub mod shutdown;

@@ -39,7 +39,7 @@ use tokio::{
 };
 use tower::{Service, ServiceExt};
 
-use crate::shutdown::Shutdown;
+use crate::{model::request::ClientCertificate, shutdown::Shutdown};
 use handshake::Handshakes;
 use tls::Tls;
 
@@ -174,7 +174,7 @@ where
             return;
         }
         let Some((tls, handshakes)) = security else {
-            return self.serve(stream).await;
+            return self.serve(stream, None).await;
         };
         let handshake = handshakes.make(stream, || tls.acceptor(self.protocol));
         let made = tokio::select! {
@@ -183,14 +183,21 @@ where
         };
         match made {
             // Boxed: connections in clear are then no larger for it.
-            Ok(stream) => Box::pin(self.serve(stream)).await,
+            Ok(stream) => {
+                let certificate = tls::client_certificate(&stream);
+                Box::pin(self.serve(stream, certificate)).await;
+            }
             Err(error) => {
                 tracing::debug!(peer = %self.peer, %error, "a TLS handshake came to nothing");
             }
         }
     }
 
-    async fn serve(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+    async fn serve(
+        self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        certificate: Option<ClientCertificate>,
+    ) {
         let Self {
             peer,
             protocol,
@@ -203,6 +210,9 @@ where
         let service = service_fn(move |mut request: Request<Incoming>| {
             seen.store(true, Ordering::Relaxed);
             request.extensions_mut().insert(Peer(peer));
+            if let Some(certificate) = &certificate {
+                request.extensions_mut().insert(certificate.clone());
+            }
             service.clone().oneshot(request)
         });
         let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));

@@ -2,6 +2,7 @@
 
 pub mod bearer;
 pub mod caller;
+pub mod cause;
 pub mod credential;
 pub mod event_filter;
 pub mod grant_state;
@@ -10,8 +11,9 @@ pub mod invalid;
 pub mod json;
 pub mod metadata;
 pub mod page;
-mod page_token;
+pub mod page_token;
 pub mod request;
+pub mod revocation;
 pub mod scope;
 pub mod sealed;
 pub mod secret;

@@ -17,6 +17,7 @@ pub mod grantex_source;
 pub mod imports;
 pub mod master_keys;
 mod page;
+pub mod revocations;
 pub mod rotation;
 pub mod schema;
 pub mod serving_role;

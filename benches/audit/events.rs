@@ -165,7 +165,7 @@ impl Events {
         let canonical = event.to_string().into_bytes();
         assert!(RecordedEvent::parse(&canonical).is_ok(), "{event}");
         AuditEventRow {
-            developer: self.developer.clone(),
+            developer: Some(self.developer.clone()),
             id,
             principal: Some(PrincipalId::parse(&principal).expect("a principal")),
             service: Some(self.service.key().clone()),

@@ -8,12 +8,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     audit::sealer::Sealer,
+    clock::Clock,
     envelope::Envelope,
     grpc,
     health::Health,
+    model::cause::chain,
     shutdown::{self, Shutdown},
     store::{Store, audit_partitions::PartitionUnit},
-    vault::error::chain,
 };
 
 /// How late the end of a grace period may be noticed.
@@ -23,6 +24,10 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(15);
 /// How often it is looked whether there are partitions enough, and how soon after a failure.
 const PARTITIONS_INTERVAL: Duration = Duration::from_hours(1);
 const PARTITIONS_RETRY: Duration = Duration::from_mins(1);
+/// How often revocations are forgotten, and how long after their expiry: clocks differ, and tokens are
+/// taken a little beyond theirs.
+const PRUNE_INTERVAL: Duration = Duration::from_mins(10);
+const PRUNE_MARGIN: Duration = Duration::from_hours(1);
 
 /// Does some work until the server closes.
 pub(super) fn spawn(shutdown: &Shutdown, work: impl Future<Output = ()> + Send + 'static) {
@@ -52,6 +57,22 @@ pub(super) async fn seal_audit_events(mut sealer: Sealer, closing: CancellationT
     };
     let _: Option<()> = closing.run_until_cancelled(Box::pin(sealing)).await;
     sealer.stop().await;
+}
+
+/// Forgets revocations of what could not be used any more anyway.
+pub(super) async fn prune_revocations(store: Store, clock: Arc<dyn Clock>) {
+    loop {
+        let before = clock.now().before(PRUNE_MARGIN);
+        match store.prune_revocations(before).await {
+            Ok(0) => {}
+            Ok(pruned) => tracing::info!(pruned, "expired revocations are forgotten"),
+            Err(fault) => {
+                let cause = chain(&fault);
+                tracing::warn!(cause, "expired revocations are not forgotten yet");
+            }
+        }
+        sleep(PRUNE_INTERVAL).await;
+    }
 }
 
 /// Keeps partitions of audit events ahead of the time. Without one they go to the default partition, so

@@ -2,14 +2,14 @@
 
 use std::net::SocketAddr;
 
-use axum::Router;
+use axum::{Router, extract::Request, middleware};
 use tokio::net::TcpListener;
 use tonic::service::Routes;
 
 use super::StartFault;
 use crate::{
     gateway, grpc,
-    listener::door::{Door, Shared},
+    listener::door::{self, Door, Shared},
     model::request::Transport,
 };
 
@@ -49,4 +49,14 @@ pub(super) fn grpc(service: Routes, shared: &Shared) -> Door<Routes, tonic::body
         route_of: grpc::route_of,
         interrupted: grpc::interrupted,
     }
+}
+
+/// Gives the calls of operators their context. No door stands before the admin listener: whoever
+/// probes is told even when no place is free.
+pub(super) fn with_context(routes: Router) -> Router {
+    routes.layer(middleware::map_request(async |mut request: Request| {
+        let context = door::context_of(&request, Transport::Grpc);
+        request.extensions_mut().insert(context);
+        request
+    }))
 }

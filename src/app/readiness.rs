@@ -19,11 +19,11 @@ use crate::{
     config::{Config, ConfigFaults, Database},
     envelope::kms::KmsFault,
     health::{Health, Need, Probe},
+    model::cause::chain,
     store::{
         Store, authority,
         schema::{self, SchemaFault},
     },
-    vault::error::chain,
 };
 
 /// How often the database is asked, and what was not there yet is tried again.

@@ -10,6 +10,7 @@ use super::{
 use crate::{
     audit::{journal::Journal, sealer::Sealer},
     auth::{
+        admin_token::AdminToken,
         grant::GrantVerifier,
         jwks::VerificationKeys,
         key_source::{FileKeySource, HttpKeySource, KeySource},
@@ -20,11 +21,16 @@ use crate::{
         Envelope,
         cache::{DataKeyCache, TimeToLive},
         kms::Kms,
+        master_keys::MasterKeys,
     },
+    grpc::AdminGrpc,
     health::{Health, Need},
     limits::Limits,
     listener::tls::Tls,
     metrics::{Gauge, Metrics},
+    operator::{Keys, Operations},
+    pace::Pace,
+    rotation::Rotation,
     store::Store,
     telemetry,
     vault::Vault,
@@ -33,6 +39,8 @@ use crate::{
 /// What a server consists of.
 pub(super) struct Rooms {
     pub(super) vault: Arc<Vault>,
+    /// What operators are served with, if there is a way to know them.
+    pub(super) admin: Option<AdminGrpc>,
     pub(super) envelope: Arc<Envelope>,
     pub(super) store: Store,
     pub(super) journal: Arc<Journal>,
@@ -79,6 +87,9 @@ impl Rooms {
         ground.gauges(&keys, &envelope);
         let journal = ground.journal(&store);
         let sealer = ground.sealer(&store, &envelope);
+        let admin = ground
+            .admin(&store, &journal, &envelope, master_keys::together(&holders))
+            .await?;
         let vault = Vault::new(
             store.clone(),
             Arc::clone(&envelope),
@@ -90,6 +101,7 @@ impl Rooms {
         );
         Ok(Self {
             vault: Arc::new(vault),
+            admin,
             envelope,
             store,
             journal,
@@ -181,6 +193,48 @@ impl Ground<'_> {
             self.metrics.clone(),
             interval,
         ))
+    }
+
+    async fn admin(
+        &self,
+        store: &Store,
+        journal: &Arc<Journal>,
+        envelope: &Arc<Envelope>,
+        master_keys: Arc<MasterKeys>,
+    ) -> Result<Option<AdminGrpc>, ConfigFaults> {
+        let config = self.config;
+        if !config.admin.has_operators() {
+            return Ok(None);
+        }
+        let token = match config.admin.token_file.clone() {
+            Some(file) => Some(
+                AdminToken::of(file)
+                    .await
+                    .map_err(|fault| ConfigFaults::one("GRANTEX_VAULT_ADMIN_TOKEN_FILE", fault))?,
+            ),
+            None => None,
+        };
+        let clock = Arc::clone(self.clock);
+        Ok(Some(AdminGrpc {
+            operations: Operations::new(
+                store.clone(),
+                Arc::clone(journal),
+                Arc::clone(&clock),
+                config.database.authority,
+                config.grants.max_token_lifetime,
+            ),
+            keys: Keys {
+                envelope: Arc::clone(envelope),
+                rotation: Rotation::new(
+                    store.clone(),
+                    master_keys,
+                    config.kms_timeout,
+                    Pace::new(1, None),
+                ),
+            },
+            token,
+            clock,
+        }))
     }
 
     /// What is read when somebody looks at the metrics.

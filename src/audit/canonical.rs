@@ -6,13 +6,13 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-use crate::model::{id::EventId, text::DeveloperId};
+use crate::model::{id::EventId, request::Operation};
 
 /// The version that is written.
 const VERSION: u8 = 1;
 
 /// An event as it was recorded: JSON in this order of keys, without white space, in UTF-8, every key
-/// always there. Texts are those that were recorded; a reader parses none of them further.
+/// but the last always there. Texts are those that were recorded; a reader parses none of them further.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[expect(missing_docs, reason = "`AuditEvent` and the proto describe them")]
@@ -34,6 +34,8 @@ pub struct RecordedEvent<'a> {
     pub trace_id: Option<Cow<'a, str>>,
     pub peer: Cow<'a, str>,
     pub transport: Cow<'a, str>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<Cow<'a, str>>,
 }
 
 /// Who asked.
@@ -56,6 +58,16 @@ pub enum RecordedCaller<'a> {
         parent_grant_id: Option<Cow<'a, str>>,
         delegation_depth: Option<i64>,
     },
+    /// An operator.
+    Operator {
+        #[serde(borrow)]
+        operator: Cow<'a, str>,
+    },
+    /// A Grantex auth service, by a webhook.
+    Webhook {
+        #[serde(borrow)]
+        webhook_event_id: Cow<'a, str>,
+    },
 }
 
 /// The bytes are not those that the vault writes of an event.
@@ -65,7 +77,7 @@ pub struct NotCanonical;
 
 /// What is filled in by whoever records.
 pub(super) struct Fields<'a> {
-    pub(super) developer_id: &'a DeveloperId,
+    pub(super) developer_id: &'a str,
     pub(super) id: EventId,
     pub(super) occurred_at: String,
     pub(super) verb: &'static str,
@@ -79,13 +91,14 @@ pub(super) struct Fields<'a> {
     pub(super) trace_id: Option<String>,
     pub(super) peer: String,
     pub(super) transport: &'static str,
+    pub(super) subject: Option<String>,
 }
 
 impl<'a> RecordedEvent<'a> {
     pub(super) fn new(fields: Fields<'a>) -> Self {
         Self {
             version: VERSION,
-            developer_id: fields.developer_id.as_str().into(),
+            developer_id: fields.developer_id.into(),
             id: fields.id.to_string().into(),
             occurred_at: fields.occurred_at.into(),
             verb: fields.verb.into(),
@@ -99,6 +112,7 @@ impl<'a> RecordedEvent<'a> {
             trace_id: fields.trace_id.map(Cow::from),
             peer: fields.peer.into(),
             transport: fields.transport.into(),
+            subject: fields.subject.map(Cow::from),
         }
     }
 
@@ -153,20 +167,28 @@ impl<'a> RecordedEvent<'a> {
                     parent_grant_id: parent_grant_id.map(owned),
                     delegation_depth,
                 },
+                RecordedCaller::Operator { operator } => RecordedCaller::Operator {
+                    operator: owned(operator),
+                },
+                RecordedCaller::Webhook { webhook_event_id } => RecordedCaller::Webhook {
+                    webhook_event_id: owned(webhook_event_id),
+                },
             },
             request_id: owned(self.request_id),
             trace_id: self.trace_id.map(owned),
             peer: owned(self.peer),
             transport: owned(self.transport),
+            subject: self.subject.map(owned),
         }
     }
 
-    /// The grant that an agent asked with.
+    /// The grant that an agent asked with, or that was revoked.
     #[must_use]
     pub fn grant_id(&self) -> Option<&str> {
         match &self.caller {
             RecordedCaller::Agent { grant_id, .. } => Some(grant_id),
-            RecordedCaller::Developer { .. } => None,
+            _ if self.verb == Operation::RevokeGrant.as_str() => self.subject.as_deref(),
+            _ => None,
         }
     }
 
@@ -209,12 +231,15 @@ mod tests {
                 }
             },
         );
-        prop_oneof![developer, agent]
+        let operator = text().prop_map(|operator| RecordedCaller::Operator { operator });
+        let webhook =
+            text().prop_map(|webhook_event_id| RecordedCaller::Webhook { webhook_event_id });
+        prop_oneof![developer, agent, operator, webhook]
     }
 
     fn event() -> impl Strategy<Value = RecordedEvent<'static>> {
         let required = proptest::array::uniform8(text());
-        let optional = proptest::array::uniform5(option::of(text()));
+        let optional = proptest::array::uniform6(option::of(text()));
         (required, optional, caller()).prop_map(|(required, optional, caller)| {
             let [
                 developer_id,
@@ -226,7 +251,14 @@ mod tests {
                 peer,
                 transport,
             ] = required;
-            let [reason, principal_id, service, credential_id, trace_id] = optional;
+            let [
+                reason,
+                principal_id,
+                service,
+                credential_id,
+                trace_id,
+                subject,
+            ] = optional;
             RecordedEvent {
                 version: VERSION,
                 developer_id,
@@ -243,6 +275,7 @@ mod tests {
                 trace_id,
                 peer,
                 transport,
+                subject,
             }
         })
     }
@@ -286,6 +319,7 @@ mod tests {
             (r#""reason":null,"#, ""),
             (r#""acme""#, r#""\u0061cme""#),
             (r#""apiKeyId":"ak""#, r#""apiKeyId":"ak","agent":null"#),
+            (r#""rest"}"#, r#""rest","subject":null}"#),
             (
                 r#""peer":"p","transport":"rest""#,
                 r#""transport":"rest","peer":"p""#,

@@ -6,25 +6,25 @@ use crate::{
         caller::Developer,
         event_filter::OutcomeName,
         id::{ApiKeyId, CredentialId, EventId},
-        request::{RequestContext, Verb},
+        request::{Operation, RequestContext, Verb},
         service_name::ServiceName,
-        text::{AgentId, DeveloperId, GrantId, PrincipalId, TokenId},
+        text::{AgentId, DeveloperId, GrantId, OperatorName, PrincipalId, TokenId, WebhookEventId},
         timestamp::Timestamp,
     },
     store::audit_events::AuditEventRow,
 };
 
-/// One verb of one caller.
+/// One verb of one caller, or one operation.
 #[derive(Debug, Clone)]
 pub struct AuditEvent {
     /// The request that it was part of.
     pub request: RequestContext,
-    /// Whose credentials it was about.
-    pub developer: DeveloperId,
+    /// Whose credentials it was about; `None` of an operation that is about no developer.
+    pub developer: Option<DeveloperId>,
     /// Who asked.
     pub caller: Caller,
     /// What was asked.
-    pub verb: Verb,
+    pub asked: Asked,
     /// What became of it.
     pub outcome: Outcome,
     /// Whose credential, as far as it is known.
@@ -33,6 +33,25 @@ pub struct AuditEvent {
     pub service: Option<ServiceName>,
     /// Which credential, when there was one.
     pub credential: Option<CredentialId>,
+    /// What an operation was about.
+    pub subject: Option<Subject>,
+}
+
+/// What was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each says what it is")]
+pub enum Asked {
+    Verb(Verb),
+    Operation(Operation),
+}
+
+/// What an operation was about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each says what it is")]
+pub enum Subject {
+    Grant(GrantId),
+    Token(TokenId),
+    ApiKey(ApiKeyId),
 }
 
 /// A verified caller. Those who cannot be verified are not recorded: anybody can make them up.
@@ -55,6 +74,10 @@ pub enum Caller {
         /// How many delegations deep.
         delegation_depth: Option<i64>,
     },
+    /// An operator, on the admin listener or the command line.
+    Operator(OperatorName),
+    /// A Grantex auth service, by a signed webhook.
+    Webhook(WebhookEventId),
 }
 
 /// What became of it.
@@ -78,6 +101,10 @@ pub enum Outcome {
     NotFound,
     /// The vault could not.
     Failed(Failure),
+    /// An operation changed what it was to change.
+    Done,
+    /// It was so already.
+    Unchanged,
 }
 
 /// Why a verified caller was refused.
@@ -108,13 +135,36 @@ impl AuditEvent {
     ) -> Self {
         Self {
             request,
-            developer: developer.id.clone(),
+            developer: Some(developer.id.clone()),
             caller: Caller::Developer(developer.api_key_id),
-            verb,
+            asked: Asked::Verb(verb),
             outcome,
             principal: None,
             service: None,
             credential: None,
+            subject: None,
+        }
+    }
+
+    /// What an operator or a webhook asked; done, unless its outcome is set to something else.
+    #[must_use]
+    pub fn of_operation(
+        request: RequestContext,
+        caller: Caller,
+        operation: Operation,
+        developer: Option<&DeveloperId>,
+        subject: Option<Subject>,
+    ) -> Self {
+        Self {
+            request,
+            developer: developer.cloned(),
+            caller,
+            asked: Asked::Operation(operation),
+            outcome: Outcome::Done,
+            principal: None,
+            service: None,
+            credential: None,
+            subject,
         }
     }
 
@@ -124,10 +174,10 @@ impl AuditEvent {
         let (outcome, reason) = self.outcome.as_columns();
         let outcome = outcome.as_str();
         let recorded = RecordedEvent::new(Fields {
-            developer_id: &self.developer,
+            developer_id: self.developer.as_ref().map_or("", DeveloperId::as_str),
             id,
             occurred_at: now.to_string(),
-            verb: self.verb.as_str(),
+            verb: self.asked.as_str(),
             outcome,
             reason,
             principal_id: self.principal.as_ref().map(PrincipalId::as_str),
@@ -138,6 +188,7 @@ impl AuditEvent {
             trace_id: self.request.trace.map(|trace| trace.to_string()),
             peer: self.request.peer.to_string(),
             transport: self.request.transport.as_str(),
+            subject: self.subject.as_ref().map(Subject::to_text),
         });
         AuditEventRow {
             developer: self.developer.clone(),
@@ -145,12 +196,40 @@ impl AuditEvent {
             principal: self.principal.clone(),
             service: self.service.as_ref().map(|name| name.key().clone()),
             credential: self.credential,
-            grant: match &self.caller {
-                Caller::Agent { grant, .. } => Some(grant.clone()),
-                Caller::Developer(_) => None,
-            },
+            grant: self.grant().cloned(),
             outcome,
             canonical: recorded.to_bytes(),
+        }
+    }
+
+    /// The grant that was asked with, or that was revoked.
+    fn grant(&self) -> Option<&GrantId> {
+        match (&self.caller, &self.subject) {
+            (Caller::Agent { grant, .. }, _) | (_, Some(Subject::Grant(grant))) => Some(grant),
+            _ => None,
+        }
+    }
+}
+
+// === impl Asked ===
+
+impl Asked {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Verb(verb) => verb.as_str(),
+            Self::Operation(operation) => operation.as_str(),
+        }
+    }
+}
+
+// === impl Subject ===
+
+impl Subject {
+    fn to_text(&self) -> String {
+        match self {
+            Self::Grant(grant) => grant.to_string(),
+            Self::Token(token) => token.to_string(),
+            Self::ApiKey(key) => key.to_string(),
         }
     }
 }
@@ -178,6 +257,12 @@ impl Caller {
                 parent_grant_id: parent_grant.as_ref().map(|grant| grant.as_str().into()),
                 delegation_depth: *delegation_depth,
             },
+            Self::Operator(name) => RecordedCaller::Operator {
+                operator: name.as_str().into(),
+            },
+            Self::Webhook(event) => RecordedCaller::Webhook {
+                webhook_event_id: event.as_str().into(),
+            },
         }
     }
 }
@@ -203,6 +288,8 @@ impl Outcome {
             Self::Failed(Failure::InconsistentRow) => {
                 (OutcomeName::Failed, Some("inconsistent_row"))
             }
+            Self::Done => (OutcomeName::Done, None),
+            Self::Unchanged => (OutcomeName::Unchanged, None),
         }
     }
 }

@@ -5,12 +5,12 @@ use std::time::Duration;
 use clap::Subcommand;
 use jiff::SignedDuration;
 
-use super::{Outcome, explain, target::Target};
+use super::{Outcome, developer::or_already, explain, target::Target};
 use crate::{
-    auth::api_key::{self, Mode},
+    auth::api_key::Mode,
     clock::{Clock, SystemClock},
-    model::{id::ApiKeyId, text::DeveloperId, timestamp::Timestamp},
-    store::api_keys::ApiKeyRow,
+    model::{id::ApiKeyId, text::DeveloperId},
+    operator::{KeyState, NewApiKey},
 };
 
 #[derive(Subcommand)]
@@ -58,19 +58,26 @@ pub(super) async fn run(command: Command) -> Outcome {
             expires_in,
             target,
         } => {
-            let mode = if test { Mode::Test } else { Mode::Live };
-            create(&developer, label, mode, expires_in, &target).await
+            let new = NewApiKey {
+                developer: &DeveloperId::parse(&developer)?,
+                label: &label,
+                mode: if test { Mode::Test } else { Mode::Live },
+                expires_in,
+            };
+            let (operations, by) = target.operations()?;
+            let made = operations.create_api_key(&by, &new).await;
+            let (key, row) = made.map_err(explain)?;
+            eprintln!("{} (shown this once; keep it safe):", row.id);
+            println!("{}", key.expose());
+            Ok(())
         }
         Command::List { developer, target } => {
             let developer = DeveloperId::parse(&developer)?;
-            let keys = target
-                .store()?
-                .api_keys(&developer)
-                .await
-                .map_err(explain)?;
+            let (operations, by) = target.operations()?;
+            let keys = operations.api_keys(&by, &developer).await;
             let now = SystemClock.now();
-            for key in keys {
-                let state = state(&key, now);
+            for key in keys.map_err(explain)? {
+                let state = KeyState::of(&key, now).as_str();
                 println!(
                     "{}\t{}…\t{state}\t{}\t{}",
                     key.id, key.prefix, key.created_at, key.label
@@ -80,65 +87,12 @@ pub(super) async fn run(command: Command) -> Outcome {
         }
         Command::Revoke { id, target } => {
             let id = ApiKeyId::parse(&id).ok_or("that is not the id of an API key (ak_…)")?;
-            let now = SystemClock.now();
-            if target
-                .store()?
-                .revoke_api_key(id, now)
-                .await
-                .map_err(explain)?
-            {
-                println!("revoked {id}");
-                Ok(())
-            } else {
-                Err(format!("there is no API key {id}").into())
-            }
+            let (operations, by) = target.operations()?;
+            let changed = operations.revoke_api_key(&by, id).await;
+            let changed = changed.map_err(explain)?;
+            println!("{id} {}", or_already(changed, "revoked"));
+            Ok(())
         }
-    }
-}
-
-async fn create(
-    developer: &str,
-    label: String,
-    mode: Mode,
-    expires_in: Option<Duration>,
-    target: &Target,
-) -> Outcome {
-    let developer_id = DeveloperId::parse(developer)?;
-    let store = target.store()?;
-    if !store
-        .developer_exists(&developer_id)
-        .await
-        .map_err(explain)?
-    {
-        return Err(format!("there is no developer {developer_id}").into());
-    }
-    let now = SystemClock.now();
-    let key = api_key::make(mode);
-    let row = ApiKeyRow {
-        id: ApiKeyId::make(now),
-        developer_id,
-        label,
-        prefix: api_key::shown_prefix(&key),
-        created_at: now,
-        expires_at: expires_in.map(|after| now.after(after)).transpose()?,
-        revoked_at: None,
-    };
-    store
-        .create_api_key(&api_key::hash(&key), &row)
-        .await
-        .map_err(explain)?;
-    eprintln!("{} (shown this once; keep it safe):", row.id);
-    println!("{}", key.expose());
-    Ok(())
-}
-
-fn state(key: &ApiKeyRow, now: Timestamp) -> &'static str {
-    if key.revoked_at.is_some() {
-        "revoked"
-    } else if api_key::admits(key.expires_at, None, now) {
-        "active"
-    } else {
-        "expired"
     }
 }
 

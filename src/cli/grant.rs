@@ -4,12 +4,17 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand};
 
-use super::{Outcome, api_key::duration};
+use super::{Outcome, api_key::duration, developer::or_already, explain, target::Target};
 use crate::{
     clock::{Clock, SystemClock},
     dev::{
         Instance,
         issuer::{DevIssuer, GrantClaims},
+    },
+    model::{
+        page::PageSize,
+        revocation::Revocation,
+        text::{DeveloperId, GrantId},
     },
 };
 
@@ -17,6 +22,25 @@ use crate::{
 pub(super) enum Command {
     /// Sign a grant token with a development issuer's key and print it.
     Mint(MintArgs),
+    /// Refuse a grant from now on, with its tokens and those of grants delegated from it; for ever.
+    Revoke {
+        /// Whose.
+        #[arg(long, value_name = "ID", value_parser = DeveloperId::parse)]
+        developer: DeveloperId,
+        /// The grant (claim grnt; of a token without one its jti).
+        #[arg(value_name = "GRANT", value_parser = GrantId::parse)]
+        grant: GrantId,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// List what is revoked of a developer: kind, subject, since when, until when it is remembered.
+    Revocations {
+        /// Whose.
+        #[arg(long, value_name = "ID", value_parser = DeveloperId::parse)]
+        developer: DeveloperId,
+        #[command(flatten)]
+        target: Target,
+    },
 }
 
 #[derive(Args)]
@@ -41,7 +65,48 @@ pub(super) struct MintArgs {
     data_dir: Option<PathBuf>,
 }
 
-pub(super) fn run(Command::Mint(args): Command) -> Outcome {
+pub(super) async fn run(command: Command) -> Outcome {
+    match command {
+        Command::Mint(args) => mint(&args),
+        Command::Revoke {
+            developer,
+            grant,
+            target,
+        } => {
+            let (operations, by) = target.operations()?;
+            let revoked = operations.revoke_grant(&by, &developer, grant.clone());
+            let changed = revoked.await.map_err(explain)?;
+            println!("{grant} {}", or_already(changed, "revoked"));
+            Ok(())
+        }
+        Command::Revocations { developer, target } => list(&developer, &target).await,
+    }
+}
+
+async fn list(developer: &DeveloperId, target: &Target) -> Outcome {
+    let (operations, by) = target.operations()?;
+    let mut token = String::new();
+    loop {
+        let page = operations.revocations(&by, developer, PageSize::MAX, &token);
+        let page = page.await.map_err(explain)?;
+        for Revocation {
+            what,
+            revoked_at,
+            expires_at,
+        } in &page.items
+        {
+            let until = expires_at.map_or_else(|| "for ever".to_owned(), |at| at.to_string());
+            let (kind, subject) = (what.kind(), what.subject(developer));
+            println!("{kind}\t{subject}\t{revoked_at}\t{until}");
+        }
+        let Some(next) = page.next_page_token else {
+            return Ok(());
+        };
+        token = next;
+    }
+}
+
+fn mint(args: &MintArgs) -> Outcome {
     let Some(data_dir) = &args.data_dir else {
         return Err(
             "there is no development issuer here: name a dev instance with --data-dir; \

@@ -6,8 +6,10 @@ use clap::Args;
 
 use super::explain;
 use crate::{
+    app,
     config::{self, Database, MasterKeySettings},
     dev::{self, Instance},
+    operator::{KnownOperator, Operations},
     store::Store,
 };
 
@@ -42,6 +44,16 @@ impl Target {
     pub(super) fn store_of(&self, connections: usize) -> Result<Store, Box<dyn std::error::Error>> {
         let database = self.database()?;
         Store::open(&database.url, connections, database.durability).map_err(explain)
+    }
+
+    /// The operations of the target, and whoever runs this command.
+    pub(super) fn operations(
+        &self,
+    ) -> Result<(Operations, KnownOperator), Box<dyn std::error::Error>> {
+        let lifetime = config::max_token_lifetime(&config::environment)?;
+        let operations = app::operations(self.store()?, self.database()?.authority, lifetime);
+        let user = rustix::process::getuid().as_raw();
+        Ok((operations, KnownOperator::at_the_command_line(user)))
     }
 
     /// The master keys that the environment names, else those of the instance.

@@ -33,7 +33,7 @@ const fn setting(name: &'static str, default: Option<&'static str>, help: &'stat
 }
 
 /// All settings, in the order of the README.
-pub const SETTINGS: [Setting; 44] = [
+pub const SETTINGS: [Setting; 48] = [
     Setting {
         name: "DATABASE_URL",
         default: None,
@@ -164,7 +164,28 @@ pub const SETTINGS: [Setting; 44] = [
     setting(
         "GRANTEX_VAULT_ADMIN_ADDR",
         Some("127.0.0.1:9090"),
-        "Where probes and metrics are, in clear and without credentials",
+        "Where probes and metrics are, without credentials, and operators with theirs",
+    ),
+    setting(
+        "GRANTEX_VAULT_ADMIN_TOKEN_FILE",
+        None,
+        "A file with the token that admits operators to the admin listener, 32 to 512 characters; it is \
+         read at each of their calls",
+    ),
+    setting(
+        "GRANTEX_VAULT_ADMIN_TLS_CERT_FILE",
+        None,
+        "PEM file of the admin listener's certificate and its chain; the listener is in clear without",
+    ),
+    setting(
+        "GRANTEX_VAULT_ADMIN_TLS_KEY_FILE",
+        None,
+        "PEM file of that certificate's private key",
+    ),
+    setting(
+        "GRANTEX_VAULT_ADMIN_TLS_CLIENT_CA_FILE",
+        None,
+        "PEM file of the authorities whose certificates admit operators; probes and metrics need none",
     ),
     setting(
         "GRANTEX_VAULT_READINESS_GRACE",

@@ -9,12 +9,13 @@ use jiff::SignedDuration;
 use url::Url;
 
 use super::{
-    Audit, ConfigFaults, Database, KeyLocation, MasterKey, SETTINGS, settings::IMPORT_SETTINGS,
+    Admin, Audit, ConfigFaults, Database, KeyLocation, MasterKey, SETTINGS,
+    settings::IMPORT_SETTINGS,
 };
 use crate::{
     auth::grant::{AudiencePolicy, GrantPolicy},
     limits::PerMinute,
-    listener::tls::TlsFiles,
+    listener::tls::{Listener, TlsFile, TlsFiles},
     store::{authority::Authority, database_url::DatabaseUrl, schema::Durability},
 };
 
@@ -207,25 +208,44 @@ impl<'a> Values<'a> {
         clippy::option_option,
         reason = "not readable, as everywhere here; and read, that there is none"
     )]
-    pub(super) fn tls(&mut self) -> Option<Option<TlsFiles>> {
-        const CERTIFICATE: &str = "GRANTEX_VAULT_TLS_CERT_FILE";
-        const KEY: &str = "GRANTEX_VAULT_TLS_KEY_FILE";
-        const CLIENT_CA: &str = "GRANTEX_VAULT_TLS_CLIENT_CA_FILE";
-        let (certificate, key) = (self.get(CERTIFICATE), self.get(KEY));
-        let client_ca = self.get(CLIENT_CA);
+    pub(super) fn tls(&mut self, listener: Listener) -> Option<Option<TlsFiles>> {
+        let setting = |file| listener.setting(file);
+        let (certificate_name, key_name) = (setting(TlsFile::Certificate), setting(TlsFile::Key));
+        let client_ca_name = setting(TlsFile::ClientCa);
+        let (certificate, key) = (self.get(certificate_name), self.get(key_name));
+        let client_ca = self.get(client_ca_name);
         match (certificate, key, client_ca) {
             (Some(certificate), Some(key), client_ca) => Some(Some(TlsFiles {
                 certificate: certificate.into(),
                 key: key.into(),
                 client_ca: client_ca.map(PathBuf::from),
+                listener,
             })),
-            (Some(_), None, _) => self.fault(KEY, format_args!("is required beside {CERTIFICATE}")),
-            (None, Some(_), _) => self.fault(CERTIFICATE, format_args!("is required beside {KEY}")),
+            (Some(_), None, _) => self.fault(
+                key_name,
+                format_args!("is required beside {certificate_name}"),
+            ),
+            (None, Some(_), _) => self.fault(
+                certificate_name,
+                format_args!("is required beside {key_name}"),
+            ),
             (None, None, Some(_)) => {
-                self.fault(CLIENT_CA, format_args!("needs {CERTIFICATE} and {KEY}"))
+                let needs = format_args!("needs {certificate_name} and {key_name}");
+                self.fault(client_ca_name, needs)
             }
             (None, None, None) => Some(None),
         }
+    }
+
+    pub(super) fn admin(&mut self) -> Option<Admin> {
+        let address = self.parsed("GRANTEX_VAULT_ADMIN_ADDR");
+        let token_file = self.get("GRANTEX_VAULT_ADMIN_TOKEN_FILE");
+        let tls = self.tls(Listener::Admin);
+        Some(Admin {
+            address: address?,
+            token_file: token_file.map(PathBuf::from),
+            tls: tls?,
+        })
     }
 
     pub(super) fn keys(&mut self, issuer: Option<&str>) -> Option<KeyLocation> {
@@ -292,15 +312,24 @@ impl<'a> Values<'a> {
     pub(super) fn grants(&mut self, authority: Authority) -> Option<GrantPolicy> {
         let audience = self.audience();
         let depth = self.parsed("GRANTEX_VAULT_MAX_DELEGATION_DEPTH");
-        let lifetime = self.duration("GRANTEX_VAULT_MAX_TOKEN_LIFETIME");
+        let lifetime = self.max_token_lifetime();
         let scope_mode = self.parsed("GRANTEX_VAULT_SCOPE_MODE");
-        let (depth, lifetime) = (depth?, lifetime?);
+        let depth = depth?;
         Some(GrantPolicy {
             audience: audience?,
             max_delegation_depth: (authority == Authority::Standalone).then_some(depth),
-            max_token_lifetime: (!lifetime.is_zero()).then_some(lifetime),
+            max_token_lifetime: lifetime?,
             scope_mode: scope_mode?,
         })
+    }
+
+    #[expect(
+        clippy::option_option,
+        reason = "the outer one is whether it can be read, as everywhere here"
+    )]
+    pub(super) fn max_token_lifetime(&mut self) -> Option<Option<Duration>> {
+        let lifetime = self.duration("GRANTEX_VAULT_MAX_TOKEN_LIFETIME")?;
+        Some((!lifetime.is_zero()).then_some(lifetime))
     }
 
     fn audience(&mut self) -> Option<AudiencePolicy> {

@@ -53,9 +53,9 @@ impl Tenant {
         let Some(key) = ApiKey::parse(&self.api_key) else {
             return Ok(false);
         };
-        let found = store.api_key(&api_key::hash(&key)).await?;
-        Ok(found.is_some_and(|row| {
-            row.developer_id.as_str() == self.developer_id && row.revoked_at.is_none()
+        let found = store.key_owner(&api_key::hash(&key)).await?;
+        Ok(found.is_some_and(|owner| {
+            owner.developer.as_str() == self.developer_id && owner.revoked_at.is_none()
         }))
     }
 
@@ -67,6 +67,7 @@ impl Tenant {
             id,
             name: "development".to_owned(),
             created_at: now,
+            suspended_at: None,
         };
         let key = api_key::make(Mode::Test);
         let row = ApiKeyRow {
@@ -78,8 +79,13 @@ impl Tenant {
             expires_at: None,
             revoked_at: None,
         };
-        store.create_developer(&developer).await?;
-        store.create_api_key(&api_key::hash(&key), &row).await?;
+        let mut connection = store.connection().await?;
+        let transaction = connection.transaction().await?;
+        transaction.create_developer(&developer).await?;
+        transaction
+            .create_api_key(&api_key::hash(&key), &row)
+            .await?;
+        transaction.commit().await?;
         Ok(Self {
             developer_id: developer.id.to_string(),
             api_key: key.expose().to_owned(),

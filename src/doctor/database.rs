@@ -6,11 +6,11 @@ use super::Finding;
 use crate::{
     clock::Clock,
     config::Database,
+    model::cause::chain,
     store::{
         diagnosis::{Diagnosis, diagnose},
         schema::{Durability, SchemaFault},
     },
-    vault::error::chain,
 };
 
 /// The oldest major version that the vault is for.

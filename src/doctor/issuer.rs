@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Finding;
 use crate::{
-    app::rooms, auth::jwks::VerificationKeys, clock::Clock, config::Config, vault::error::chain,
+    app::rooms, auth::jwks::VerificationKeys, clock::Clock, config::Config, model::cause::chain,
 };
 
 const SUBJECT: &str = "issuer's keys";

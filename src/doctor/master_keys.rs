@@ -15,11 +15,11 @@ use crate::{
         kms::KmsFault,
     },
     metrics::Metrics,
+    model::cause::chain,
     model::{
         service_name::ServiceName,
         text::{DeveloperId, PrincipalId},
     },
-    vault::error::chain,
 };
 
 pub(super) async fn examine(settings: &MasterKeySettings, clock: &Arc<dyn Clock>) -> Vec<Finding> {

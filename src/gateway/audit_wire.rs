@@ -60,6 +60,10 @@ pub(super) struct EventBody<'a> {
     pub(super) peer: &'a str,
     #[schema(value_type = field::Transport)]
     pub(super) transport: &'a str,
+    /// What an operation was about: a grant, a token, an API key. Absent of everything else.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false)]
+    pub(super) subject: Option<&'a str>,
 }
 
 /// Who asked.
@@ -71,6 +75,10 @@ pub(super) enum CallerBody<'a> {
     ApiKey(ApiKeyCallerBody<'a>),
     /// An agent.
     Agent(AgentCallerBody<'a>),
+    /// An operator of the vault.
+    Operator(OperatorCallerBody<'a>),
+    /// The developer's Grantex auth service.
+    Webhook(WebhookCallerBody<'a>),
 }
 
 /// A developer, by an API key.
@@ -109,6 +117,25 @@ pub(super) struct AgentCallerBody<'a> {
     pub(super) delegation_depth: Option<i64>,
 }
 
+/// An operator of the vault.
+#[derive(Serialize, ToSchema)]
+#[schema(as = OperatorCaller)]
+pub(super) struct OperatorCallerBody<'a> {
+    /// Which: `token`, the subject of a client certificate, or the user of a command line.
+    #[schema(min_length = 1)]
+    pub(super) operator: &'a str,
+}
+
+/// The developer's Grantex auth service, by a signed webhook.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = WebhookCaller)]
+pub(super) struct WebhookCallerBody<'a> {
+    /// The `id` of the webhook's event.
+    #[schema(min_length = 1)]
+    pub(super) webhook_event_id: &'a str,
+}
+
 pub(super) fn page(listing: &EventListing) -> EventPageBody<'_> {
     EventPageBody {
         events: listing.events.iter().map(event).collect(),
@@ -132,6 +159,7 @@ fn event(listed: &ListedEvent) -> EventBody<'_> {
         trace_id: event.trace_id.as_deref(),
         peer: &event.peer,
         transport: &event.transport,
+        subject: event.subject.as_deref(),
     }
 }
 
@@ -156,5 +184,11 @@ fn caller<'a>(caller: &'a RecordedCaller<'_>) -> CallerBody<'a> {
             parent_grant_id: parent_grant_id.as_deref(),
             delegation_depth: *delegation_depth,
         }),
+        RecordedCaller::Operator { operator } => {
+            CallerBody::Operator(OperatorCallerBody { operator })
+        }
+        RecordedCaller::Webhook { webhook_event_id } => {
+            CallerBody::Webhook(WebhookCallerBody { webhook_event_id })
+        }
     }
 }

@@ -163,7 +163,7 @@ mod tests {
             ("CredentialList", examples::page()),
             ("ExchangedCredential", examples::exchanged()),
             ("AuditEventList", examples::events()),
-            ("AuditEvent", examples::events()["events"][0].clone()),
+            ("AuditEvent", examples::last_events()["events"][1].clone()),
             (
                 "AgentCaller",
                 examples::events()["events"][0]["caller"].clone(),
@@ -171,6 +171,14 @@ mod tests {
             (
                 "ApiKeyCaller",
                 examples::last_events()["events"][0]["caller"].clone(),
+            ),
+            (
+                "OperatorCaller",
+                examples::last_events()["events"][1]["caller"].clone(),
+            ),
+            (
+                "WebhookCaller",
+                examples::last_events()["events"][2]["caller"].clone(),
             ),
             (
                 "Problem",

@@ -146,11 +146,18 @@ fn event(listed: ListedEvent) -> pb::AuditEvent {
                 parent_grant_id: parent_grant_id.map(text),
                 delegation_depth,
             }),
+            RecordedCaller::Operator { operator } => Caller::Operator(pb::OperatorCaller {
+                operator: text(operator),
+            }),
+            RecordedCaller::Webhook { webhook_event_id } => Caller::Webhook(pb::WebhookCaller {
+                webhook_event_id: text(webhook_event_id),
+            }),
         }),
         request_id: text(event.request_id),
         trace_id: event.trace_id.map(text),
         peer: text(event.peer),
         transport: text(event.transport),
+        subject: event.subject.map(text),
     }
 }
 
@@ -166,7 +173,10 @@ fn paging(size: i32, token: String) -> Result<Paging, InvalidInput> {
     })
 }
 
-fn moment(field: &'static str, at: Option<PbTimestamp>) -> Result<Option<Timestamp>, InvalidInput> {
+pub(super) fn moment(
+    field: &'static str,
+    at: Option<PbTimestamp>,
+) -> Result<Option<Timestamp>, InvalidInput> {
     let moment = at.map(|at| {
         Timestamp::from_seconds_and_nanos(at.seconds, at.nanos)
             .map_err(|_| InvalidInput::breaks(field, "must be of the years 0001 to 9999"))
@@ -174,7 +184,7 @@ fn moment(field: &'static str, at: Option<PbTimestamp>) -> Result<Option<Timesta
     moment.transpose()
 }
 
-fn timestamp(moment: Timestamp) -> PbTimestamp {
+pub(super) fn timestamp(moment: Timestamp) -> PbTimestamp {
     PbTimestamp {
         seconds: moment.as_second(),
         nanos: moment.subsec_millis() * 1_000_000,

@@ -66,8 +66,8 @@ impl Drop for Untold {
         }
         // What nobody was sent: of HTTP there is no status for it, of gRPC there is CANCELLED.
         let status = match self.context.transport {
-            Transport::Rest => 499,
             Transport::Grpc => 1,
+            Transport::Rest | Transport::CommandLine => 499,
         };
         self.write(status, RequestOutcome::Abandoned);
     }
@@ -82,7 +82,7 @@ fn milliseconds(duration: Duration) -> f64 {
 /// it is a success.
 fn status<B>(response: &Response<B>, transport: Transport) -> u16 {
     match transport {
-        Transport::Rest => response.status().as_u16(),
+        Transport::Rest | Transport::CommandLine => response.status().as_u16(),
         Transport::Grpc => response
             .headers()
             .get("grpc-status")
@@ -102,6 +102,6 @@ fn outcome(status: u16, transport: Transport) -> RequestOutcome {
         (Transport::Rest, 400..=499) | (Transport::Grpc, 3 | 11) => RequestOutcome::BadRequest,
         (Transport::Rest, 503) | (Transport::Grpc, 14) => RequestOutcome::Unavailable,
         (Transport::Grpc, 4) => RequestOutcome::DeadlineExceeded,
-        (Transport::Rest | Transport::Grpc, _) => RequestOutcome::Internal,
+        (_, _) => RequestOutcome::Internal,
     }
 }

@@ -14,7 +14,7 @@ const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 /// The time that a request has, and what its end means. A gRPC caller may allow less than we do.
 pub(super) fn of(headers: &HeaderMap, transport: Transport) -> (Duration, Interruption) {
     let allowed = match transport {
-        Transport::Rest => None,
+        Transport::Rest | Transport::CommandLine => None,
         Transport::Grpc => headers.get(GRPC_TIMEOUT),
     };
     let allowed = allowed.and_then(|value| parse(value.to_str().ok()?));

@@ -210,12 +210,26 @@ where
     }
 
     fn client_of(&self, request: &Request<Incoming>) -> std::net::IpAddr {
-        let Peer(peer) = *request
-            .extensions()
-            .get()
-            .expect("the listener names the peer of every request");
+        let Peer(peer) = peer_of(request);
         forwarded::client(peer.ip(), request.headers(), &self.shared.trusted_proxies)
     }
+}
+
+/// The context of a request that no door was given to, and that no proxy brings.
+#[must_use]
+pub fn context_of<B>(request: &Request<B>, transport: Transport) -> RequestContext {
+    let Peer(peer) = peer_of(request);
+    RequestContext {
+        id: request_id(request.headers()),
+        trace: None,
+        transport,
+        peer: peer.ip(),
+    }
+}
+
+fn peer_of<B>(request: &Request<B>) -> Peer {
+    let peer = request.extensions().get();
+    *peer.expect("the listener names the peer of every request")
 }
 
 /// What every answer carries, whoever made it.

@@ -13,14 +13,17 @@ use tokio::{
     task::spawn_blocking,
     time::{MissedTickBehavior, interval},
 };
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::Protocol;
-use crate::{clock::Clock, model::timestamp::Timestamp};
+use crate::{
+    clock::Clock,
+    model::{request::ClientCertificate, timestamp::Timestamp},
+};
 use files::{Fingerprint, Reading};
 use material::Material;
 
-pub use files::{TlsFile, TlsFiles};
+pub use files::{Listener, TlsFile, TlsFiles};
 pub use material::{Problem, TlsFault, Validity};
 
 /// What connections are secured with. It follows the files: see [`Tls::follow_files`].
@@ -113,7 +116,7 @@ impl Tls {
                 self.serving.store(Arc::new(serving));
             }
             Err(fault) => {
-                let setting = fault.file.setting();
+                let setting = fault.setting;
                 tracing::warn!("{setting} {fault}; what was read before is served on");
             }
         }
@@ -127,6 +130,13 @@ impl Tls {
             Protocol::Http2 => &serving.grpc,
         }))
     }
+}
+
+/// The certificate that the client of a connection has presented, which was verified.
+pub(super) fn client_certificate<S>(stream: &TlsStream<S>) -> Option<ClientCertificate> {
+    let (_, connection) = stream.get_ref();
+    let certificate = connection.peer_certificates()?.first()?;
+    Some(ClientCertificate(material::subject_of(certificate)))
 }
 
 impl fmt::Debug for Tls {

@@ -24,7 +24,7 @@ pub(super) fn begin<B>(
 ) -> (Span, Option<TraceId>) {
     let parent = parent_of(request.headers());
     let span = match transport {
-        Transport::Rest => rest(request, route),
+        Transport::Rest | Transport::CommandLine => rest(request, route),
         Transport::Grpc => grpc(route),
     };
     if span.is_disabled() {
@@ -42,7 +42,7 @@ pub(super) fn begin<B>(
 /// 5xx, over gRPC what is the server's fault.
 pub(super) fn end(span: &Span, transport: Transport, status: u16) {
     let failed = match transport {
-        Transport::Rest => {
+        Transport::Rest | Transport::CommandLine => {
             span.record("http.response.status_code", status);
             status >= 500
         }

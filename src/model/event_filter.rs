@@ -19,6 +19,8 @@ pub enum OutcomeName {
     Denied,
     NotFound,
     Failed,
+    Done,
+    Unchanged,
 }
 
 /// The text is not the name of an outcome.
@@ -53,7 +55,7 @@ pub struct EventPosition(pub EventId);
 
 impl OutcomeName {
     /// Every one.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Released,
         Self::Stored,
         Self::Replaced,
@@ -63,6 +65,8 @@ impl OutcomeName {
         Self::Denied,
         Self::NotFound,
         Self::Failed,
+        Self::Done,
+        Self::Unchanged,
     ];
 
     /// The name in events and filters.
@@ -78,6 +82,8 @@ impl OutcomeName {
             Self::Denied => "denied",
             Self::NotFound => "not_found",
             Self::Failed => "failed",
+            Self::Done => "done",
+            Self::Unchanged => "unchanged",
         }
     }
 

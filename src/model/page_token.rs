@@ -35,3 +35,15 @@ pub(super) fn claimed_place(token: &str) -> Option<String> {
     plain.truncate(end);
     Some(plain)
 }
+
+/// A token of a place that is nothing but its text.
+#[must_use]
+pub fn of_place(place: &str, list: &[Option<&str>]) -> String {
+    make(place, &[place.as_bytes()], list)
+}
+
+/// The place that a token leads to in this list; `None` when it is a token of another one.
+#[must_use]
+pub fn place_in(token: &str, list: &[Option<&str>]) -> Option<String> {
+    claimed_place(token).filter(|place| of_place(place, list) == token)
+}

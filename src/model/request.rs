@@ -4,6 +4,8 @@ use std::{fmt, net::IpAddr, num::NonZeroU128, time::Duration};
 
 use uuid::Uuid;
 
+use super::text::OperatorName;
+
 /// Through which door a request came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transport {
@@ -11,6 +13,8 @@ pub enum Transport {
     Grpc,
     /// HTTP and JSON.
     Rest,
+    /// No door at all: an operator's command line.
+    CommandLine,
 }
 
 /// What a request asks for.
@@ -23,6 +27,27 @@ pub enum Verb {
     Delete,
     Exchange,
     Audit,
+}
+
+/// What an operator asks for, and a webhook some of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the calls of `AdminService`")]
+pub enum Operation {
+    CreateDeveloper,
+    ListDevelopers,
+    SuspendDeveloper,
+    ResumeDeveloper,
+    DeleteDeveloper,
+    CreateApiKey,
+    ListApiKeys,
+    RevokeApiKey,
+    RevokeGrant,
+    RevokeToken,
+    ListRevocations,
+    SetWebhookSecret,
+    PurgeDataKeys,
+    ShowMasterKeys,
+    Import,
 }
 
 /// The trace that a request is part of (W3C Trace Context, `trace-id`).
@@ -41,6 +66,10 @@ pub struct RequestContext {
     /// Whose it is: the other end of the connection, or whom a trusted proxy names.
     pub peer: IpAddr,
 }
+
+/// The client certificate of a connection, verified: whose it is, by its subject.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientCertificate(pub OperatorName);
 
 /// What a caller may still ask for, where there is a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +102,7 @@ impl Transport {
         match self {
             Self::Grpc => "grpc",
             Self::Rest => "rest",
+            Self::CommandLine => "command_line",
         }
     }
 }
@@ -116,6 +146,51 @@ impl Verb {
             Self::Delete => "delete",
             Self::Exchange => "exchange",
             Self::Audit => "audit",
+        }
+    }
+}
+
+// === impl Operation ===
+
+impl Operation {
+    /// Every operation.
+    pub const ALL: [Self; 15] = [
+        Self::CreateDeveloper,
+        Self::ListDevelopers,
+        Self::SuspendDeveloper,
+        Self::ResumeDeveloper,
+        Self::DeleteDeveloper,
+        Self::CreateApiKey,
+        Self::ListApiKeys,
+        Self::RevokeApiKey,
+        Self::RevokeGrant,
+        Self::RevokeToken,
+        Self::ListRevocations,
+        Self::SetWebhookSecret,
+        Self::PurgeDataKeys,
+        Self::ShowMasterKeys,
+        Self::Import,
+    ];
+
+    /// The name in logs and audit events.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::CreateDeveloper => "create_developer",
+            Self::ListDevelopers => "list_developers",
+            Self::SuspendDeveloper => "suspend_developer",
+            Self::ResumeDeveloper => "resume_developer",
+            Self::DeleteDeveloper => "delete_developer",
+            Self::CreateApiKey => "create_api_key",
+            Self::ListApiKeys => "list_api_keys",
+            Self::RevokeApiKey => "revoke_api_key",
+            Self::RevokeGrant => "revoke_grant",
+            Self::RevokeToken => "revoke_token",
+            Self::ListRevocations => "list_revocations",
+            Self::SetWebhookSecret => "set_webhook_secret",
+            Self::PurgeDataKeys => "purge_data_keys",
+            Self::ShowMasterKeys => "show_master_keys",
+            Self::Import => "import",
         }
     }
 }

@@ -111,6 +111,17 @@ bounded_text!(
     512
 );
 
+bounded_text!(
+    /// An operator, as the audit record names it.
+    OperatorName,
+    256
+);
+bounded_text!(
+    /// An event that a webhook brought, by its sender's id.
+    WebhookEventId,
+    256
+);
+
 impl Default for CredentialType {
     fn default() -> Self {
         Self("oauth2".into())

@@ -85,6 +85,13 @@ impl Timestamp {
         Self::from_millisecond(self.0.checked_add(millis).ok_or(NotATimestamp)?)
     }
 
+    /// The moment this long before it, but none before the year 0001.
+    #[must_use]
+    pub fn before(self, duration: Duration) -> Self {
+        let millis = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+        Self(self.0.saturating_sub(millis).max(MIN_MILLIS))
+    }
+
     /// How long after `earlier` it is; zero when it is not after it.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {

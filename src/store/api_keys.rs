@@ -1,10 +1,9 @@
-//! `vault.api_keys`.
+//! `vault.api_keys`: operator verbs only. Whose a key is that was presented, `authority` says.
 
 use deadpool_postgres::GenericClient;
 use tokio_postgres::types::ToSql;
-use tracing::Instrument;
 
-use super::{Store, StoreFault, columns::Columns, database_span};
+use super::{Store, StoreFault, Transaction, columns::Columns};
 use crate::model::{bearer::ApiKeyHash, id::ApiKeyId, text::DeveloperId, timestamp::Timestamp};
 
 /// An API key, without the key.
@@ -26,31 +25,7 @@ pub struct ApiKeyRow {
     pub revoked_at: Option<Timestamp>,
 }
 
-impl Store {
-    /// The key with this hash, expired and revoked ones included.
-    ///
-    /// # Errors
-    ///
-    /// When the database does not answer.
-    pub async fn api_key(&self, hash: &ApiKeyHash) -> Result<Option<ApiKeyRow>, StoreFault> {
-        // Store::api_key
-        const SQL: &str = "
-            select id, developer_id, label, prefix, created_at, expires_at, revoked_at
-            from vault.api_keys where hash = $1";
-        let connection = self.connection().await?;
-        let row = connection
-            .deadline(async {
-                let statement = connection.client().prepare_cached(SQL).await?;
-                connection
-                    .client()
-                    .query_opt(&statement, &[&hash.as_bytes()])
-                    .await
-            })
-            .instrument(database_span!("select", "api_keys"))
-            .await?;
-        row.as_ref().map(api_key_row).transpose()
-    }
-
+impl Transaction<'_> {
     /// Stores a key by its hash.
     ///
     /// # Errors
@@ -61,12 +36,11 @@ impl Store {
         hash: &ApiKeyHash,
         key: &ApiKeyRow,
     ) -> Result<(), StoreFault> {
-        // Store::create_api_key
+        // Transaction::create_api_key
         const SQL: &str = "
             insert into vault.api_keys
                 (hash, id, developer_id, label, prefix, created_at, expires_at, revoked_at)
             values ($1, $2, $3, $4, $5, $6, $7, $8)";
-        let connection = self.connection().await?;
         let id = key.id.to_string();
         let parameters: [&(dyn ToSql + Sync); 8] = [
             &hash.as_bytes(),
@@ -78,10 +52,47 @@ impl Store {
             &key.expires_at,
             &key.revoked_at,
         ];
-        let work = connection.client().execute(SQL, &parameters);
-        connection.deadline(work).await.map(|_| ())
+        let work = self.inner.execute(SQL, &parameters);
+        self.deadline(work).await.map(|_| ())
     }
 
+    /// Revokes a key, keeping the time of an earlier revocation; answers whose it is and whether that
+    /// changed anything, `None` when there is no such key.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn revoke_api_key(
+        &self,
+        id: ApiKeyId,
+        at: Timestamp,
+    ) -> Result<Option<(DeveloperId, bool)>, StoreFault> {
+        // Transaction::revoke_api_key
+        const SQL: &str = "
+            with key as (
+                select id, developer_id, revoked_at is null as live
+                from vault.api_keys where id = $1 for update),
+            revoked as (
+                update vault.api_keys set revoked_at = $2
+                where id = (select id from key where live))
+            select id, developer_id, live from key";
+        let id = id.to_string();
+        let parameters: [&(dyn ToSql + Sync); 2] = [&id, &at];
+        let work = self.inner.query_opt(SQL, &parameters);
+        let row = self.deadline(work).await?;
+        row.map(|row| {
+            let columns = Columns {
+                table: "api_keys",
+                row: &row,
+            };
+            let developer = columns.parse("developer_id", DeveloperId::parse)?;
+            Ok((developer, columns.get("live")?))
+        })
+        .transpose()
+    }
+}
+
+impl Store {
     /// A developer's newest thousand keys, newest first.
     ///
     /// # Errors
@@ -102,22 +113,6 @@ impl Store {
             .iter()
             .map(api_key_row)
             .collect()
-    }
-
-    /// Revokes a key, keeping the time of an earlier revocation; `false` when there is no such key.
-    ///
-    /// # Errors
-    ///
-    /// When the database does not answer.
-    pub async fn revoke_api_key(&self, id: ApiKeyId, at: Timestamp) -> Result<bool, StoreFault> {
-        // Store::revoke_api_key
-        const SQL: &str =
-            "update vault.api_keys set revoked_at = coalesce(revoked_at, $2) where id = $1";
-        let connection = self.connection().await?;
-        let id = id.to_string();
-        let parameters: [&(dyn ToSql + Sync); 2] = [&id, &at];
-        let work = connection.client().execute(SQL, &parameters);
-        connection.deadline(work).await.map(|rows| rows == 1)
     }
 }
 

@@ -14,8 +14,8 @@ use crate::model::{
 /// An event as it is stored: its bytes, and beside them what readers may ask for.
 #[derive(Debug, Clone)]
 pub struct AuditEventRow {
-    /// The tenant.
-    pub developer: DeveloperId,
+    /// The tenant, when it is about one.
+    pub developer: Option<DeveloperId>,
     /// The event.
     pub id: EventId,
     /// Whose credential it was about.
@@ -79,7 +79,10 @@ async fn append(client: &impl GenericClient, events: &[AuditEventRow]) -> Query<
         events.iter().map(value).collect()
     }
     let statement = client.prepare_cached(SQL).await?;
-    let developers = column(events, |event| event.developer.as_str());
+    // No developer has an empty id.
+    let developers = column(events, |event| {
+        event.developer.as_ref().map_or("", DeveloperId::as_str)
+    });
     let ids = column(events, |event| event.id.to_string());
     let principals = column(events, |event| {
         event.principal.as_ref().map(PrincipalId::as_str)

@@ -1,5 +1,6 @@
 //! Who says which developers there are and which grants live: the vault's own tables, or those of a
-//! Grantex auth service in the same database. Theirs are read and never written.
+//! Grantex auth service in the same database. Theirs are read and never written. What the vault itself
+//! has revoked counts under both.
 
 use std::str::FromStr;
 
@@ -36,6 +37,8 @@ pub struct KeyOwner {
     pub expires_at: Option<Timestamp>,
     /// When it was revoked.
     pub revoked_at: Option<Timestamp>,
+    /// Whether the developer is suspended, by the vault itself.
+    pub suspended: bool,
 }
 
 impl FromStr for Authority {
@@ -57,47 +60,52 @@ impl Store {
     ///
     /// When the database does not answer.
     pub async fn key_owner(&self, hash: &ApiKeyHash) -> Result<Option<KeyOwner>, StoreFault> {
-        match self.authority {
-            Authority::Standalone => {
-                let key = self.api_key(hash).await?;
-                Ok(key.map(|key| KeyOwner {
-                    developer: key.developer_id,
-                    key: Some(key.id),
-                    expires_at: key.expires_at,
-                    revoked_at: key.revoked_at,
-                }))
-            }
-            Authority::Grantex => self.grantex_key_owner(hash).await,
-        }
-    }
-
-    async fn grantex_key_owner(&self, hash: &ApiKeyHash) -> Result<Option<KeyOwner>, StoreFault> {
-        // Store::grantex_key_owner
-        // Grantex keeps hashes in lower-case hexadecimal.
-        const SQL: &str =
-            "select id from public.developers where api_key_hash = encode($1::bytea, 'hex')";
+        // Store::key_owner
+        const STANDALONE: &str = "
+            select k.developer_id, k.id, k.expires_at, k.revoked_at,
+                exists (
+                    select from vault.revocations r
+                    where r.developer_id = k.developer_id and r.kind = 'developer') as suspended
+            from vault.api_keys k where k.hash = $1";
+        // Store::key_owner
+        // Grantex keeps hashes in lower-case hexadecimal, and its keys have no names and no end.
+        const GRANTEX: &str = r#"
+            select d.id as developer_id, null as id, null::timestamptz as expires_at,
+                null::timestamptz as revoked_at,
+                exists (
+                    select from vault.revocations r
+                    where r.developer_id = d.id collate "C" and r.kind = 'developer') as suspended
+            from public.developers d where d.api_key_hash = encode($1::bytea, 'hex')"#;
+        let (sql, span) = match self.authority {
+            Authority::Standalone => (STANDALONE, database_span!("select", "api_keys")),
+            Authority::Grantex => (GRANTEX, database_span!("select", "developers")),
+        };
         let connection = self.connection().await?;
         let work = async {
-            let statement = connection.client().prepare_cached(SQL).await?;
+            let statement = connection.client().prepare_cached(sql).await?;
             let parameters: [&(dyn ToSql + Sync); 1] = [&hash.as_bytes()];
             connection.client().query_opt(&statement, &parameters).await
         };
-        let span = database_span!("select", "developers");
         let row = connection.deadline(work).instrument(span).await?;
-        row.as_ref().map(grantex_owner).transpose()
+        row.as_ref().map(key_owner).transpose()
     }
 }
 
-fn grantex_owner(row: &Row) -> Result<KeyOwner, StoreFault> {
+fn key_owner(row: &Row) -> Result<KeyOwner, StoreFault> {
     let columns = Columns {
-        table: "developers",
+        table: "api_keys",
         row,
     };
+    let id: Option<&str> = columns.get("id")?;
     Ok(KeyOwner {
-        developer: columns.parse("id", DeveloperId::parse)?,
-        key: None,
-        expires_at: None,
-        revoked_at: None,
+        developer: columns.parse("developer_id", DeveloperId::parse)?,
+        key: match id {
+            Some(_) => Some(columns.parse_option("id", ApiKeyId::parse)?),
+            None => None,
+        },
+        expires_at: columns.get("expires_at")?,
+        revoked_at: columns.get("revoked_at")?,
+        suspended: columns.get("suspended")?,
     })
 }
 

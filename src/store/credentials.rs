@@ -207,7 +207,8 @@ impl Transaction<'_> {
     }
 }
 
-/// What an exchange asks, in one statement and so of one snapshot: is the grant revoked here, or dead
+/// What an exchange asks, in one statement and so of one snapshot: is the grant revoked here, its
+/// developer suspended, or the grant dead
 /// by the word of the authority; and the credential. One row always, whose credential columns are null
 /// when there is none.
 macro_rules! exchange_sql {
@@ -217,7 +218,8 @@ macro_rules! exchange_sql {
             "select exists (
                     select from vault.revocations r
                     where r.developer_id = $1
-                      and ((r.kind = 'token' and r.subject = $4)
+                      and (r.kind = 'developer'
+                        or (r.kind = 'token' and r.subject = $4)
                         or (r.kind = 'grant' and r.subject in ($5, $6)))
                 ) or ",
             $dead,

@@ -3,8 +3,11 @@
 use deadpool_postgres::GenericClient;
 use tokio_postgres::types::ToSql;
 
-use super::{Store, StoreFault, columns::Columns};
+use super::{Store, StoreFault, Transaction, columns::Columns};
 use crate::model::{text::DeveloperId, timestamp::Timestamp};
+
+/// How many credentials are deleted by one statement.
+const DELETED_AT_ONCE: i64 = 1000;
 
 /// A registered developer.
 #[derive(Debug, Clone)]
@@ -15,25 +18,26 @@ pub struct DeveloperRow {
     pub name: String,
     /// When it was registered.
     pub created_at: Timestamp,
+    /// Since when it is suspended.
+    pub suspended_at: Option<Timestamp>,
 }
 
-impl Store {
+impl Transaction<'_> {
     /// Registers a developer.
     ///
     /// # Errors
     ///
     /// When the database does not answer, or the id is taken.
     pub async fn create_developer(&self, developer: &DeveloperRow) -> Result<(), StoreFault> {
-        // Store::create_developer
+        // Transaction::create_developer
         const SQL: &str = "insert into vault.developers (id, name, created_at) values ($1, $2, $3)";
-        let connection = self.connection().await?;
         let parameters: [&(dyn ToSql + Sync); 3] = [
             &developer.id.as_str(),
             &developer.name,
             &developer.created_at,
         ];
-        let work = connection.client().execute(SQL, &parameters);
-        connection.deadline(work).await.map(|_| ())
+        let work = self.inner.execute(SQL, &parameters);
+        self.deadline(work).await.map(|_| ())
     }
 
     /// Whether a developer is registered.
@@ -42,32 +46,76 @@ impl Store {
     ///
     /// When the database does not answer.
     pub async fn developer_exists(&self, id: &DeveloperId) -> Result<bool, StoreFault> {
-        // Store::developer_exists
+        // Transaction::developer_exists
         const SQL: &str = "select from vault.developers where id = $1";
-        let connection = self.connection().await?;
         let parameters = [&id.as_str() as _];
-        let work = connection.client().query_opt(SQL, &parameters);
-        connection.deadline(work).await.map(|row| row.is_some())
+        let work = self.inner.query_opt(SQL, &parameters);
+        self.deadline(work).await.map(|row| row.is_some())
     }
 
-    /// Up to a thousand developers, oldest first, after the given one.
+    /// Deletes what there is of a developer beside its credentials; answers whether there was anything.
+    /// What was revoked stays revoked, and the audit record stays.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn delete_developer(&self, id: &DeveloperId) -> Result<bool, StoreFault> {
+        // Transaction::delete_developer
+        const SQL: &str = "
+            with keys as (delete from vault.api_keys where developer_id = $1 returning id),
+            secrets as (delete from vault.webhook_secrets where developer_id = $1 returning id),
+            developers as (delete from vault.developers where id = $1 returning id)
+            select exists (
+                select from keys union all select from secrets union all select from developers)";
+        let parameters = [&id.as_str() as _];
+        let work = self.inner.query_one(SQL, &parameters);
+        self.deadline(work).await.map(|row| row.get(0))
+    }
+}
+
+impl Store {
+    /// Deletes some credentials of a developer; answers how many, none when none is left.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn delete_some_credentials(
+        &self,
+        developer: &DeveloperId,
+    ) -> Result<u64, StoreFault> {
+        // Store::delete_some_credentials
+        const SQL: &str = "
+            delete from vault.credentials
+            where developer_id = $1 and id in (
+                select id from vault.credentials where developer_id = $1 limit $2)";
+        let connection = self.connection().await?;
+        let parameters: [&(dyn ToSql + Sync); 2] = [&developer.as_str(), &DELETED_AT_ONCE];
+        let work = connection.client().execute(SQL, &parameters);
+        connection.deadline(work).await
+    }
+
+    /// Up to `limit` developers, oldest first, after the given one.
     ///
     /// # Errors
     ///
     /// When the database does not answer.
     pub async fn developers(
         &self,
-        after: Option<&DeveloperRow>,
+        after: Option<(Timestamp, &DeveloperId)>,
+        limit: i64,
     ) -> Result<Vec<DeveloperRow>, StoreFault> {
         // Store::developers
         const SQL: &str = "
-            select id, name, created_at from vault.developers
+            select id, name, created_at, r.revoked_at as suspended_at
+            from vault.developers d
+            left join vault.revocations r on r.developer_id = d.id and r.kind = 'developer'
             where $1::timestamptz is null or (created_at, id) > ($1, $2)
-            order by created_at, id limit 1000";
+            order by created_at, id limit $3";
         let connection = self.connection().await?;
-        let parameters = [
-            &after.map(|row| row.created_at) as &(dyn ToSql + Sync),
-            &after.map(|row| row.id.as_str()),
+        let parameters: [&(dyn ToSql + Sync); 3] = [
+            &after.map(|(created_at, _)| created_at),
+            &after.map(|(_, id)| id.as_str()),
+            &limit,
         ];
         let work = connection.client().query(SQL, &parameters);
         let rows = connection.deadline(work).await?;
@@ -80,6 +128,7 @@ impl Store {
                 id: columns.parse("id", DeveloperId::parse)?,
                 name: columns.get("name")?,
                 created_at: columns.get("created_at")?,
+                suspended_at: columns.get("suspended_at")?,
             })
         };
         rows.iter().map(read).collect()

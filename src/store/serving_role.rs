@@ -7,14 +7,16 @@ use super::{
     schema::{self, SchemaFault},
 };
 
-/// What serving does with each table. Audit events are added and never changed; developers, keys and
-/// revocations are an operator's to write.
-const NEEDED: [(&str, &str); 11] = [
+/// What serving does with each table. Audit events are added and never changed. Developers, keys and
+/// revocations are what operators change on the admin listener, webhooks revoke, and what expired is
+/// forgotten.
+const NEEDED: [(&str, &str); 12] = [
     ("schema_version", "select"),
-    ("developers", "select"),
-    ("api_keys", "select"),
+    ("developers", "select, insert, delete"),
+    ("api_keys", "select, insert, update, delete"),
     ("credentials", "select, insert, update, delete"),
-    ("revocations", "select"),
+    ("revocations", "select, insert, update, delete"),
+    ("webhook_secrets", "select, delete"),
     ("audit_events", "select"),
     ("audit_eras", "select"),
     ("audit_seals", "select, insert"),

@@ -5,7 +5,7 @@ use super::{
     error::{Unauthenticated, Unavailable, VaultError},
 };
 use crate::{
-    audit::event::{AuditEvent, Caller, Outcome},
+    audit::event::{Asked, AuditEvent, Caller, Outcome},
     auth::{
         api_key,
         grant::{GrantRefusal, VerifiedGrant},
@@ -81,7 +81,9 @@ impl Vault {
         let found = self.store.key_owner(&api_key::hash(&key)).await?;
         let now = self.clock.now();
         let owner = found
-            .filter(|owner| api_key::admits(owner.expires_at, owner.revoked_at, now))
+            .filter(|owner| {
+                !owner.suspended && api_key::admits(owner.expires_at, owner.revoked_at, now)
+            })
             .ok_or(refused(Unauthenticated::ApiKey))?;
         Ok(Developer {
             id: owner.developer,
@@ -141,7 +143,7 @@ impl KnownAgent {
         let grant = &self.grant;
         AuditEvent {
             request: self.request,
-            developer: grant.developer().clone(),
+            developer: Some(grant.developer().clone()),
             caller: Caller::Agent {
                 agent: grant.agent().clone(),
                 token: grant.token().clone(),
@@ -150,11 +152,12 @@ impl KnownAgent {
                 parent_grant: grant.parent_grant().cloned(),
                 delegation_depth: grant.delegation_depth(),
             },
-            verb: Verb::Exchange,
+            asked: Asked::Verb(Verb::Exchange),
             outcome: Outcome::Released,
             principal: Some(grant.principal().clone()),
             service: Some(service.clone()),
             credential: None,
+            subject: None,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 #![warn(clippy::wildcard_enum_match_arm)]
 
-use std::{error::Error, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use crate::{
     audit::{
@@ -12,6 +12,7 @@ use crate::{
     envelope::{EnvelopeError, data_key::DoesNotOpen, kms::KmsFault},
     limits::Exceeded,
     model::{
+        cause::chain,
         id::CredentialId,
         invalid::InvalidInput,
         request::{Interruption, RequestContext},
@@ -269,16 +270,6 @@ impl Unavailable {
             Self::IssuerKeys => "the issuer's keys cannot be had".into(),
         }
     }
-}
-
-/// An error and what caused it, for the log.
-#[must_use]
-pub fn chain(error: &(dyn Error + 'static)) -> String {
-    let causes = std::iter::successors(Some(error), |error| (*error).source());
-    causes
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(": ")
 }
 
 impl From<InvalidInput> for VaultError {

@@ -5,7 +5,13 @@ mod plans;
 
 use std::time::Duration;
 
-use grantex_vault::{clock::Clock, model::event_filter::OutcomeName};
+use grantex_vault::{
+    clock::Clock,
+    model::{
+        event_filter::OutcomeName,
+        text::{DeveloperId, GrantId},
+    },
+};
 use serde_json::{Value, json};
 
 use crate::harness::{Client, KeyState, Server, Setup, Tenant, Trouble, Via, until};
@@ -72,6 +78,14 @@ async fn history(server: &Server, tenant: &Tenant) {
     agent.exchange("github").await.unwrap_err();
     server.kms.set_trouble(None);
     tick();
+    let (operations, operator) = server.operations();
+    let developer = DeveloperId::parse(&tenant.id).unwrap();
+    for changes in [true, false] {
+        let grant = GrantId::parse("grant-a").unwrap();
+        let revoked = operations.revoke_grant(&operator, &developer, grant);
+        assert_eq!(revoked.await.unwrap(), changes);
+        tick();
+    }
 }
 
 #[tokio::test]
@@ -126,7 +140,7 @@ fn matches(event: &Value, query: &Value) -> bool {
         let lower = |value: &Value| value.as_str().map(str::to_ascii_lowercase);
         match name.as_str() {
             "service" => lower(&event["service"]) == lower(asked),
-            "grantId" => &event["caller"]["grantId"] == asked,
+            "grantId" => [&event["caller"]["grantId"], &event["subject"]].contains(&asked),
             "from" => event["occurredAt"].as_str() >= asked.as_str(),
             "to" => event["occurredAt"].as_str() < asked.as_str(),
             name => &event[name] == asked,
@@ -254,7 +268,7 @@ async fn principals_that_begin_alike_are_told_apart() {
 async fn values_that_break_a_rule_are_refused_by_their_names_and_leave_no_event() {
     let server = Server::start().await;
     let tenant = server.tenant("acme").await;
-    let outcomes = "outcome must be one of released, stored, replaced, deleted, listed, read, denied, not_found, failed";
+    let outcomes = "outcome must be one of released, stored, replaced, deleted, listed, read, denied, not_found, failed, done, unchanged";
     for via in Via::BOTH {
         let developer = server.client(via, &tenant.key);
         for (query, field, message) in [

@@ -46,8 +46,8 @@ async fn listen(transport: Transport) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let protocol = match transport {
-        Transport::Rest => Protocol::Http,
         Transport::Grpc => Protocol::Http2,
+        _ => Protocol::Http,
     };
     let shutdown = Shutdown::default();
     tokio::spawn(listener::serve(listener, protocol, door, shutdown));

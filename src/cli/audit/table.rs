@@ -82,6 +82,8 @@ fn row(event: &RecordedEvent<'_>) -> [String; 7] {
         RecordedCaller::Agent {
             agent, grant_id, ..
         } => format!("{agent} with {grant_id}"),
+        RecordedCaller::Operator { operator } => format!("operator: {operator}"),
+        RecordedCaller::Webhook { webhook_event_id } => format!("webhook: {webhook_event_id}"),
     };
     [
         shown(&event.occurred_at),

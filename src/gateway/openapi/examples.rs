@@ -5,7 +5,10 @@ use serde_json::{Value, value::RawValue};
 
 use super::requests::{ExchangeRequest, StoreRequest};
 use crate::gateway::{
-    audit_wire::{AgentCallerBody, ApiKeyCallerBody, CallerBody, EventBody, EventPageBody},
+    audit_wire::{
+        AgentCallerBody, ApiKeyCallerBody, CallerBody, EventBody, EventPageBody,
+        OperatorCallerBody, WebhookCallerBody,
+    },
     problem::ProblemBody,
     wire::{CredentialBody, ExchangedBody, PageBody, StoredBody},
 };
@@ -121,13 +124,21 @@ pub(in crate::gateway) fn events() -> Value {
     })
 }
 
-/// The last page, with a store.
+/// The last page, with a store and revocations.
 pub(in crate::gateway) fn last_events() -> Value {
     let caller = CallerBody::ApiKey(ApiKeyCallerBody {
         api_key_id: Some("ak_01JR2WZZZZZC5T9W3M6N7P0QRS"),
     });
+    let operator = CallerBody::Operator(OperatorCallerBody { operator: "token" });
+    let webhook = CallerBody::Webhook(WebhookCallerBody {
+        webhook_event_id: "evt_01JR2X9F4M",
+    });
     json(&EventPageBody {
-        events: vec![event("store", "stored", caller)],
+        events: vec![
+            event("store", "stored", caller),
+            revocation("unchanged", operator),
+            revocation("done", webhook),
+        ],
         next_page_token: None,
     })
 }
@@ -168,6 +179,17 @@ fn event<'a>(verb: &'a str, outcome: &'a str, caller: CallerBody<'a>) -> EventBo
         trace_id: Some("4bf92f3577b34da6a3ce929d0e0e4736"),
         peer: "192.0.2.7",
         transport: "rest",
+        subject: None,
+    }
+}
+
+fn revocation<'a>(outcome: &'a str, caller: CallerBody<'a>) -> EventBody<'a> {
+    EventBody {
+        principal_id: None,
+        service: None,
+        credential_id: None,
+        subject: Some(GRANT_ID),
+        ..event("revoke_grant", outcome, caller)
     }
 }
 

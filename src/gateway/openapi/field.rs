@@ -104,8 +104,7 @@ field!(
 
 field!(
     Verb,
-    string("What was asked. New versions may have more of them.")
-        .enum_values(Some(request::Verb::ALL.map(request::Verb::as_str)))
+    string("What was asked. New versions may have more of them.").enum_values(Some(verbs()))
 );
 
 field!(
@@ -114,17 +113,20 @@ field!(
         "What became of it: `released`, an access token was allowed to leave, and whether it arrived \
          is not known; `stored`, `replaced` and `deleted`, of a credential; `listed` and `read`, \
          descriptions or events were allowed to leave; `denied`, the caller was refused; `not_found`, \
-         there was no such credential; `failed`, the vault could not.",
+         there was no such credential; `failed`, the vault could not; `done` and `unchanged`, an \
+         operation changed what it was to change, or found it so.",
     )
     .enum_values(Some(OutcomeName::ALL.map(OutcomeName::as_str)))
 );
 
 field!(
     Transport,
-    string("Through which door the request came.").enum_values(Some([
-        request::Transport::Grpc.as_str(),
-        request::Transport::Rest.as_str(),
-    ]))
+    string("Through which door the request came; operators have a command line beside.")
+        .enum_values(Some([
+            request::Transport::Grpc.as_str(),
+            request::Transport::Rest.as_str(),
+            request::Transport::CommandLine.as_str(),
+        ]))
 );
 
 field!(
@@ -133,6 +135,13 @@ field!(
         .enum_values(Some(problems::codes()))
         .examples(["NOT_FOUND"])
 );
+
+/// What events say that was asked: by callers, and by operators.
+fn verbs() -> impl Iterator<Item = &'static str> {
+    let verbs = request::Verb::ALL.into_iter().map(request::Verb::as_str);
+    let operations = request::Operation::ALL.into_iter();
+    verbs.chain(operations.map(request::Operation::as_str))
+}
 
 fn string(description: &str) -> ObjectBuilder {
     let string = ObjectBuilder::new().schema_type(Type::String);

@@ -60,7 +60,7 @@ const INVALID_AUDIT_QUERY: ErrorAnswer = of(
     INVALID_LIST.when,
     &[
         "outcome must be one of released, stored, replaced, deleted, listed, read, denied, not_found, \
-         failed",
+         failed, done, unchanged",
         "from must be an RFC 3339 timestamp",
         "to must be an RFC 3339 timestamp",
         "pageSize must be 1 to 1000",

@@ -23,6 +23,17 @@ pub struct TlsFiles {
     pub key: PathBuf,
     /// Whose certificates clients must have; without it clients need none.
     pub client_ca: Option<PathBuf>,
+    /// What is secured with them.
+    pub listener: Listener,
+}
+
+/// A listener, or several that are secured alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listener {
+    /// gRPC and HTTP. Where there are client CAs, nobody comes in without a certificate.
+    Public,
+    /// Probes, metrics and operators. A certificate makes an operator; who probes needs none.
+    Admin,
 }
 
 /// One of the files.
@@ -51,14 +62,17 @@ pub(super) struct Contents {
     pub(super) client_ca: Option<Zeroizing<Vec<u8>>>,
 }
 
-impl TlsFile {
-    /// The setting that names it.
+impl Listener {
+    /// The setting that names one of its files.
     #[must_use]
-    pub fn setting(self) -> &'static str {
-        match self {
-            Self::Certificate => "GRANTEX_VAULT_TLS_CERT_FILE",
-            Self::Key => "GRANTEX_VAULT_TLS_KEY_FILE",
-            Self::ClientCa => "GRANTEX_VAULT_TLS_CLIENT_CA_FILE",
+    pub fn setting(self, file: TlsFile) -> &'static str {
+        match (self, file) {
+            (Self::Public, TlsFile::Certificate) => "GRANTEX_VAULT_TLS_CERT_FILE",
+            (Self::Public, TlsFile::Key) => "GRANTEX_VAULT_TLS_KEY_FILE",
+            (Self::Public, TlsFile::ClientCa) => "GRANTEX_VAULT_TLS_CLIENT_CA_FILE",
+            (Self::Admin, TlsFile::Certificate) => "GRANTEX_VAULT_ADMIN_TLS_CERT_FILE",
+            (Self::Admin, TlsFile::Key) => "GRANTEX_VAULT_ADMIN_TLS_KEY_FILE",
+            (Self::Admin, TlsFile::ClientCa) => "GRANTEX_VAULT_ADMIN_TLS_CLIENT_CA_FILE",
         }
     }
 }
@@ -106,6 +120,7 @@ impl TlsFiles {
     pub(super) fn fault(&self, file: TlsFile, problem: Problem) -> TlsFault {
         TlsFault {
             file,
+            setting: self.listener.setting(file),
             path: self.path(file).display().to_string(),
             problem,
         }

@@ -2,6 +2,7 @@
 
 use std::{io, sync::Arc};
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use rustls::{
     Error, InconsistentKeys, RootCertStore,
     crypto::aws_lc_rs::{default_provider, sign::any_supported_type},
@@ -9,12 +10,13 @@ use rustls::{
     server::{WebPkiClientVerifier, danger::ClientCertVerifier},
     sign::{CertifiedKey, SigningKey, SingleCertAndKey},
 };
+use sha2::{Digest, Sha256};
 use thiserror::Error;
 use x509_parser::{certificate::X509Certificate, prelude::FromDer};
 use zeroize::Zeroize;
 
-use super::files::{Contents, TlsFile, TlsFiles};
-use crate::model::timestamp::Timestamp;
+use super::files::{Contents, Listener, TlsFile, TlsFiles};
+use crate::model::{text::OperatorName, timestamp::Timestamp};
 
 /// A file that TLS cannot be served with. It names the path, never what is in the file.
 #[derive(Debug, Error)]
@@ -22,6 +24,8 @@ use crate::model::timestamp::Timestamp;
 pub struct TlsFault {
     /// Which file.
     pub file: TlsFile,
+    /// The setting that names it.
+    pub setting: &'static str,
     /// Where it is.
     pub path: String,
     /// What is wrong with it.
@@ -93,7 +97,7 @@ impl Material {
         }
         let client_ca = contents.client_ca.as_ref();
         let client_verifier = client_ca
-            .map(|pem| client_verifier(pem).map_err(fault(TlsFile::ClientCa)))
+            .map(|pem| client_verifier(pem, files.listener).map_err(fault(TlsFile::ClientCa)))
             .transpose()?;
         Ok(Self {
             certificate: Arc::new(certified.into()),
@@ -137,15 +141,44 @@ fn signing_key(pem: &[u8]) -> Result<Arc<dyn SigningKey>, Problem> {
     key
 }
 
-fn client_verifier(pem: &[u8]) -> Result<Arc<dyn ClientCertVerifier>, Problem> {
+fn client_verifier(pem: &[u8], listener: Listener) -> Result<Arc<dyn ClientCertVerifier>, Problem> {
     let mut roots = RootCertStore::empty();
     for authority in certificates(pem)? {
         let added = roots.add(authority);
         added.map_err(|_| Problem::UnusableAuthority)?;
     }
-    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::new(default_provider()))
-        .build()
-        .map_err(|_| Problem::UnusableAuthority)
+    let builder =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::new(default_provider()));
+    let builder = match listener {
+        Listener::Public => builder,
+        // A certificate that is presented is verified all the same.
+        Listener::Admin => builder.allow_unauthenticated(),
+    };
+    builder.build().map_err(|_| Problem::UnusableAuthority)
+}
+
+/// Whose a client's certificate is: the common names of its subject, else all of the subject, else the
+/// hash of the certificate.
+pub(super) fn subject_of(certificate: &CertificateDer<'_>) -> OperatorName {
+    let subject = X509Certificate::from_der(certificate)
+        .ok()
+        .and_then(|(_, parsed)| {
+            let subject = parsed.subject();
+            let common: Vec<&str> = subject
+                .iter_common_name()
+                .filter_map(|name| name.as_str().ok())
+                .collect();
+            let text = if common.is_empty() {
+                subject.to_string()
+            } else {
+                common.join(", ")
+            };
+            OperatorName::parse(&text).ok()
+        });
+    subject.unwrap_or_else(|| {
+        let hash = URL_SAFE_NO_PAD.encode(Sha256::digest(certificate));
+        OperatorName::parse(&format!("sha256:{hash}")).expect("50 letters and digits")
+    })
 }
 
 // === impl Validity ===

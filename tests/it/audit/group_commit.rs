@@ -130,7 +130,7 @@ async fn an_event_that_does_not_fit_fails_alone() {
 /// An event of a developer that says no more than its id.
 fn event(server: &Server, text: &Value) -> AuditEventRow {
     AuditEventRow {
-        developer: DeveloperId::parse("acme").unwrap(),
+        developer: Some(DeveloperId::parse("acme").unwrap()),
         id: EventId::make(server.clock.now()),
         principal: None,
         service: None,

@@ -234,8 +234,8 @@ async fn the_role_for_serving_may_serve_and_change_no_audit_event() {
         "update vault.audit_events set outcome = 'listed'",
         "delete from vault.audit_events",
         "truncate vault.audit_events",
-        "insert into vault.api_keys select * from vault.api_keys",
-        "delete from vault.revocations",
+        "update vault.developers set name = 'another'",
+        "insert into vault.webhook_secrets select * from vault.webhook_secrets",
         "update vault.master_keys set state = 'active'",
         "create table vault.mine ()",
     ] {

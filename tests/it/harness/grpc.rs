@@ -149,8 +149,10 @@ fn event(event: pb::AuditEvent) -> Value {
             "parentGrantId": caller.parent_grant_id,
             "delegationDepth": caller.delegation_depth,
         }),
+        Caller::Operator(caller) => json!({"operator": caller.operator}),
+        Caller::Webhook(caller) => json!({"webhookEventId": caller.webhook_event_id}),
     };
-    json!({
+    let mut shown = json!({
         "id": event.id,
         "occurredAt": timestamp(event.occurred_at.as_ref()),
         "verb": event.verb,
@@ -164,7 +166,11 @@ fn event(event: pb::AuditEvent) -> Value {
         "traceId": event.trace_id,
         "peer": event.peer,
         "transport": event.transport,
-    })
+    });
+    if let Some(subject) = event.subject {
+        shown["subject"] = subject.into();
+    }
+    shown
 }
 
 /// Checks what the contract says of every error, and reads it.

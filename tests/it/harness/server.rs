@@ -4,12 +4,19 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use grantex_vault::{
     app::{self, Outside, Running, StartFault},
+    audit::journal::Journal,
     auth::api_key::{self, Mode},
     clock::Clock,
     config::Config,
     envelope::kms::Kms,
+    health::{Health, Need},
+    metrics::Metrics,
     model::{bearer::ApiKey, id::ApiKeyId, text::DeveloperId, timestamp::Timestamp},
-    store::{Store, api_keys::ApiKeyRow, developers::DeveloperRow, schema::Durability},
+    operator::{KnownOperator, Operations},
+    store::{
+        Store, api_keys::ApiKeyRow, authority::Authority, developers::DeveloperRow,
+        schema::Durability,
+    },
 };
 use serde_json::{Value, json};
 use tonic::transport::Channel;
@@ -129,7 +136,7 @@ impl Setup {
             tls_look_every: Duration::from_millis(20),
             ..Outside::default()
         };
-        let running = app::start(&config, outside).await?;
+        let running = Box::pin(app::start(&config, outside)).await?;
         let issuer = Arc::clone(&self.issuer);
         until("the keys were asked for", async || issuer.fetches() > 0).await;
         let scheme = if config.tls.is_some() {
@@ -192,14 +199,31 @@ impl Server {
         self.running.stop(Duration::ZERO).await;
     }
 
+    /// What operators can do with the server's database, and one at a command line.
+    pub(crate) fn operations(&self) -> (Operations, KnownOperator) {
+        let clock: Arc<dyn Clock> = Arc::clone(&self.clock) as _;
+        let health = Arc::new(Health::new(Arc::clone(&clock), Duration::ZERO));
+        let (store, probe) = (self.store.clone(), health.need(Need::Audit));
+        let metrics = Metrics::unobserved();
+        let journal = Journal::start(store.clone(), Arc::clone(&clock), metrics, probe);
+        let journal = Arc::new(journal);
+        let operations = Operations::new(store, journal, clock, Authority::Standalone, None);
+        (operations, KnownOperator::at_the_command_line(0))
+    }
+
     /// Registers a developer and makes it an API key.
     pub(crate) async fn tenant(&self, id: &str) -> Tenant {
         let developer = DeveloperRow {
             id: DeveloperId::parse(id).unwrap(),
             name: id.to_owned(),
             created_at: self.clock.now(),
+            suspended_at: None,
         };
-        self.store.create_developer(&developer).await.unwrap();
+        let mut connection = self.store.connection().await.unwrap();
+        let transaction = connection.transaction().await.unwrap();
+        transaction.create_developer(&developer).await.unwrap();
+        transaction.commit().await.unwrap();
+        drop(connection);
         let key = api_key::make(Mode::Test);
         self.api_key(id, &key, None, None).await
     }
@@ -222,7 +246,11 @@ impl Server {
             revoked_at,
         };
         let hash = api_key::hash(key);
-        self.store.create_api_key(&hash, &row).await.unwrap();
+        let mut connection = self.store.connection().await.unwrap();
+        let transaction = connection.transaction().await.unwrap();
+        transaction.create_api_key(&hash, &row).await.unwrap();
+        transaction.commit().await.unwrap();
+        drop(connection);
         Tenant {
             id: developer.to_owned(),
             key: key.expose().to_owned(),

@@ -5,7 +5,7 @@ use std::fs;
 use grantex_vault::{
     app::StartFault,
     clock::{Clock, SystemClock},
-    listener::tls::{self, TlsFile, TlsFiles},
+    listener::tls::{self, Listener, TlsFile, TlsFiles},
     model::timestamp::Timestamp,
 };
 use rcgen::KeyPair;
@@ -150,6 +150,7 @@ fn files_can_be_checked_without_a_server() {
         certificate: certificates.path("tls.crt").into(),
         key: certificates.path("tls.key").into(),
         client_ca: None,
+        listener: Listener::Public,
     };
     let now = SystemClock.now();
     let validity = tls::check(&files).unwrap();

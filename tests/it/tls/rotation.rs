@@ -13,7 +13,7 @@ use futures_util::future::join_all;
 use grantex_vault::{
     clock::SystemClock,
     grpc::pb::{ExchangeCredentialRequest, vault_service_client::VaultServiceClient},
-    listener::tls::{Tls, TlsFiles},
+    listener::tls::{Listener, Tls, TlsFiles},
     model::timestamp::Timestamp,
 };
 use reqwest::Method;
@@ -204,6 +204,7 @@ async fn a_change_is_taken_up_when_two_looks_saw_the_same() {
         certificate: certificates.path("tls.crt").into(),
         key: certificates.path("tls.key").into(),
         client_ca: None,
+        listener: Listener::Public,
     };
     let tls = Arc::new(Tls::load(files, Arc::new(SystemClock)).unwrap());
     let serving = Arc::clone(&tls);

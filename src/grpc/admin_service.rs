@@ -1,0 +1,309 @@
+//! The calls of operators.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::time::timeout;
+use tonic::{
+    Request, Response, Status,
+    metadata::{MetadataMap, MetadataValue},
+};
+
+use super::{
+    admin_convert as convert,
+    pb::admin::{
+        CreateApiKeyRequest, CreateApiKeyResponse, CreateDeveloperRequest, CreateDeveloperResponse,
+        DeleteDeveloperRequest, DeleteDeveloperResponse, ListApiKeysRequest, ListApiKeysResponse,
+        ListDevelopersRequest, ListDevelopersResponse, ListMasterKeysRequest,
+        ListMasterKeysResponse, ListRevocationsRequest, ListRevocationsResponse,
+        PurgeDataKeysRequest, PurgeDataKeysResponse, ResumeDeveloperRequest,
+        ResumeDeveloperResponse, RevokeApiKeyRequest, RevokeApiKeyResponse, RevokeGrantRequest,
+        RevokeGrantResponse, RevokeTokenRequest, RevokeTokenResponse, SuspendDeveloperRequest,
+        SuspendDeveloperResponse, admin_service_server::AdminService,
+    },
+    service::authorization,
+    status,
+};
+use crate::{
+    auth::admin_token::AdminToken,
+    clock::Clock,
+    model::{
+        cause::chain,
+        request::{ClientCertificate, Operation, RequestContext},
+    },
+    operator::{Keys, KnownOperator, Operations, OperatorError},
+};
+
+/// How long a call may take.
+const TIMEOUT: Duration = Duration::from_secs(45);
+
+/// What operators are served with.
+pub struct AdminGrpc {
+    /// What they can do.
+    pub operations: Operations,
+    /// The keys of this replica.
+    pub keys: Keys,
+    /// What admits them beside a client certificate.
+    pub token: Option<AdminToken>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl AdminGrpc {
+    /// Runs an operation for an operator that is known, and writes its line in the log.
+    async fn answer<In, Out>(
+        &self,
+        operation: Operation,
+        request: Request<In>,
+        call: impl AsyncFnOnce(&KnownOperator, In) -> Result<Out, OperatorError>,
+    ) -> Result<Response<Out>, Status> {
+        let started = Instant::now();
+        let (metadata, extensions, message) = request.into_parts();
+        let context: RequestContext = *extensions
+            .get()
+            .expect("the listener gives every request its context");
+        let mut operator = None;
+        let answering = async {
+            let known = self.known(context, extensions.get(), &metadata).await?;
+            let known = operator.insert(known);
+            call(known, message).await
+        };
+        let answered = timeout(TIMEOUT, answering).await;
+        let answered = match answered {
+            Ok(Ok(answer)) => Ok(Response::new(answer)),
+            Ok(Err(error)) => {
+                if let Some(cause) = error.cause() {
+                    let cause = chain(cause);
+                    tracing::warn!(request_id = %context.id, cause, "unavailable");
+                }
+                Err(status::from_operator(&error, context))
+            }
+            Err(_) => Err(status::too_slow(context)),
+        };
+        let code = answered
+            .as_ref()
+            .err()
+            .map_or(0, |status| status.code() as i32);
+        tracing::info!(
+            target: "grantex_vault::operator",
+            request_id = %context.id,
+            operation = operation.as_str(),
+            operator = operator.as_ref().map(|known| known.name().as_str()),
+            status = code,
+            duration_ms = started.elapsed().as_secs_f64() * 1e3,
+            "operator"
+        );
+        with_request_id(answered, context)
+    }
+
+    async fn known(
+        &self,
+        context: RequestContext,
+        certificate: Option<&ClientCertificate>,
+        metadata: &MetadataMap,
+    ) -> Result<KnownOperator, OperatorError> {
+        let certificate = certificate.map(|ClientCertificate(name)| name);
+        let presented = authorization(metadata).ok();
+        KnownOperator::by(context, certificate, presented, self.token.as_ref()).await
+    }
+}
+
+fn with_request_id<Out>(
+    answered: Result<Response<Out>, Status>,
+    context: RequestContext,
+) -> Result<Response<Out>, Status> {
+    let id = MetadataValue::try_from(context.id.to_string()).expect("a UUID is visible characters");
+    match answered {
+        Ok(mut response) => {
+            response.metadata_mut().insert("x-request-id", id);
+            Ok(response)
+        }
+        Err(mut status) => {
+            status.metadata_mut().insert("x-request-id", id);
+            Err(status)
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl AdminService for AdminGrpc {
+    async fn create_developer(
+        &self,
+        request: Request<CreateDeveloperRequest>,
+    ) -> Result<Response<CreateDeveloperResponse>, Status> {
+        self.answer(Operation::CreateDeveloper, request, async |by, message| {
+            let developer = self.operations.create_developer(by, &message.name).await?;
+            Ok(CreateDeveloperResponse {
+                developer: Some(convert::developer(developer)),
+            })
+        })
+        .await
+    }
+
+    async fn list_developers(
+        &self,
+        request: Request<ListDevelopersRequest>,
+    ) -> Result<Response<ListDevelopersResponse>, Status> {
+        self.answer(Operation::ListDevelopers, request, async |by, message| {
+            let size = convert::page_size(message.page_size)?;
+            let listed = self.operations.developers(by, size, &message.page_token);
+            Ok(convert::developers(listed.await?))
+        })
+        .await
+    }
+
+    async fn suspend_developer(
+        &self,
+        request: Request<SuspendDeveloperRequest>,
+    ) -> Result<Response<SuspendDeveloperResponse>, Status> {
+        self.answer(Operation::SuspendDeveloper, request, async |by, message| {
+            let developer = convert::developer_id(&message.developer_id)?;
+            let changed = self.operations.suspend_developer(by, &developer).await?;
+            Ok(SuspendDeveloperResponse { changed })
+        })
+        .await
+    }
+
+    async fn resume_developer(
+        &self,
+        request: Request<ResumeDeveloperRequest>,
+    ) -> Result<Response<ResumeDeveloperResponse>, Status> {
+        self.answer(Operation::ResumeDeveloper, request, async |by, message| {
+            let developer = convert::developer_id(&message.developer_id)?;
+            let changed = self.operations.resume_developer(by, &developer).await?;
+            Ok(ResumeDeveloperResponse { changed })
+        })
+        .await
+    }
+
+    async fn delete_developer(
+        &self,
+        request: Request<DeleteDeveloperRequest>,
+    ) -> Result<Response<DeleteDeveloperResponse>, Status> {
+        self.answer(Operation::DeleteDeveloper, request, async |by, message| {
+            let developer = convert::developer_id(&message.developer_id)?;
+            let deleted = self.operations.delete_developer(by, &developer).await?;
+            Ok(DeleteDeveloperResponse {
+                deleted_credentials: i64::try_from(deleted).unwrap_or(i64::MAX),
+            })
+        })
+        .await
+    }
+
+    async fn create_api_key(
+        &self,
+        request: Request<CreateApiKeyRequest>,
+    ) -> Result<Response<CreateApiKeyResponse>, Status> {
+        self.answer(Operation::CreateApiKey, request, async |by, message| {
+            let developer = convert::developer_id(&message.developer_id)?;
+            let new = convert::new_api_key(&developer, &message)?;
+            let (key, row) = self.operations.create_api_key(by, &new).await?;
+            Ok(CreateApiKeyResponse {
+                key: key.expose().to_owned(),
+                api_key: Some(convert::api_key(row, self.clock.now())),
+            })
+        })
+        .await
+    }
+
+    async fn list_api_keys(
+        &self,
+        request: Request<ListApiKeysRequest>,
+    ) -> Result<Response<ListApiKeysResponse>, Status> {
+        self.answer(Operation::ListApiKeys, request, async |by, message| {
+            let developer = convert::developer_id(&message.developer_id)?;
+            let rows = self.operations.api_keys(by, &developer).await?;
+            let now = self.clock.now();
+            let api_keys = rows.into_iter().map(|row| convert::api_key(row, now));
+            Ok(ListApiKeysResponse {
+                api_keys: api_keys.collect(),
+            })
+        })
+        .await
+    }
+
+    async fn revoke_api_key(
+        &self,
+        request: Request<RevokeApiKeyRequest>,
+    ) -> Result<Response<RevokeApiKeyResponse>, Status> {
+        self.answer(Operation::RevokeApiKey, request, async |by, message| {
+            let id = convert::api_key_id(&message.id)?;
+            let changed = self.operations.revoke_api_key(by, id).await?;
+            Ok(RevokeApiKeyResponse { changed })
+        })
+        .await
+    }
+
+    async fn revoke_grant(
+        &self,
+        request: Request<RevokeGrantRequest>,
+    ) -> Result<Response<RevokeGrantResponse>, Status> {
+        self.answer(Operation::RevokeGrant, request, async |by, message| {
+            let developer = convert::developer_id(&message.developer_id)?;
+            let grant = convert::grant_id(&message.grant_id)?;
+            let revoked = self.operations.revoke_grant(by, &developer, grant);
+            let changed = revoked.await?;
+            Ok(RevokeGrantResponse { changed })
+        })
+        .await
+    }
+
+    async fn revoke_token(
+        &self,
+        request: Request<RevokeTokenRequest>,
+    ) -> Result<Response<RevokeTokenResponse>, Status> {
+        self.answer(Operation::RevokeToken, request, async |by, message| {
+            let developer = convert::developer_id(&message.developer_id)?;
+            let token = convert::token_id(&message.token_id)?;
+            let expires_at = convert::moment("expiresAt", message.expires_at)?;
+            let revoked = self
+                .operations
+                .revoke_token(by, &developer, token, expires_at);
+            let changed = revoked.await?;
+            Ok(RevokeTokenResponse { changed })
+        })
+        .await
+    }
+
+    async fn list_revocations(
+        &self,
+        request: Request<ListRevocationsRequest>,
+    ) -> Result<Response<ListRevocationsResponse>, Status> {
+        self.answer(Operation::ListRevocations, request, async |by, message| {
+            let developer = convert::developer_id(&message.developer_id)?;
+            let size = convert::page_size(message.page_size)?;
+            let token = &message.page_token;
+            let listed = self.operations.revocations(by, &developer, size, token);
+            Ok(convert::revocations(listed.await?, &developer))
+        })
+        .await
+    }
+
+    async fn purge_data_keys(
+        &self,
+        request: Request<PurgeDataKeysRequest>,
+    ) -> Result<Response<PurgeDataKeysResponse>, Status> {
+        self.answer(Operation::PurgeDataKeys, request, async |by, _| {
+            let purged = self.operations.purge_data_keys(by, &self.keys).await?;
+            Ok(PurgeDataKeysResponse {
+                purged: i64::try_from(purged).unwrap_or(i64::MAX),
+            })
+        })
+        .await
+    }
+
+    async fn list_master_keys(
+        &self,
+        request: Request<ListMasterKeysRequest>,
+    ) -> Result<Response<ListMasterKeysResponse>, Status> {
+        self.answer(Operation::ShowMasterKeys, request, async |by, _| {
+            let keys = self.operations.master_keys(by, &self.keys).await?;
+            Ok(ListMasterKeysResponse {
+                master_keys: keys.iter().map(convert::master_key).collect(),
+            })
+        })
+        .await
+    }
+}

@@ -1,0 +1,56 @@
+//! Data keys in memory, and master keys.
+
+use std::sync::Arc;
+
+use super::{KnownOperator, Operations, OperatorError};
+use crate::{
+    envelope::Envelope,
+    model::request::Operation,
+    rotation::{self, KeyUse, Rotation},
+};
+
+/// The keys of a replica.
+pub struct Keys {
+    /// What keeps data keys in memory.
+    pub envelope: Arc<Envelope>,
+    /// What knows the master keys.
+    pub rotation: Rotation,
+}
+
+impl Operations {
+    /// Forgets every data key that this replica keeps in memory; answers how many those were.
+    ///
+    /// # Errors
+    ///
+    /// See [`OperatorError`].
+    pub async fn purge_data_keys(
+        &self,
+        by: &KnownOperator,
+        keys: &Keys,
+    ) -> Result<u64, OperatorError> {
+        // Before it is done, which cannot fail.
+        let event = by.event(Operation::PurgeDataKeys, None, None);
+        self.journal.record(&event).await?;
+        let kept = keys.envelope.cached_data_keys();
+        keys.envelope.purge().await;
+        Ok(kept)
+    }
+
+    /// Every master key, what it is for, and how many keys it wraps.
+    ///
+    /// # Errors
+    ///
+    /// See [`OperatorError`].
+    pub async fn master_keys(
+        &self,
+        by: &KnownOperator,
+        keys: &Keys,
+    ) -> Result<Vec<KeyUse>, OperatorError> {
+        let event = by.event(Operation::ShowMasterKeys, None, None);
+        let found = async {
+            let primary = keys.rotation.primary().await?;
+            Ok(rotation::status(&self.store, &primary).await?)
+        };
+        self.looked(event, found.await).await
+    }
+}
