@@ -12,6 +12,7 @@ pub mod metadata;
 pub mod page;
 mod page_token;
 pub mod request;
+pub mod restrictions;
 pub mod scope;
 pub mod sealed;
 pub mod secret;
