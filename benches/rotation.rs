@@ -27,6 +27,7 @@ use grantex_vault::{
     model::{
         id::CredentialId,
         metadata::Metadata,
+        restrictions::Restrictions,
         secret::{AccessToken, RefreshToken},
         service_name::ServiceName,
         text::{CredentialType, DeveloperId, PrincipalId},
@@ -151,6 +152,7 @@ async fn fill(sql: &Client, keyring: &LocalKeyring, developer: &str) -> Vec<Stri
         credential_type: &CredentialType::default(),
         token_expires_at: None,
         metadata: &Metadata::from_stored("{}").expect("an object"),
+        restrictions: &Restrictions::default(),
     };
     let [mut ids, mut principals] = [const { Vec::new() }; 2];
     let [mut accesses, mut refreshes, mut wrapped] = [const { Vec::new() }; 3];

@@ -232,6 +232,7 @@ impl Seals {
             credential_type: &credential.credential_type,
             token_expires_at: credential.token_expires_at,
             metadata: &credential.metadata,
+            restrictions: &credential.restrictions,
         };
         let context = place.kms_context();
         let fresh = persistently(self.timeout, async || self.kms.generate(&context).await).await;

@@ -13,6 +13,7 @@ pub mod metadata;
 pub mod page;
 pub mod page_token;
 pub mod request;
+pub mod restrictions;
 pub mod revocation;
 pub mod scope;
 pub mod sealed;

@@ -157,5 +157,6 @@ fn attributes_of(row: &SealedRow) -> Attributes<'_> {
         credential_type: &row.credential_type,
         token_expires_at: row.token_expires_at,
         metadata: &row.metadata,
+        restrictions: &row.restrictions,
     }
 }

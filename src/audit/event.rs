@@ -113,6 +113,7 @@ pub enum Outcome {
 pub enum Denial {
     GrantRevoked,
     OutOfScope,
+    AgentNotAllowed,
 }
 
 /// Why the vault could not.
@@ -280,6 +281,9 @@ impl Outcome {
             Self::Read => (OutcomeName::Read, None),
             Self::Denied(Denial::GrantRevoked) => (OutcomeName::Denied, Some("grant_revoked")),
             Self::Denied(Denial::OutOfScope) => (OutcomeName::Denied, Some("out_of_scope")),
+            Self::Denied(Denial::AgentNotAllowed) => {
+                (OutcomeName::Denied, Some("agent_not_allowed"))
+            }
             Self::NotFound => (OutcomeName::NotFound, None),
             Self::Failed(Failure::MasterKeyUnavailable) => {
                 (OutcomeName::Failed, Some("master_key_unavailable"))

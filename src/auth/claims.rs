@@ -8,8 +8,6 @@ use crate::model::{
 
 /// The most scopes that a token may carry.
 const MAX_SCOPES: usize = 256;
-/// The most characters that a scope may have.
-const MAX_SCOPE_CHARS: usize = 256;
 /// Seconds that are exact as a double (2⁵³): what every JSON reader agrees on.
 const MAX_SECONDS: i64 = 1 << 53;
 
@@ -132,7 +130,7 @@ fn scopes(claim: Json) -> Result<Vec<Scope>, BadClaims> {
         return Err(BadClaims);
     }
     let scope = |item| match item {
-        Json::String(text) if text.chars().count() <= MAX_SCOPE_CHARS => Ok(Scope::new(&text)),
+        Json::String(text) if text.chars().count() <= Scope::MAX_CHARS => Ok(Scope::new(&text)),
         _ => Err(BadClaims),
     };
     items.into_iter().map(scope).collect()

@@ -1,7 +1,7 @@
 //! Grant tokens: from raw text, by checks, to the permit to exchange one credential.
 //!
-//! `GrantToken` → [`VerifiedGrant`] → [`LiveGrant`] → [`ExchangePermit`]: each is made only by the
-//! check that earns it.
+//! `GrantToken` → [`VerifiedGrant`] → [`LiveGrant`] → [`ScopedGrant`] → [`ExchangePermit`]: each is made
+//! only by the check that earns it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,6 +18,7 @@ use crate::{
         bearer::GrantToken,
         grant_state::GrantState,
         json::{Json, Members, check_depth},
+        restrictions::Restrictions,
         scope::{Scope, ScopeMode},
         service_name::ServiceName,
         text::{AgentId, DeveloperId, GrantId, PrincipalId, TokenId},
@@ -85,12 +86,21 @@ pub struct VerifiedGrant {
 #[derive(Debug)]
 pub struct LiveGrant<'a>(&'a VerifiedGrant);
 
-/// Permission to exchange one credential: that of this developer and principal for this service.
+/// A live grant with a scope for a service. What its credential asks for beside that is not known yet.
+#[derive(Debug)]
+pub struct ScopedGrant<'a> {
+    grant: &'a VerifiedGrant,
+    service: &'a ServiceName,
+}
+
+/// Permission to exchange one credential: that of this developer and principal for this service, if it
+/// is under these restrictions.
 #[derive(Debug)]
 pub struct ExchangePermit {
     developer: DeveloperId,
     principal: PrincipalId,
     service: ServiceName,
+    restrictions: Restrictions,
 }
 
 /// Why a token does not verify.
@@ -109,6 +119,15 @@ pub struct Revoked;
 /// No scope of the grant permits the exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OutOfScope;
+
+/// What a credential asks for that the grant does not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Restricted {
+    /// A required scope is not among the grant's.
+    MissingScope,
+    /// The grant's agent is not among those that are allowed.
+    OtherAgent,
+}
 
 impl GrantVerifier {
     /// Accepts tokens of `issuer` that `keys` verify.
@@ -269,13 +288,13 @@ impl VerifiedGrant {
 
 // === impl LiveGrant ===
 
-impl LiveGrant<'_> {
-    /// Permits the exchange for a service when a scope of the grant does.
+impl<'a> LiveGrant<'a> {
+    /// Goes on when a scope of the grant permits the exchange for a service.
     ///
     /// # Errors
     ///
     /// [`OutOfScope`].
-    pub fn permit_exchange(&self, service: &ServiceName) -> Result<ExchangePermit, OutOfScope> {
+    pub fn scoped_for(self, service: &'a ServiceName) -> Result<ScopedGrant<'a>, OutOfScope> {
         let Self(grant) = self;
         if !grant
             .scopes
@@ -284,10 +303,37 @@ impl LiveGrant<'_> {
         {
             return Err(OutOfScope);
         }
+        Ok(ScopedGrant { grant, service })
+    }
+}
+
+// === impl ScopedGrant ===
+
+impl ScopedGrant<'_> {
+    /// Permits the exchange of a credential under these restrictions: every required scope is among the
+    /// grant's, and the grant's agent is an allowed one, compared byte for byte.
+    ///
+    /// They are what a row says, and not yet known to be what was stored. Whoever opens the credential
+    /// binds it to those of the permit: then a row that was relaxed in the database stays shut.
+    ///
+    /// # Errors
+    ///
+    /// [`Restricted`].
+    pub fn within(self, restrictions: &Restrictions) -> Result<ExchangePermit, Restricted> {
+        let Self { grant, service } = self;
+        let mut required = restrictions.required_scopes().iter();
+        if !required.all(|required| grant.scopes.iter().any(|scope| scope.is(required))) {
+            return Err(Restricted::MissingScope);
+        }
+        let allowed = restrictions.allowed_agents();
+        if !allowed.is_empty() && !allowed.contains(&grant.agent) {
+            return Err(Restricted::OtherAgent);
+        }
         Ok(ExchangePermit {
             developer: grant.developer.clone(),
             principal: grant.principal.clone(),
             service: service.clone(),
+            restrictions: restrictions.clone(),
         })
     }
 }
@@ -311,6 +357,12 @@ impl ExchangePermit {
     #[must_use]
     pub fn service(&self) -> &ServiceName {
         &self.service
+    }
+
+    /// Which restrictions the grant meets.
+    #[must_use]
+    pub fn restrictions(&self) -> &Restrictions {
+        &self.restrictions
     }
 }
 
@@ -355,5 +407,54 @@ impl From<NoKey> for GrantRefusal {
 impl From<BadClaims> for GrantRefusal {
     fn from(BadClaims: BadClaims) -> Self {
         Self::Invalid
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prelude::*};
+
+    use super::*;
+
+    fn grant(agent: &str, scopes: &[String]) -> VerifiedGrant {
+        let token = TokenId::parse("token").unwrap();
+        VerifiedGrant {
+            developer: DeveloperId::parse("acme").unwrap(),
+            principal: PrincipalId::parse("alice").unwrap(),
+            agent: AgentId::parse(agent).unwrap(),
+            scopes: scopes.iter().map(|scope| Scope::new(scope)).collect(),
+            scope_mode: ScopeMode::Compatible,
+            grant: (&token).into(),
+            token,
+            parent_agent: None,
+            parent_grant: None,
+            delegation_depth: None,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_permit_is_for_grants_that_have_all_that_is_asked_and_says_what_was_asked(
+            agent in "[aAb]", held in vec("[aAbB*]{1,2}", 0..6),
+            required in vec("[aAbB*]{1,2}", 0..3), allowed in vec("[aAb]", 0..3),
+        ) {
+            let held = [held, vec!["github:read".to_owned()]].concat();
+            let restrictions = Restrictions::parse(&required, &allowed).unwrap();
+            let (grant, service) = (grant(&agent, &held), ServiceName::parse("github").unwrap());
+            let live = grant.live(GrantState::Live).unwrap();
+            let permit = live.scoped_for(&service).unwrap().within(&restrictions);
+
+            let lower: Vec<_> = held.iter().map(|scope| scope.to_ascii_lowercase()).collect();
+            let scopes = required.iter().all(|scope| lower.contains(&scope.to_ascii_lowercase()));
+            let agents = allowed.is_empty() || allowed.contains(&agent);
+            match permit {
+                Ok(permit) => {
+                    prop_assert!(scopes && agents);
+                    prop_assert_eq!(permit.restrictions(), &restrictions);
+                }
+                Err(Restricted::MissingScope) => prop_assert!(!scopes),
+                Err(Restricted::OtherAgent) => prop_assert!(scopes && !agents),
+            }
+        }
     }
 }

@@ -221,6 +221,7 @@ mod tests {
     use super::*;
     use crate::model::{
         metadata::Metadata,
+        restrictions::Restrictions,
         sealed::MasterKeyId,
         service_name::ServiceName,
         text::{CredentialType, DeveloperId, PrincipalId},
@@ -235,6 +236,8 @@ mod tests {
         credential_type: String,
         expiry: Option<i64>,
         metadata: String,
+        required_scopes: Vec<String>,
+        allowed_agents: Vec<String>,
     }
 
     impl Row {
@@ -254,7 +257,12 @@ mod tests {
                     .expiry
                     .map(|at| Timestamp::from_millisecond(at).unwrap()),
                 metadata: &Metadata::from_stored(&self.metadata).unwrap(),
+                restrictions: &self.restrictions(),
             })
+        }
+
+        fn restrictions(&self) -> Restrictions {
+            Restrictions::parse(&self.required_scopes, &self.allowed_agents).unwrap()
         }
 
         fn seal(&self, key: [u8; 32], access: &str, refresh: &str) -> SealedCredential {
@@ -287,8 +295,13 @@ mod tests {
             developer in "[a-z]{1,8}", principal in "[a-z@.]{1,8}", service in "[a-zA-Z0-9]{1,8}",
             credential_type in "[a-z0-9]{1,8}", expiry in proptest::option::of(0_i64..9_999_999_999_999),
             metadata in "\\{[a-z\":,]{0,8}\\}",
+            required_scopes in proptest::collection::vec("[a-z:]{1,8}", 0..4),
+            allowed_agents in proptest::collection::vec("[a-z:]{1,8}", 0..4),
         ) -> Row {
-            Row { developer, principal, service, credential_type, expiry, metadata }
+            Row {
+                developer, principal, service, credential_type, expiry, metadata, required_scopes,
+                allowed_agents,
+            }
         }
     }
 
@@ -321,7 +334,7 @@ mod tests {
 
         #[test]
         fn it_opens_in_no_other_place_and_beside_no_other_attributes(
-            row in row(), other in row(), key: [u8; 32], column in 0..6
+            row in row(), other in row(), key: [u8; 32], column in 0..8
         ) {
             let sealed = row.seal(key, "token", "refresh").access_token;
             let mut changed = row.clone();
@@ -331,9 +344,12 @@ mod tests {
                 2 => changed.service = other.service,
                 3 => changed.credential_type = other.credential_type,
                 4 => changed.expiry = other.expiry,
-                _ => changed.metadata = other.metadata,
+                5 => changed.metadata = other.metadata,
+                6 => changed.required_scopes = other.required_scopes,
+                _ => changed.allowed_agents = other.allowed_agents,
             }
             prop_assume!(format!("{changed:?}") != format!("{row:?}"));
+            prop_assume!(column < 6 || changed.restrictions() != row.restrictions());
             prop_assert_eq!(changed.open(key, sealed.as_bytes()), Err(DoesNotOpen::Ciphertext));
         }
 
@@ -345,7 +361,8 @@ mod tests {
             prop_assume!(one != two);
             let split = |at: usize| Row {
                 developer: text[..at].into(), principal: text[at..].into(), service: "github".into(),
-                credential_type: "oauth2".into(), expiry: None, metadata: "{}".into(),
+                credential_type: "oauth2".into(), expiry: None, metadata: "{}".into(), required_scopes: Vec::new(),
+                allowed_agents: Vec::new(),
             };
             let sealed = split(one).seal(key, "token", "refresh").access_token;
             prop_assert!(split(two).open(key, sealed.as_bytes()).is_err());

@@ -33,8 +33,8 @@ pub(super) struct EventBody<'a> {
     pub(super) verb: &'a str,
     #[schema(value_type = field::Outcome)]
     pub(super) outcome: &'a str,
-    /// Why it was denied (`grant_revoked`, `out_of_scope`) or failed (`master_key_unavailable`,
-    /// `does_not_open`, `inconsistent_row`); otherwise `null`.
+    /// Why it was denied (`grant_revoked`, `out_of_scope`, `agent_not_allowed`) or failed
+    /// (`master_key_unavailable`, `does_not_open`, `inconsistent_row`); otherwise `null`.
     #[schema(required = true)]
     pub(super) reason: Option<&'a str>,
     /// Whose credential it was about, as far as it is known; of a list the principal that it was asked

@@ -15,13 +15,15 @@ use crate::{
         invalid::InvalidInput,
         json::{Json, JsonFault, Members, has_duplicates},
         metadata::Metadata,
+        scope::RequiredScope,
+        text::AgentId,
         timestamp::Timestamp,
     },
     vault::{CredentialListing, ExchangedCredential, Released, StoredCredential},
 };
 
 /// The fields of a store's body.
-pub(super) const STORE_FIELDS: [&str; 7] = [
+pub(super) const STORE_FIELDS: [&str; 9] = [
     "principalId",
     "service",
     "accessToken",
@@ -29,6 +31,8 @@ pub(super) const STORE_FIELDS: [&str; 7] = [
     "refreshToken",
     "tokenExpiresAt",
     "metadata",
+    "requiredScopes",
+    "allowedAgents",
 ];
 
 /// The fields of an exchange's body.
@@ -48,6 +52,8 @@ pub(super) fn draft(body: &[u8]) -> Result<CredentialDraft, InvalidInput> {
         refresh_token: Zeroizing::new(text(&members, "refreshToken")?.unwrap_or_default()),
         token_expires_at: expiry.transpose()?,
         metadata: get(&members, "metadata")?,
+        required_scopes: texts(&members, "requiredScopes")?,
+        allowed_agents: texts(&members, "allowedAgents")?,
     })
 }
 
@@ -120,9 +126,21 @@ pub(super) struct CredentialBody<'a> {
     /// When it was last stored; equal to `createdAt` after the first store.
     #[schema(value_type = field::Timestamp)]
     pub(super) updated_at: String,
+    /// The scopes that a grant token must carry beside one for the service; absent when the store named
+    /// none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<field::RequiredScope>, required = false, min_items = 1, max_items = 64)]
+    pub(super) required_scopes: Vec<&'a str>,
+    /// The agents that may exchange it; absent when the store named none, and every agent may.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<field::AgentId>, required = false, min_items = 1, max_items = 64)]
+    pub(super) allowed_agents: Vec<&'a str>,
 }
 
 pub(super) fn credential(credential: &Credential) -> CredentialBody<'_> {
+    let restrictions = &credential.restrictions;
+    let scopes = restrictions.required_scopes().iter();
+    let agents = restrictions.allowed_agents().iter();
     CredentialBody {
         id: credential.id.to_string(),
         principal_id: credential.principal_id.as_str(),
@@ -132,6 +150,8 @@ pub(super) fn credential(credential: &Credential) -> CredentialBody<'_> {
         metadata: metadata(&credential.metadata),
         created_at: credential.created_at.to_string(),
         updated_at: credential.updated_at.to_string(),
+        required_scopes: scopes.map(RequiredScope::as_str).collect(),
+        allowed_agents: agents.map(AgentId::as_str).collect(),
     }
 }
 
@@ -261,5 +281,18 @@ fn text(members: &Members<'_>, field: &'static str) -> Result<Option<String>, In
         None => Ok(None),
         Some(Json::String(text)) => Ok(Some(text)),
         Some(_) => Err(InvalidInput::breaks(field, "must be a string")),
+    }
+}
+
+fn texts(members: &Members<'_>, field: &'static str) -> Result<Vec<String>, InvalidInput> {
+    let not_texts = || InvalidInput::breaks(field, "must be an array of strings");
+    let text = |item| match item {
+        Json::String(text) => Ok(text),
+        _ => Err(not_texts()),
+    };
+    match get(members, field)? {
+        None => Ok(Vec::new()),
+        Some(Json::Array(items)) => items.into_iter().map(text).collect(),
+        Some(_) => Err(not_texts()),
     }
 }

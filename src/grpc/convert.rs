@@ -33,6 +33,8 @@ pub(super) fn draft(message: pb::StoreCredentialRequest) -> Result<CredentialDra
         refresh_token: Zeroizing::new(message.refresh_token),
         token_expires_at,
         metadata: message.metadata.map(json_object).transpose()?,
+        required_scopes: message.required_scopes,
+        allowed_agents: message.allowed_agents,
     })
 }
 
@@ -65,6 +67,9 @@ pub(super) fn listing(listing: &CredentialListing) -> pb::ListCredentialsRespons
 }
 
 pub(super) fn credential(credential: &Credential) -> pb::Credential {
+    let restrictions = &credential.restrictions;
+    let scopes = restrictions.required_scopes().iter();
+    let agents = restrictions.allowed_agents().iter();
     pb::Credential {
         id: credential.id.to_string(),
         principal_id: credential.principal_id.to_string(),
@@ -74,6 +79,8 @@ pub(super) fn credential(credential: &Credential) -> pb::Credential {
         metadata: Some(metadata(&credential.metadata)),
         created_at: Some(timestamp(credential.created_at)),
         updated_at: Some(timestamp(credential.updated_at)),
+        required_scopes: scopes.map(|scope| scope.as_str().to_owned()).collect(),
+        allowed_agents: agents.map(ToString::to_string).collect(),
     }
 }
 

@@ -9,6 +9,7 @@ use crate::{
     model::{
         credential::NewCredential,
         id::CredentialId,
+        restrictions::Restrictions,
         secret::RefreshToken,
         service_name::ServiceName,
         text::{CredentialType, DeveloperId, PrincipalId},
@@ -51,6 +52,8 @@ impl Incoming {
                 refresh_token: refresh_token(&row.refresh_token, key)?,
                 token_expires_at: expiry(row.token_expires_at)?,
                 metadata,
+                // There is nothing like it there, and an import writes none.
+                restrictions: Restrictions::default(),
             },
             created_at: moment("created_at", row.created_at)?,
             updated_at: moment("updated_at", row.updated_at)?,

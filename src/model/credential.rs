@@ -7,6 +7,7 @@ use super::{
     invalid::InvalidInput,
     json::Json,
     metadata::Metadata,
+    restrictions::Restrictions,
     secret::{AccessToken, MAX_TOKEN_BYTES, RefreshToken},
     service_name::ServiceName,
     text::{CredentialType, PrincipalId},
@@ -32,6 +33,8 @@ pub struct Credential {
     pub created_at: Timestamp,
     /// The last store.
     pub updated_at: Timestamp,
+    /// What an exchange needs beside a scope.
+    pub restrictions: Restrictions,
 }
 
 /// A credential that a developer asks to store.
@@ -51,6 +54,8 @@ pub struct NewCredential {
     pub token_expires_at: Option<Timestamp>,
     /// The developer's own data.
     pub metadata: Metadata,
+    /// What an exchange needs beside a scope.
+    pub restrictions: Restrictions,
 }
 
 /// The fields of a store request as a transport decoded them. Empty text is what REST calls absent.
@@ -70,6 +75,10 @@ pub struct CredentialDraft {
     pub token_expires_at: Option<Timestamp>,
     /// `{}` when absent.
     pub metadata: Option<Json>,
+    /// Nothing is required when empty.
+    pub required_scopes: Vec<String>,
+    /// Every agent is allowed when empty.
+    pub allowed_agents: Vec<String>,
 }
 
 impl NewCredential {
@@ -114,6 +123,7 @@ impl NewCredential {
                     Metadata::new(value).map_err(|fault| InvalidInput::breaks("metadata", fault))
                 },
             )?,
+            restrictions: Restrictions::parse(&draft.required_scopes, &draft.allowed_agents)?,
         })
     }
 }

@@ -1,8 +1,11 @@
-//! Scopes of a grant, and which of them open a service's credential.
+//! Scopes of a grant, which of them open a service's credential, and those that a credential asks for.
 
 use std::str::FromStr;
 
-use super::service_name::ServiceKey;
+use super::{
+    service_name::ServiceKey,
+    text::{self, TextFault},
+};
 
 /// Which forms of a scope permit an exchange.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -30,7 +33,14 @@ impl FromStr for ScopeMode {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scope(Box<str>);
 
+/// A scope that a credential asks of every grant, whatever its service; as it was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequiredScope(Box<str>);
+
 impl Scope {
+    /// The most Unicode scalar values that a token's may have.
+    pub const MAX_CHARS: usize = 256;
+
     /// Any text; one that cannot match simply never does.
     #[must_use]
     pub fn new(text: &str) -> Self {
@@ -74,6 +84,44 @@ impl Scope {
             .and_then(after_service)
             .is_some_and(|right| ["*", "read"].contains(&right.as_str()));
         direct || through_vault
+    }
+
+    /// Whether this is the scope that is required, compared without ASCII case.
+    ///
+    /// To the letter: what permits an exchange by its meaning, `*` above all, stands for no other scope
+    /// here. A credential that requires `*` is for grants that carry `*`.
+    #[must_use]
+    pub fn is(&self, required: &RequiredScope) -> bool {
+        self.0.eq_ignore_ascii_case(&required.0)
+    }
+}
+
+// === impl RequiredScope ===
+
+impl RequiredScope {
+    /// The most Unicode scalar values that it may have: as many as a scope of a token.
+    pub const MAX_CHARS: usize = Scope::MAX_CHARS;
+
+    /// Parses the text as it stands.
+    ///
+    /// # Errors
+    ///
+    /// When it is empty, too long, or holds a control character.
+    pub fn parse(text: &str) -> Result<Self, TextFault> {
+        text::check(text, Self::MAX_CHARS)?;
+        Ok(Self(text.into()))
+    }
+
+    /// The scope as it was written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether both are met by the same scopes.
+    #[must_use]
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        self.0.eq_ignore_ascii_case(&other.0)
     }
 }
 
@@ -152,6 +200,30 @@ mod tests {
             "G\u{130}THUB:read",
         ] {
             assert!(!permits(scope, "github"), "{scope:?}");
+        }
+    }
+
+    fn is(scope: &str, required: &str) -> bool {
+        Scope::new(scope).is(&RequiredScope::parse(required).unwrap())
+    }
+
+    #[test]
+    fn a_required_scope_is_met_to_the_letter_but_for_its_case() {
+        for (scope, required) in [("repo", "repo"), ("REPO:Read", "repo:rEAD"), ("*", "*")] {
+            assert!(is(scope, required), "{scope} is {required}");
+        }
+        for (scope, required) in [
+            ("*", "repo"),
+            ("repo:*", "repo:read"),
+            ("repo", "repo:read"),
+            ("repo", "*"),
+            ("repo ", "repo"),
+            ("vault:credentials:exchange", "github:read"),
+            ("\u{130}", "i\u{307}"),
+            ("\u{e9}", "\u{c9}"),
+            ("\u{212a}", "k"),
+        ] {
+            assert!(!is(scope, required), "{scope} is not {required}");
         }
     }
 

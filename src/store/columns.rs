@@ -10,7 +10,7 @@ use tokio_postgres::{
 };
 
 use super::StoreFault;
-use crate::model::timestamp::Timestamp;
+use crate::model::{restrictions::Restrictions, timestamp::Timestamp};
 
 /// A column that holds what the vault never writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -47,6 +47,14 @@ impl<'a> Columns<'a> {
         parse: impl FnOnce(&str) -> Option<T>,
     ) -> Result<T, StoreFault> {
         self.parse(column, |text| parse(text).ok_or(()))
+    }
+
+    /// The columns that restrict a credential.
+    pub(super) fn restrictions(&self) -> Result<Restrictions, StoreFault> {
+        let scopes: Option<Vec<&str>> = self.get("required_scopes")?;
+        let agents: Option<Vec<&str>> = self.get("allowed_agents")?;
+        Restrictions::from_stored(scopes.as_deref(), agents.as_deref())
+            .ok_or_else(|| self.inconsistent("required_scopes or allowed_agents"))
     }
 
     fn inconsistent(&self, column: &'static str) -> StoreFault {

@@ -16,10 +16,12 @@ use crate::model::{
     id::CredentialId,
     metadata::Metadata,
     page::{CredentialFilter, Position},
+    restrictions::Restrictions,
+    scope::RequiredScope,
     sealed::{MasterKeyId, Sealed, SealedCredential, WrappedKey},
     secret::AccessToken,
     service_name::{ServiceKey, ServiceName},
-    text::{CredentialType, DeveloperId, GrantId, PrincipalId, TokenId},
+    text::{AgentId, CredentialType, DeveloperId, GrantId, PrincipalId, TokenId},
     timestamp::Timestamp,
 };
 
@@ -41,6 +43,8 @@ pub struct CredentialWrite<'a> {
     pub token_expires_at: Option<Timestamp>,
     /// The developer's data.
     pub metadata: &'a Metadata,
+    /// What an exchange needs beside a scope.
+    pub restrictions: &'a Restrictions,
     /// Now.
     pub at: Timestamp,
 }
@@ -69,6 +73,8 @@ pub struct ExchangeRow {
     pub token_expires_at: Option<Timestamp>,
     /// The developer's data.
     pub metadata: Metadata,
+    /// What an exchange needs beside a scope, as the row says.
+    pub restrictions: Restrictions,
     /// The secret.
     pub access_token: Sealed<AccessToken>,
     /// The key of the secret.
@@ -121,9 +127,10 @@ impl Transaction<'_> {
             insert into vault.credentials as c (
                 developer_id, id, principal_id, service, service_key, credential_type,
                 access_token, refresh_token, wrapped_key, master_key,
-                token_expires_at, metadata, created_at, updated_at)
+                token_expires_at, metadata, created_at, updated_at, required_scopes, allowed_agents)
             select $1, $2, $3, $4, $5, $6, $7::bytea, $8::bytea, $9::bytea, $10,
-                $11::timestamptz, $12::text::json, $13::timestamptz, $13
+                $11::timestamptz, $12::text::json, $13::timestamptz, $13,
+                $14::text[], $15::text[]
             where not exists (
                 select from vault.master_keys where id = $10 and state = 'retired')
             on conflict (developer_id, principal_id, service_key) do update set
@@ -135,12 +142,18 @@ impl Transaction<'_> {
                 master_key = excluded.master_key,
                 token_expires_at = excluded.token_expires_at,
                 metadata = excluded.metadata,
+                required_scopes = excluded.required_scopes,
+                allowed_agents = excluded.allowed_agents,
                 updated_at = greatest(excluded.updated_at, c.updated_at + interval '1 millisecond')
             returning id, created_at, xmax <> 0 as replaced";
+        let scopes = write.restrictions.required_scopes().iter();
+        let scopes = column(scopes.map(RequiredScope::as_str));
+        let agents = write.restrictions.allowed_agents().iter();
+        let agents = column(agents.map(AgentId::as_str));
         let row = self
             .deadline(async {
                 let statement = self.inner.prepare_cached(SQL).await?;
-                let parameters: [&(dyn ToSql + Sync); 13] = [
+                let parameters: [&(dyn ToSql + Sync); 15] = [
                     &write.developer.as_str(),
                     &write.id_if_new.to_string(),
                     &write.principal.as_str(),
@@ -154,6 +167,8 @@ impl Transaction<'_> {
                     &write.token_expires_at,
                     &write.metadata.as_str(),
                     &write.at,
+                    &scopes,
+                    &agents,
                 ];
                 self.inner.query_opt(&statement, &parameters).await
             })
@@ -225,7 +240,8 @@ macro_rules! exchange_sql {
             $dead,
             " as revoked,
                 c.id, c.service, c.credential_type, c.token_expires_at,
-                c.metadata::text as metadata, c.access_token, c.wrapped_key, c.master_key
+                c.metadata::text as metadata, c.required_scopes, c.allowed_agents,
+                c.access_token, c.wrapped_key, c.master_key
             from (select) always
             left join vault.credentials c
                 on c.developer_id = $1 and c.principal_id = $2 and c.service_key = $3"
@@ -302,7 +318,7 @@ impl Store {
         // Store::credential
         const SQL: &str = "
             select id, principal_id, service, credential_type, token_expires_at,
-                metadata::text as metadata, created_at, updated_at
+                metadata::text as metadata, created_at, updated_at, required_scopes, allowed_agents
             from vault.credentials
             where developer_id = $1 and id = $2";
         let connection = self.connection().await?;
@@ -351,7 +367,7 @@ impl Connection {
         // A statement for each set of filters, so that each gets the plan and index of its own.
         let mut sql = String::from(
             "select id, principal_id, service, credential_type, token_expires_at,
-                metadata::text as metadata, created_at, updated_at
+                metadata::text as metadata, created_at, updated_at, required_scopes, allowed_agents
             from vault.credentials
             where developer_id = $1",
         );
@@ -397,6 +413,12 @@ impl Connection {
     }
 }
 
+/// A list that restricts a credential, as its column has it: null when there is none.
+fn column<'a>(entries: impl Iterator<Item = &'a str>) -> Option<Vec<&'a str>> {
+    let entries: Vec<_> = entries.collect();
+    (!entries.is_empty()).then_some(entries)
+}
+
 fn append(sql: &mut String, text: std::fmt::Arguments<'_>) {
     sql.write_fmt(text).expect("a string takes what is written");
 }
@@ -415,6 +437,7 @@ fn credential(row: &Row) -> Result<Credential, StoreFault> {
         metadata: columns.parse_option("metadata", Metadata::from_stored)?,
         created_at: columns.get("created_at")?,
         updated_at: columns.get("updated_at")?,
+        restrictions: columns.restrictions()?,
     })
 }
 
@@ -425,6 +448,7 @@ fn exchange_row(columns: &Columns<'_>) -> Result<ExchangeRow, StoreFault> {
         credential_type: columns.parse("credential_type", CredentialType::parse)?,
         token_expires_at: columns.get("token_expires_at")?,
         metadata: columns.parse_option("metadata", Metadata::from_stored)?,
+        restrictions: columns.restrictions()?,
         access_token: Sealed::from_stored(columns.get("access_token")?),
         data_key: WrappedKey {
             master_key: MasterKeyId::new(columns.get("master_key")?),

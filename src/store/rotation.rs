@@ -9,6 +9,7 @@ use tokio_postgres::{Row, types::ToSql};
 use super::{Store, StoreFault, columns::Columns, patiently};
 use crate::model::{
     metadata::Metadata,
+    restrictions::Restrictions,
     sealed::{MasterKeyId, Sealed, SealedCredential, WrappedKey},
     service_name::{ServiceKey, ServiceName},
     text::{CredentialType, DeveloperId, PrincipalId},
@@ -67,6 +68,8 @@ pub struct SealedRow {
     pub token_expires_at: Option<Timestamp>,
     /// The developer's data.
     pub metadata: Metadata,
+    /// What an exchange needs beside a scope.
+    pub restrictions: Restrictions,
     /// The secrets.
     pub sealed: SealedCredential,
 }
@@ -119,7 +122,7 @@ impl Store {
         const ALL: &str = "
             select developer_id, id, principal_id, service_key, wrapped_key, master_key, service,
                 credential_type, access_token, refresh_token, token_expires_at,
-                metadata::text as metadata
+                metadata::text as metadata, required_scopes, allowed_agents
             from vault.credentials
             where (developer_id, id) > ($1, $2)
             order by developer_id, id limit $3";
@@ -127,7 +130,7 @@ impl Store {
         const OF_ONE: &str = "
             select developer_id, id, principal_id, service_key, wrapped_key, master_key, service,
                 credential_type, access_token, refresh_token, token_expires_at,
-                metadata::text as metadata
+                metadata::text as metadata, required_scopes, allowed_agents
             from vault.credentials
             where (developer_id, id) > ($1, $2) and developer_id = $4
             order by developer_id, id limit $3";
@@ -154,7 +157,7 @@ impl Store {
         const SQL: &str = "
             select c.developer_id, c.id, principal_id, service_key, wrapped_key, master_key,
                 service, credential_type, access_token, refresh_token, token_expires_at,
-                metadata::text as metadata
+                metadata::text as metadata, required_scopes, allowed_agents
             from unnest($1::text[], $2::text[]) as wanted (developer_id, id)
             join vault.credentials c
                 on c.developer_id = wanted.developer_id and c.id = wanted.id";
@@ -339,6 +342,7 @@ fn sealed_row(columns: &Columns<'_>) -> Result<SealedRow, StoreFault> {
         credential_type: columns.parse("credential_type", CredentialType::parse)?,
         token_expires_at: columns.get("token_expires_at")?,
         metadata: columns.parse_option("metadata", Metadata::from_stored)?,
+        restrictions: columns.restrictions()?,
         sealed: SealedCredential {
             access_token: Sealed::from_stored(columns.get("access_token")?),
             refresh_token: refresh_token.map(Sealed::from_stored),

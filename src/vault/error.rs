@@ -32,6 +32,12 @@ pub enum VaultError {
         /// The service in the spelling of the request.
         service: String,
     },
+    /// The caller must ask the developer: the credential is for other agents. It is told what others are
+    /// told.
+    AgentNotAllowed {
+        /// The service in the spelling of the request.
+        service: String,
+    },
     /// There is no such thing.
     NotFound(NotFound),
     /// The caller must wait: a budget is used up.
@@ -140,7 +146,7 @@ impl VaultError {
         match self {
             Self::InvalidInput(_) => Kind::InvalidArgument,
             Self::Unauthenticated(_) => Kind::Unauthenticated,
-            Self::OutOfScope { .. } => Kind::PermissionDenied,
+            Self::OutOfScope { .. } | Self::AgentNotAllowed { .. } => Kind::PermissionDenied,
             Self::NotFound(_) => Kind::NotFound,
             Self::RateLimited(_) => Kind::TooManyRequests,
             Self::Interrupted(Interruption::DeadlineExceeded) => Kind::DeadlineExceeded,
@@ -172,7 +178,7 @@ impl VaultError {
             Self::Unauthenticated(
                 Unauthenticated::InvalidGrant | Unauthenticated::RevokedGrant,
             ) => "Invalid or expired grant token".into(),
-            Self::OutOfScope { service } => {
+            Self::OutOfScope { service } | Self::AgentNotAllowed { service } => {
                 format!("Grant token is not scoped for {service} credential exchange")
             }
             Self::NotFound(NotFound::Credential) => "Credential not found".into(),
@@ -210,6 +216,7 @@ impl VaultError {
                 Some(Outcome::Denied(Denial::GrantRevoked))
             }
             Self::OutOfScope { .. } => Some(Outcome::Denied(Denial::OutOfScope)),
+            Self::AgentNotAllowed { .. } => Some(Outcome::Denied(Denial::AgentNotAllowed)),
             Self::NotFound(_) => Some(Outcome::NotFound),
             Self::Unavailable(Unavailable::MasterKey(_) | Unavailable::RetiredMasterKey(_)) => {
                 Some(Outcome::Failed(Failure::MasterKeyUnavailable))
@@ -253,6 +260,7 @@ impl VaultError {
             Self::InvalidInput(_)
             | Self::Unauthenticated(_)
             | Self::OutOfScope { .. }
+            | Self::AgentNotAllowed { .. }
             | Self::RateLimited(_)
             // The listener's line has these, and the panic's own has a panic.
             | Self::Interrupted(_)

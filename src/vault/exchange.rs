@@ -6,15 +6,12 @@ use super::{
 };
 use crate::{
     audit::event::AuditEvent,
+    auth::grant::{ExchangePermit, Restricted},
     envelope::context::{Attributes, Place},
     metrics::{CacheUse, ExchangeOutcome},
     model::{
-        credential::parse_service,
-        metadata::Metadata,
-        secret::AccessToken,
-        service_name::ServiceName,
-        text::{CredentialType, DeveloperId},
-        timestamp::Timestamp,
+        credential::parse_service, metadata::Metadata, secret::AccessToken,
+        service_name::ServiceName, text::CredentialType, timestamp::Timestamp,
     },
     store::credentials::{ExchangeQuery, ExchangeRow},
 };
@@ -38,8 +35,8 @@ impl Vault {
     /// Trades a grant for the access token it names.
     ///
     /// In this order: the service's name (400), revocation (401), scope (403), the credential (404),
-    /// the envelope. Nothing is opened before the grant is known to be live and in scope, and
-    /// nothing leaves before its audit event is durable.
+    /// its restrictions (403), the envelope. Nothing is opened before the grant is known to be live, in
+    /// scope and within the restrictions, and nothing leaves before its audit event is durable.
     ///
     /// # Errors
     ///
@@ -84,36 +81,43 @@ impl Vault {
         let live = grant
             .live(state)
             .map_err(|_| VaultError::Unauthenticated(Unauthenticated::RevokedGrant))?;
-        let permit = live
-            .permit_exchange(service)
-            .map_err(|_| VaultError::OutOfScope {
-                service: service.as_str().to_owned(),
-            })?;
+        let name = || service.as_str().to_owned();
+        let scoped = live
+            .scoped_for(service)
+            .map_err(|_| VaultError::OutOfScope { service: name() })?;
         let row = row.ok_or(VaultError::NotFound(NotFound::ForPrincipalAndService))?;
         event.credential = Some(row.id);
-        // Who and what it is for comes from the permit: a row re-labelled in the database stays shut.
-        let place = Place {
-            developer: DeveloperId::clone(permit.developer()),
-            principal: permit.principal().clone(),
-            service: permit.service().key().clone(),
-        };
-        self.open_row(&place, row).await
+        let permit = scoped
+            .within(&row.restrictions)
+            .map_err(|restricted| match restricted {
+                Restricted::MissingScope => VaultError::OutOfScope { service: name() },
+                Restricted::OtherAgent => VaultError::AgentNotAllowed { service: name() },
+            })?;
+        self.open_row(&permit, row).await
     }
 
     async fn open_row(
         &self,
-        place: &Place,
+        permit: &ExchangePermit,
         row: ExchangeRow,
     ) -> Result<(ExchangedCredential, CacheUse), VaultError> {
+        // Who and what it is for, and within what, comes from the permit: a row that was re-labelled
+        // or relaxed in the database stays shut.
+        let place = Place {
+            developer: permit.developer().clone(),
+            principal: permit.principal().clone(),
+            service: permit.service().key().clone(),
+        };
         let attributes = Attributes {
             service: &row.service,
             credential_type: &row.credential_type,
             token_expires_at: row.token_expires_at,
             metadata: &row.metadata,
+            restrictions: permit.restrictions(),
         };
         let opened = self
             .envelope
-            .open_access_token(place, &attributes, row.access_token, &row.data_key)
+            .open_access_token(&place, &attributes, row.access_token, &row.data_key)
             .await
             .map_err(|error| VaultError::from_envelope(error, Some(row.id)))?;
         let credential = ExchangedCredential {
@@ -132,9 +136,11 @@ fn outcome(released: &Result<Released<ExchangedCredential>, VaultError>) -> Exch
     match released {
         Ok(_) => ExchangeOutcome::Released,
         Err(VaultError::NotFound(_)) => ExchangeOutcome::NotFound,
-        Err(VaultError::Unauthenticated(_) | VaultError::OutOfScope { .. }) => {
-            ExchangeOutcome::Denied
-        }
+        Err(
+            VaultError::Unauthenticated(_)
+            | VaultError::OutOfScope { .. }
+            | VaultError::AgentNotAllowed { .. },
+        ) => ExchangeOutcome::Denied,
         Err(
             VaultError::InvalidInput(_)
             | VaultError::RateLimited(_)

@@ -76,6 +76,7 @@ impl Vault {
             credential_type: &new.credential_type,
             token_expires_at: new.token_expires_at,
             metadata: &new.metadata,
+            restrictions: &new.restrictions,
         };
         let sealed = self
             .envelope
@@ -101,6 +102,7 @@ impl Vault {
                 sealed: &sealed,
                 token_expires_at: new.token_expires_at,
                 metadata: &new.metadata,
+                restrictions: &new.restrictions,
                 at: now,
             })
             .await?;

@@ -43,6 +43,7 @@ mod rest_http;
 mod rest_input;
 mod rest_lists;
 mod rest_shapes;
+mod restrictions;
 mod revocations;
 mod rotation;
 mod sealing;

@@ -16,6 +16,7 @@ use grantex_vault::{
     metrics::Metrics,
     model::{
         metadata::Metadata,
+        restrictions::Restrictions,
         sealed::{MasterKeyId, Sealed, WrappedKey},
         service_name::ServiceName,
         text::{CredentialType, DeveloperId, PrincipalId},
@@ -27,8 +28,12 @@ use serde_json::Value;
 
 use crate::harness::python_program;
 
-/// Files of vectors, one a version of the format. A file that stands here never changes.
-const FILES: [&str; 1] = [include_str!("../vectors/v1.json")];
+/// Files of vectors, each of what was new in a version of the format. A file that stands here never
+/// changes.
+const FILES: [&str; 2] = [
+    include_str!("../vectors/v1.json"),
+    include_str!("../vectors/v1-restricted.json"),
+];
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -49,6 +54,11 @@ struct Vector {
     token_expires_at: Option<String>,
     /// The JSON text, byte for byte.
     metadata: String,
+    /// Not there in what was made before there were any.
+    #[serde(default)]
+    required_scopes: Vec<String>,
+    #[serde(default)]
+    allowed_agents: Vec<String>,
     master_key: String,
     wrapped_key: Bytes,
     access_token: SealedText,
@@ -73,6 +83,8 @@ impl TryFrom<String> for Bytes {
         STANDARD.decode(text).map(Self)
     }
 }
+
+type Columns = (ServiceName, CredentialType, Metadata, Restrictions);
 
 // === impl File ===
 
@@ -115,8 +127,8 @@ impl Vector {
         let envelope = Envelope::new(kms, Duration::from_secs(10), nothing_kept, metrics);
         let sealed = Sealed::from_stored(self.access_token.sealed.0.clone());
         let (place, wrapped) = (self.place(), self.wrapped_key());
-        let (service, kind, metadata) = self.columns();
-        let attributes = self.attributes(&service, &kind, &metadata);
+        let columns = self.columns();
+        let attributes = self.attributes(&columns);
         let opened = envelope.open_access_token(&place, &attributes, sealed, &wrapped);
         let opened = opened.await?;
         Ok(opened.access_token.expose().to_owned())
@@ -131,25 +143,24 @@ impl Vector {
         let context = self.place().kms_context();
         let data_key = kms.unwrap(&self.wrapped_key(), &context).await.unwrap();
         let sealed = Sealed::from_stored(sealed.to_vec());
-        let (service, kind, metadata) = self.columns();
-        let attributes = self.attributes(&service, &kind, &metadata);
+        let columns = self.columns();
+        let attributes = self.attributes(&columns);
         let opened = data_key.open_refresh_token(&self.place(), &attributes, sealed);
         opened.map(|token| token.expose().to_owned())
     }
 
-    fn columns(&self) -> (ServiceName, CredentialType, Metadata) {
+    fn columns(&self) -> Columns {
         (
             ServiceName::parse(&self.service).unwrap(),
             CredentialType::parse(&self.credential_type).unwrap(),
             Metadata::from_stored(&self.metadata).expect("an object"),
+            Restrictions::parse(&self.required_scopes, &self.allowed_agents).unwrap(),
         )
     }
 
     fn attributes<'a>(
         &self,
-        service: &'a ServiceName,
-        credential_type: &'a CredentialType,
-        metadata: &'a Metadata,
+        (service, credential_type, metadata, restrictions): &'a Columns,
     ) -> Attributes<'a> {
         let expiry = self.token_expires_at.as_deref();
         Attributes {
@@ -157,6 +168,7 @@ impl Vector {
             credential_type,
             token_expires_at: expiry.map(|text| Timestamp::parse(text).unwrap()),
             metadata,
+            restrictions,
         }
     }
 
@@ -186,6 +198,45 @@ impl Vector {
             alter("the version of the data key", |v| v.wrapped_key.0[0] += 1),
             alter("the master key", |v| v.master_key = another_master_key(v)),
         ]
+    }
+
+    /// The same under other restrictions, as far as there are such.
+    fn restricted_otherwise(&self) -> Vec<(&'static str, Self)> {
+        let alter = |name, change: fn(&mut Self)| {
+            let mut altered = self.clone();
+            change(&mut altered);
+            (name, altered)
+        };
+        let mut all = vec![
+            alter("one scope more", |v| v.required_scopes.push("q".into())),
+            alter("one agent more", |v| v.allowed_agents.push("q".into())),
+            alter("no scopes", |v| v.required_scopes.clear()),
+            alter("no agents", |v| v.allowed_agents.clear()),
+            alter("one scope less", |v| drop(v.required_scopes.pop())),
+            alter("one agent less", |v| drop(v.allowed_agents.pop())),
+            alter("scopes turned round", |v| v.required_scopes.reverse()),
+            alter("agents turned round", |v| v.allowed_agents.reverse()),
+            alter("a scope as an agent", |v| {
+                v.allowed_agents.extend(v.required_scopes.pop());
+            }),
+            alter("an agent as a scope", |v| {
+                v.required_scopes.extend(v.allowed_agents.pop());
+            }),
+            alter("the lists swapped", |v| {
+                std::mem::swap(&mut v.required_scopes, &mut v.allowed_agents);
+            }),
+            alter("scopes in another case", |v| {
+                v.required_scopes
+                    .iter_mut()
+                    .for_each(|scope| *scope = swap_case(scope));
+            }),
+        ];
+        all.retain(|(_, altered)| {
+            let lists = |v: &Self| [v.required_scopes.clone(), v.allowed_agents.clone()];
+            let [scopes, agents] = lists(altered);
+            lists(altered) != lists(self) && Restrictions::parse(&scopes, &agents).is_ok()
+        });
+        all
     }
 }
 
@@ -236,7 +287,7 @@ async fn no_vector_opens_with_anything_changed() {
     for file in File::read_all() {
         let kms = file.kms();
         for vector in &file.credentials {
-            for (what, altered) in vector.altered() {
+            for (what, altered) in [vector.altered(), vector.restricted_otherwise()].concat() {
                 let opened = altered.access_token(Arc::clone(&kms)).await;
                 let stays_shut = matches!(opened, Err(EnvelopeError::DoesNotOpen(_)));
                 assert!(stays_shut, "{}: {what} changed", vector.name);
@@ -288,7 +339,8 @@ fn a_reader_written_from_the_document_alone_opens_every_vector() {
     let here = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors");
     let output = Command::new(python_program("python"))
         .current_dir(here)
-        .args(["read.py", "../../docs/envelope.md", "v1.json"])
+        .args(["read.py", "../../docs/envelope.md"])
+        .args(["v1.json", "v1-restricted.json"])
         .output()
         .expect("Python runs");
     let traceback = String::from_utf8_lossy(&output.stderr);

@@ -40,7 +40,9 @@ def attributes(row):
     if row["tokenExpiresAt"] is not None:
         moment = datetime.datetime.strptime(row["tokenExpiresAt"], "%Y-%m-%dT%H:%M:%S.%f%z")
         expiry = struct.pack(">q", (moment - EPOCH) // MILLISECOND)
-    return joined(row["service"], row["credentialType"], expiry, row["metadata"])
+    scopes, agents = row.get("requiredScopes", []), row.get("allowedAgents", [])
+    restrictions = (joined(*scopes), joined(*agents)) if scopes or agents else ()
+    return joined(row["service"], row["credentialType"], expiry, row["metadata"], *restrictions)
 
 
 def token_data(field, row):
@@ -89,6 +91,11 @@ def check(keyring, row):
     stays_shut(keyring, row, {"service": row["service"].swapcase()})
     stays_shut(keyring, row, {"tokenExpiresAt": "2000-01-01T00:00:00.000Z"})
     stays_shut(keyring, row, {}, field="refresh_token")
+    for member in "requiredScopes", "allowedAgents":
+        stays_shut(keyring, row, {member: row.get(member, []) + ["0"]})
+        if row.get(member):
+            stays_shut(keyring, row, {member: row[member][:-1]})
+            stays_shut(keyring, row, {member: []})
 
 
 def check_example(document, keyring, row):
@@ -109,6 +116,13 @@ def check_example(document, keyring, row):
         assert value.hex() in shown, f"the {name} is {value.hex()}"
 
 
+def check_attributes(document, row):
+    """The document shows the attributes of this vector, and their hash."""
+    shown = "".join(document.split())
+    for value in attributes(row), hashlib.sha256(attributes(row)).digest():
+        assert value.hex() in shown, value.hex()
+
+
 def main(document, *files):
     count = 0
     for file in files:
@@ -117,8 +131,11 @@ def main(document, *files):
         for row in vectors["credentials"]:
             check(keyring, row)
             count += 1
+            text = pathlib.Path(document).read_text(encoding="utf-8")
             if row["name"] == "the least":
-                check_example(pathlib.Path(document).read_text(encoding="utf-8"), keyring, row)
+                check_example(text, keyring, row)
+            if row["name"] == "one of each":
+                check_attributes(text, row)
     print(count)
 
 

@@ -18,6 +18,8 @@ pub(super) const PRINCIPAL: &str = "user_abc123";
 pub(super) const SERVICE: &str = "github";
 pub(super) const CREATED_AT: &str = "2026-04-05T12:00:00.000Z";
 pub(super) const EVENT_ID: &str = "01JR2YB8G0ZC5T9W3M6N7P0QRS";
+pub(super) const REQUIRED_SCOPE: &str = "repo:write";
+pub(super) const AGENT: &str = "did:grantex:ag_01JR2X7Q";
 const GRANT_ID: &str = "grnt_01JR2X8K3V";
 const TYPE: &str = "oauth2";
 const ACCESS_TOKEN: &str = "gho_example";
@@ -40,6 +42,8 @@ pub(in crate::gateway) fn least_to_store() -> Value {
         refresh_token: None,
         token_expires_at: None,
         metadata: None,
+        required_scopes: None,
+        allowed_agents: None,
     })
 }
 
@@ -53,6 +57,8 @@ pub(in crate::gateway) fn all_to_store() -> Value {
         refresh_token: Some("ghr_example"),
         token_expires_at: Some("2026-04-05T22:00:00+02:00"),
         metadata: Some(metadata()),
+        required_scopes: Some(&[REQUIRED_SCOPE]),
+        allowed_agents: Some(&[AGENT]),
     })
 }
 
@@ -111,7 +117,7 @@ pub(in crate::gateway) fn exchanged() -> Value {
 /// A page with an exchange.
 pub(in crate::gateway) fn events() -> Value {
     let caller = CallerBody::Agent(AgentCallerBody {
-        agent: "did:grantex:ag_01JR2X7Q",
+        agent: AGENT,
         grant_id: GRANT_ID,
         token_id: "tok_01JR2XA1N0",
         parent_agent: None,
@@ -161,6 +167,8 @@ fn described() -> CredentialBody<'static> {
         metadata: metadata(),
         created_at: CREATED_AT.to_owned(),
         updated_at: CREATED_AT.to_owned(),
+        required_scopes: vec![REQUIRED_SCOPE],
+        allowed_agents: vec![AGENT],
     }
 }
 

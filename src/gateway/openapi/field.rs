@@ -11,7 +11,7 @@ use utoipa::{
 };
 
 use super::{examples, problems};
-use crate::model::{event_filter::OutcomeName, request, text};
+use crate::model::{event_filter::OutcomeName, request, scope, text};
 
 /// No character of Unicode's category Cc.
 const NO_CONTROL_CHARACTERS: &str = r"^[^\u0000-\u001F\u007F-\u009F]*$";
@@ -88,6 +88,26 @@ field!(
         ))
         .additional_properties(Some(AdditionalProperties::FreeForm(true)))
         .examples([json!({"scopes": ["repo"]})])
+);
+
+field!(
+    RequiredScope,
+    string(
+        "A scope. Compared without ASCII case, and to the letter: `*` stands for no other scope."
+    )
+    .min_length(Some(1))
+    .max_length(Some(scope::RequiredScope::MAX_CHARS))
+    .pattern(Some(NO_CONTROL_CHARACTERS))
+    .examples([examples::REQUIRED_SCOPE])
+);
+
+field!(
+    AgentId,
+    string("An agent, as the claim `agt` names it. Compared byte for byte.")
+        .min_length(Some(1))
+        .max_length(Some(text::AgentId::MAX_CHARS))
+        .pattern(Some(NO_CONTROL_CHARACTERS))
+        .examples([examples::AGENT])
 );
 
 field!(

@@ -40,6 +40,8 @@ const INVALID_STORE: ErrorAnswer = of(
         "accessToken must be at most 262144 bytes",
         "tokenExpiresAt must be an RFC 3339 timestamp",
         "metadata must be an object",
+        "requiredScopes must be an array of strings",
+        "allowedAgents must have at most 64 entries",
         NOT_AN_OBJECT,
     ],
 );
@@ -101,7 +103,7 @@ const NO_GRANT_TOKEN: ErrorAnswer = of(
 const OUT_OF_SCOPE: ErrorAnswer = of(
     Kind::PermissionDenied,
     "OutOfScope",
-    "The grant has no scope for this service.",
+    "The grant has no scope for this service, or does not meet the restrictions of its credential.",
     &["Grant token is not scoped for github credential exchange"],
 );
 const NO_SUCH_CREDENTIAL: ErrorAnswer = of(

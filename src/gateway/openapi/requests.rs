@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
 use super::field;
-use crate::model::secret::MAX_TOKEN_BYTES;
+use crate::model::{restrictions::MAX_ENTRIES, secret::MAX_TOKEN_BYTES};
 
 /// A credential to store. Unknown fields are ignored; a key that stands twice is refused.
 #[derive(Serialize, ToSchema)]
@@ -37,6 +37,16 @@ pub(in crate::gateway) struct StoreRequest<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<field::Metadata>)]
     pub(super) metadata: Option<&'a RawValue>,
+    /// Scopes of which a grant token must carry every one, beside one that permits the service. What
+    /// stands twice is kept once; nothing is required when absent or empty.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<field::RequiredScope>>, max_items = 64)]
+    pub(super) required_scopes: Option<&'a [&'a str]>,
+    /// Agents of which a grant token must name one. What stands twice is kept once; every agent is
+    /// allowed when absent or empty.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<field::AgentId>>, max_items = 64)]
+    pub(super) allowed_agents: Option<&'a [&'a str]>,
 }
 
 /// Which service's credential to release. Unknown fields are ignored; a key that stands twice is
@@ -108,4 +118,4 @@ pub(in crate::gateway) struct EventParameters {
     page_token: Option<String>,
 }
 
-const _: () = assert!(MAX_TOKEN_BYTES == 262_144);
+const _: () = assert!(MAX_TOKEN_BYTES == 262_144 && MAX_ENTRIES == 64);

@@ -212,6 +212,11 @@ pub(crate) fn problem(status: &Status) -> Problem {
 /// A store as gRPC says it.
 pub(crate) fn store_request(fields: &Value) -> pb::StoreCredentialRequest {
     let text = |name: &str| fields[name].as_str().map(str::to_owned);
+    let texts = |name: &str| -> Vec<String> {
+        let list = fields[name].as_array().into_iter().flatten();
+        list.map(|text| text.as_str().expect("gRPC has texts only").to_owned())
+            .collect()
+    };
     let expiry = text("tokenExpiresAt").map(|text| pb_timestamp(&text));
     pb::StoreCredentialRequest {
         principal_id: text("principalId").unwrap_or_default(),
@@ -224,6 +229,8 @@ pub(crate) fn store_request(fields: &Value) -> pb::StoreCredentialRequest {
             .get("metadata")
             .and_then(Value::as_object)
             .map(pb_struct),
+        required_scopes: texts("requiredScopes"),
+        allowed_agents: texts("allowedAgents"),
     }
 }
 
@@ -236,7 +243,7 @@ fn pb_timestamp(text: &str) -> PbTimestamp {
 }
 
 fn credential(credential: &pb::Credential) -> Value {
-    json!({
+    let mut described = json!({
         "id": credential.id,
         "principalId": credential.principal_id,
         "service": credential.service,
@@ -245,7 +252,16 @@ fn credential(credential: &pb::Credential) -> Value {
         "metadata": metadata(credential.metadata.clone()),
         "createdAt": timestamp(credential.created_at.as_ref()),
         "updatedAt": timestamp(credential.updated_at.as_ref()),
-    })
+    });
+    for (name, list) in [
+        ("requiredScopes", &credential.required_scopes),
+        ("allowedAgents", &credential.allowed_agents),
+    ] {
+        if !list.is_empty() {
+            described[name] = json!(list);
+        }
+    }
+    described
 }
 
 fn timestamp(moment: Option<&PbTimestamp>) -> Option<String> {

@@ -106,6 +106,8 @@ async fn broken_input(answers: &mut Answers, developer: &Client<'_>, agent: &Cli
         draft("accessToken", &json!("x".repeat(262_145))),
         draft("tokenExpiresAt", &json!("soon")),
         draft("metadata", &json!([])),
+        draft("requiredScopes", &json!("repo")),
+        draft("allowedAgents", &json!(vec!["did:a"; 65])),
     ];
     for body in stores {
         answers

@@ -15,6 +15,7 @@ use grantex_vault::{
     model::{
         id::CredentialId,
         metadata::Metadata,
+        restrictions::Restrictions,
         secret::{AccessToken, RefreshToken},
         service_name::ServiceName,
         text::{CredentialType, DeveloperId, PrincipalId},
@@ -138,6 +139,7 @@ async fn line(kms: &dyn Kms, number: usize) -> String {
         credential_type: &CredentialType::default(),
         token_expires_at: None,
         metadata: &Metadata::from_stored(&metadata).unwrap(),
+        restrictions: &Restrictions::default(),
     };
     let access = AccessToken::new(Zeroizing::new(format!("{CANARY} {number}"))).unwrap();
     let refresh = RefreshToken::new(Zeroizing::new(format!("{CANARY} refresh"))).unwrap();
