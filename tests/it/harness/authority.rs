@@ -51,6 +51,15 @@ impl Realm {
         Self { server, grantex }
     }
 
+    /// Another server beside the first one, by the word of the same authority.
+    pub(crate) fn replica(&self, setup: Setup) -> Setup {
+        let setup = match self.grantex {
+            None => setup,
+            Some(_) => setup.beside_grantex(&self.server.database_url),
+        };
+        setup.beside(&self.server)
+    }
+
     /// Has the authority know a developer with an API key.
     pub(crate) async fn tenant(&self, id: &str) -> Tenant {
         match &self.grantex {
