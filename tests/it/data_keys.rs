@@ -1,9 +1,6 @@
 //! Data keys in memory: what they save, and that they end.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use rustix::process::Signal;
@@ -23,15 +20,7 @@ fn caching() -> Setup {
 
 /// Another vault over the same database and KMS, with nothing in memory.
 async fn restarted(server: &Server) -> Server {
-    restarted_as(caching(), server).await
-}
-
-async fn restarted_as(setup: Setup, server: &Server) -> Server {
-    let mut setup = setup.with("DATABASE_URL", &server.database_url);
-    setup.kms = Arc::clone(&server.kms);
-    setup.clock = Arc::clone(&server.clock);
-    setup.issuer = Arc::clone(&server.issuer);
-    setup.start().await
+    caching().beside(server).start().await
 }
 
 async fn store(server: &Server, tenant: &Tenant, principals: usize) {
@@ -153,7 +142,7 @@ async fn half_a_minute_without_the_kms_under_load_fails_only_what_is_cold_and_no
         let tenant = first.tenant("dev_one").await;
         store(&first, &tenant, PRINCIPALS).await;
         let setup = caching().with("GRANTEX_VAULT_KMS_TIMEOUT", "300ms");
-        let server = restarted_as(setup, &first).await;
+        let server = setup.beside(&first).start().await;
         exchange(&server, Via::Rest, &tenant, WARM).await;
         // Ten seconds on, the warm keys are due to be asked for again.
         server.clock.advance(Duration::from_secs(230));

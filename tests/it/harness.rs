@@ -2,6 +2,7 @@
 //!
 //! Everything is started by the tests themselves and ends with their process.
 
+mod authority;
 mod certificates;
 mod client;
 mod clock;
@@ -19,6 +20,7 @@ mod server;
 
 use std::time::Duration;
 
+pub(crate) use authority::{Granted, Grantex, Realm};
 pub(crate) use certificates::{Authority, Certificates, Issued, Trust};
 pub(crate) use client::{Answer, Client, Problem, Via};
 pub(crate) use clock::ManualClock;

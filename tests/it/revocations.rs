@@ -1,5 +1,7 @@
 //! A revoked grant releases nothing, from the moment its row is there.
 
+mod interleavings;
+
 use serde_json::json;
 
 use crate::harness::{Client, Server, Via};

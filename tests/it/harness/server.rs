@@ -98,6 +98,20 @@ impl Setup {
         self
     }
 
+    /// Serves this database, by the word of the Grantex auth service whose tables are there.
+    pub(crate) fn beside_grantex(self, database_url: &str) -> Self {
+        self.with("DATABASE_URL", database_url)
+            .with("GRANTEX_VAULT_AUTHORITY", "grantex")
+    }
+
+    /// Serves beside another server: the same database, KMS, issuer and time.
+    pub(crate) fn beside(mut self, server: &Server) -> Self {
+        self.clock = Arc::clone(&server.clock);
+        self.kms = Arc::clone(&server.kms);
+        self.issuer = Arc::clone(&server.issuer);
+        self.with("DATABASE_URL", &server.database_url)
+    }
+
     /// Serves over TLS, to clients that trust the authority of these certificates.
     pub(crate) fn with_tls(mut self, certificates: &Certificates) -> Self {
         self.trust = certificates.trust();
