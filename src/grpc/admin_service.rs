@@ -286,10 +286,8 @@ impl AdminService for AdminGrpc {
         request: Request<PurgeDataKeysRequest>,
     ) -> Result<Response<PurgeDataKeysResponse>, Status> {
         self.answer(Operation::PurgeDataKeys, request, async |by, _| {
-            let purged = self.operations.purge_data_keys(by, &self.keys).await?;
-            Ok(PurgeDataKeysResponse {
-                purged: i64::try_from(purged).unwrap_or(i64::MAX),
-            })
+            self.operations.purge_data_keys(by, &self.keys).await?;
+            Ok(PurgeDataKeysResponse {})
         })
         .await
     }

@@ -18,7 +18,7 @@ pub struct Keys {
 }
 
 impl Operations {
-    /// Forgets every data key that this replica keeps in memory; answers how many those were.
+    /// Forgets every data key that this replica keeps in memory.
     ///
     /// # Errors
     ///
@@ -27,13 +27,12 @@ impl Operations {
         &self,
         by: &KnownOperator,
         keys: &Keys,
-    ) -> Result<u64, OperatorError> {
+    ) -> Result<(), OperatorError> {
         // Before it is done, which cannot fail.
         let event = by.event(Operation::PurgeDataKeys, None, None);
         self.journal.record(&event).await?;
-        let kept = keys.envelope.cached_data_keys();
         keys.envelope.purge().await;
-        Ok(kept)
+        Ok(())
     }
 
     /// Every master key, what it is for, and how many keys it wraps.

@@ -35,6 +35,7 @@ mod logging;
 mod long_list;
 mod memory;
 mod openapi;
+mod operators;
 mod outages;
 mod python_sdk;
 mod readme;

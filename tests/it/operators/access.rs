@@ -1,0 +1,220 @@
+//! Who is let in, and where.
+
+use grantex_vault::grpc::{ADMIN_DESCRIPTOR_SET, pb::admin::ListDevelopersRequest};
+use prost_reflect::DescriptorPool;
+use tonic::{Code, Request, Status, transport::Channel};
+use tonic_prost::ProstCodec;
+
+use super::{Files, TOKEN, channel, named, operator, presenting, recorded, refused, start};
+use crate::harness::{Certificates, Server, Setup, Via};
+
+/// The paths of all calls of operators.
+fn calls() -> Vec<String> {
+    let pool = DescriptorPool::decode(ADMIN_DESCRIPTOR_SET).unwrap();
+    let service = pool.get_service_by_name("grantex.vault.admin.v1.AdminService");
+    let service = service.expect("it is described");
+    let path = |name: &str| format!("/{}/{name}", service.full_name());
+    service
+        .methods()
+        .map(|method| path(method.name()))
+        .collect()
+}
+
+/// Makes a call with an empty message.
+async fn call(channel: Channel, path: &str, authorization: Option<&str>) -> Result<(), Status> {
+    let mut client = tonic::client::Grpc::new(channel);
+    client.ready().await.unwrap();
+    let mut request = Request::new(());
+    if let Some(value) = authorization {
+        let value = value.parse().unwrap();
+        request.metadata_mut().insert("authorization", value);
+    }
+    let codec = ProstCodec::<(), ()>::default();
+    let answer = client.unary(request, path.parse().unwrap(), codec).await;
+    answer.map(|_| ())
+}
+
+#[tokio::test]
+async fn every_call_without_or_with_a_wrong_credential_is_refused_and_does_nothing() {
+    let (_files, server) = start().await;
+    let tenant = server.tenant("acme").await;
+    let grant = server.grant(&tenant, "user", &["*"]);
+    let bearer = |text: &str| Some(format!("Bearer {text}"));
+    let credentials = [
+        None,
+        Some(String::new()),
+        Some(TOKEN.to_owned()),
+        Some(format!("Basic {TOKEN}")),
+        bearer(""),
+        bearer(&TOKEN[1..]),
+        bearer(&format!("{TOKEN}x")),
+        bearer(&TOKEN.to_uppercase()),
+        bearer(&"x".repeat(100_000 / 2)),
+        bearer(&tenant.key),
+        bearer(&grant),
+    ];
+    let calls = calls();
+    assert!(calls.len() > 10, "{calls:?}");
+    for path in &calls {
+        for presented in &credentials {
+            let status = call(channel(&server), path, presented.as_deref()).await;
+            let status = status.unwrap_err();
+            let expected = (Code::Unauthenticated, "UNAUTHORIZED".to_owned());
+            assert_eq!(refused(&status), expected, "{path} {presented:?}");
+        }
+    }
+    assert_eq!(
+        recorded(&server).await,
+        [""; 0],
+        "who is not known is not recorded"
+    );
+    assert_eq!(server.rows("developers").await.len(), 1);
+    // The same calls with the token are known, so that it was the credential that was refused.
+    for path in &calls {
+        let known = call(channel(&server), path, Some(&format!("Bearer {TOKEN}"))).await;
+        let code = known.map_or_else(|status| status.code(), |()| Code::Ok);
+        assert!(
+            matches!(code, Code::Ok | Code::InvalidArgument),
+            "{path}: {code:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn without_a_way_to_know_operators_there_is_no_admin_service() {
+    let server = Server::start().await;
+    for path in calls() {
+        let status = call(channel(&server), &path, Some(&format!("Bearer {TOKEN}"))).await;
+        assert_eq!(status.unwrap_err().code(), Code::Unimplemented, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn no_public_listener_serves_operators() {
+    let (_files, server) = start().await;
+    let authorization = format!("Bearer {TOKEN}");
+    for path in calls() {
+        let status = call(server.channel.clone(), &path, Some(&authorization)).await;
+        assert_eq!(status.unwrap_err().code(), Code::Unimplemented, "{path}");
+        let posted = server.http.post(format!("{}{path}", server.http_url));
+        let posted = posted.bearer_auth(TOKEN).send().await.unwrap();
+        assert_eq!(posted.status(), 404, "{path}");
+    }
+    assert_eq!(recorded(&server).await, [""; 0]);
+    let public = String::from_utf8_lossy(grantex_vault::grpc::DESCRIPTOR_SET);
+    assert!(
+        !public.contains("AdminService"),
+        "reflection knows nothing of it"
+    );
+}
+
+#[tokio::test]
+async fn a_token_can_be_replaced_while_the_vault_serves() {
+    let (files, server) = start().await;
+    operator(&server)
+        .create_developer(named("one"))
+        .await
+        .unwrap();
+    let other = "another-token-of-enough-characters-for-it";
+    files.write_token(other);
+    let status = operator(&server).create_developer(named("two")).await;
+    assert_eq!(status.unwrap_err().code(), Code::Unauthenticated);
+    let mut replaced = presenting(channel(&server), Some(&format!("bearer  {other}")));
+    replaced.create_developer(named("three")).await.unwrap();
+    files.write_token("short");
+    let status = replaced.create_developer(named("four")).await;
+    assert_eq!(status.unwrap_err().code(), Code::Unauthenticated);
+    assert_eq!(server.rows("developers").await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_token_that_is_none_ends_the_start_with_the_settings_name() {
+    let files = Files::with_token("short");
+    let fault = files
+        .setup()
+        .try_start()
+        .await
+        .err()
+        .expect("it is refused");
+    let text = fault.to_string();
+    assert!(
+        text.contains("GRANTEX_VAULT_ADMIN_TOKEN_FILE names "),
+        "{text}"
+    );
+    assert!(!text.contains("short"), "{text}");
+}
+
+/// A server whose admin listener is secured, and knows operators by the certificates of an authority.
+async fn secured(certificates: &Certificates) -> Server {
+    Setup::new()
+        .with(
+            "GRANTEX_VAULT_ADMIN_TLS_CERT_FILE",
+            &certificates.path("tls.crt"),
+        )
+        .with(
+            "GRANTEX_VAULT_ADMIN_TLS_KEY_FILE",
+            &certificates.path("tls.key"),
+        )
+        .with(
+            "GRANTEX_VAULT_ADMIN_TLS_CLIENT_CA_FILE",
+            &certificates.path("ca.crt"),
+        )
+        .start()
+        .await
+}
+
+#[tokio::test]
+async fn a_client_certificate_makes_an_operator_and_who_probes_needs_none() {
+    let certificates = Certificates::new();
+    let server = secured(&certificates).await;
+    let url = server.admin_url().replace("http://", "https://");
+    let trust = certificates.trust();
+    let ready = trust.http().get(format!("{url}/readyz")).send().await;
+    assert_eq!(ready.unwrap().status(), 200);
+
+    for path in calls() {
+        for presented in [None, Some("Bearer of-nothing-that-anybody-would-know")] {
+            let status = call(trust.channel(&url), &path, presented).await;
+            assert_eq!(
+                refused(&status.unwrap_err()).0,
+                Code::Unauthenticated,
+                "{path}"
+            );
+        }
+    }
+    let known = certificates.authority.issue_client("grace");
+    let known = certificates.trust().with_identity(&known);
+    let mut grace = presenting(known.channel(&url), None);
+    grace.create_developer(named("acme")).await.unwrap();
+    let events = server.audit_events().await;
+    assert_eq!(events.len(), 1);
+    assert_eq!(events[0]["caller"]["operator"], "grace");
+    assert_eq!(events[0]["transport"], "grpc");
+
+    let stranger = crate::harness::Authority::new("another authority").issue_client("grace");
+    let stranger = certificates.trust().with_identity(&stranger);
+    let status = presenting(stranger.channel(&url), None)
+        .list_developers(ListDevelopersRequest::default())
+        .await;
+    assert!(status.is_err(), "its handshake fails");
+    assert_eq!(server.audit_events().await.len(), 1);
+}
+
+#[tokio::test]
+async fn the_token_is_in_no_answer_no_log_and_no_table() {
+    let (_files, server) = start().await;
+    let mut operator = operator(&server);
+    operator.create_developer(named("acme")).await.unwrap();
+    let listed = operator.list_developers(ListDevelopersRequest::default());
+    let listed = format!("{:?}", listed.await.unwrap().into_inner());
+    let events = server.audit_events().await;
+    for text in [listed, serde_json::to_string(&events).unwrap()] {
+        assert!(!text.contains(TOKEN), "{text}");
+    }
+    assert_eq!(events[0]["caller"]["operator"], "token");
+    let tenant = server.tenant("globex").await;
+    for via in Via::BOTH {
+        let refused = server.client(via, TOKEN).list().await.unwrap_err();
+        assert_eq!(refused.status, 401, "it is no API key of {}", tenant.id);
+    }
+}
