@@ -93,6 +93,8 @@ impl Grantex {
         if self.dry_run {
             return Ok(Import::new(store, key, None, pace));
         }
+        let (operations, by) = self.target.operations()?;
+        operations.importing(&by).await.map_err(explain)?;
         let settings = self.target.master_keys()?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let holders = master_keys::holders(&settings, &clock, &Metrics::unobserved()).await?;

@@ -1,4 +1,4 @@
-//! Data keys in memory, and master keys.
+//! Data keys in memory, master keys, and what is sealed under them from elsewhere.
 
 use std::sync::Arc;
 
@@ -51,5 +51,16 @@ impl Operations {
             Ok(rotation::status(&self.store, &primary).await?)
         };
         self.looked(event, found.await).await
+    }
+
+    /// Records that credentials are about to be taken over from another vault.
+    ///
+    /// # Errors
+    ///
+    /// See [`OperatorError`].
+    pub async fn importing(&self, by: &KnownOperator) -> Result<(), OperatorError> {
+        let event = by.event(Operation::Import, None, None);
+        self.journal.record(&event).await?;
+        Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! What gRPC serves beside the vault: health and reflection.
 
-use tonic::{Code, Request};
+use tonic::{Code, Request, transport::Channel};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tonic_reflection::pb::v1::{
     ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
@@ -32,8 +32,9 @@ async fn health_is_served_to_anyone() {
     );
 }
 
-async fn reflected(server: &Server) -> Result<Vec<String>, tonic::Status> {
-    let mut reflection = ServerReflectionClient::new(server.channel.clone());
+/// The services that reflection names.
+pub(crate) async fn reflected(channel: Channel) -> Result<Vec<String>, tonic::Status> {
+    let mut reflection = ServerReflectionClient::new(channel);
     let request = ServerReflectionRequest {
         host: String::new(),
         message_request: Some(MessageRequest::ListServices(String::new())),
@@ -57,14 +58,14 @@ async fn reflected(server: &Server) -> Result<Vec<String>, tonic::Status> {
 #[tokio::test]
 async fn reflection_is_served_unless_it_is_switched_off() {
     let server = Server::start().await;
-    let services = reflected(&server).await.unwrap();
+    let services = reflected(server.channel.clone()).await.unwrap();
     for service in [VAULT, AUDIT, "grpc.health.v1.Health"] {
         assert!(services.iter().any(|name| name == service), "{services:?}");
     }
     let setup = Setup::new().with("GRANTEX_VAULT_GRPC_REFLECTION", "false");
     let without = setup.start().await;
     assert_eq!(
-        reflected(&without).await.unwrap_err().code(),
+        reflected(without.channel.clone()).await.unwrap_err().code(),
         Code::Unimplemented
     );
     let mut health = HealthClient::new(without.channel.clone());

@@ -101,6 +101,8 @@ async fn a_run_that_is_killed_is_finished_by_the_next_one() {
     assert!(success && said.contains(&rest), "{said}");
     assert!(said.contains("100%, 1200 of 1200 looked at"), "{said}");
     assert_eq!(operator.count("credentials").await, 1200);
+    let events = operator.count("audit_events").await;
+    assert_eq!(events, 2, "each run that writes is recorded");
     let (success, said) = operator.say(&[]);
     assert!(success && said.contains("imported 0,"), "{said}");
 

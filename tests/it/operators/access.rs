@@ -6,7 +6,10 @@ use tonic::{Code, Request, Status, transport::Channel};
 use tonic_prost::ProstCodec;
 
 use super::{Files, TOKEN, channel, named, operator, presenting, recorded, refused, start};
-use crate::harness::{Certificates, Server, Setup, Via};
+use crate::{
+    grpc_services::reflected,
+    harness::{Certificates, Server, Setup, Via},
+};
 
 /// The paths of all calls of operators.
 fn calls() -> Vec<String> {
@@ -106,6 +109,9 @@ async fn no_public_listener_serves_operators() {
         !public.contains("AdminService"),
         "reflection knows nothing of it"
     );
+    let reflected = reflected(channel(&server)).await.unwrap();
+    let admin = "grantex.vault.admin.v1.AdminService";
+    assert!(reflected.iter().any(|name| name == admin), "{reflected:?}");
 }
 
 #[tokio::test]
