@@ -6,3 +6,4 @@ mod claims;
 pub mod grant;
 pub mod jwks;
 pub mod key_source;
+mod verified_tokens;

@@ -196,8 +196,10 @@ impl Envelope {
         wrapped: &WrappedKey,
         context: &KmsContext,
     ) -> Result<(Arc<DataKey>, CacheUse), EnvelopeError> {
-        let unwrap = self.master_keys.kms.unwrap(wrapped, context);
-        let unwrap = self.master_keys.call(KmsOperation::Unwrap, unwrap);
+        let unwrap = async || {
+            let unwrap = self.master_keys.kms.unwrap(wrapped, context);
+            self.master_keys.call(KmsOperation::Unwrap, unwrap).await
+        };
         let found = underway::on_kms(self.cache.find(wrapped, context, unwrap)).await;
         if !found.as_ref().is_ok_and(|found| found.hit) {
             self.metrics.data_key_missed();

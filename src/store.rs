@@ -17,6 +17,7 @@ pub mod grantex_source;
 pub mod imports;
 pub mod master_keys;
 mod page;
+mod readers;
 pub mod revocations;
 pub mod rotation;
 pub mod schema;
@@ -36,8 +37,9 @@ use deadpool_postgres::{
 };
 use thiserror::Error;
 use tokio_postgres::{
-    CancelToken, IsolationLevel, NoTls,
+    CancelToken, IsolationLevel, NoTls, Row,
     error::{DbError, Severity, SqlState},
+    types::ToSql,
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tracing::Instrument;
@@ -50,6 +52,7 @@ use crate::{
 use authority::Authority;
 use columns::BadColumn;
 use database_url::DatabaseUrl;
+use readers::Readers;
 use schema::Durability;
 
 /// The span of a statement (OpenTelemetry semantic conventions for databases). It names the operation
@@ -75,6 +78,9 @@ macro_rules! database_span {
 }
 use database_span;
 
+/// How many connections single statements are read on. Two keep two processors busy; more would have
+/// shorter pipelines.
+const READERS: usize = 2;
 /// How long a request waits for a free connection.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a new connection may take; its checks may take as long as statements do.
@@ -90,6 +96,8 @@ const MAX_WAITING: usize = 1024;
 #[derive(Clone)]
 pub struct Store {
     pool: Pool,
+    /// What single statements are read on.
+    readers: Readers,
     /// One connection, on which nothing but audit events is written.
     journal: Pool,
     authority: Authority,
@@ -155,7 +163,8 @@ pub enum StoreFault {
 }
 
 impl Store {
-    /// Opens a pool of at most `size` connections, and one more for the audit; none is made yet.
+    /// Opens a pool of at most `size` connections, `READERS` more for single reads, and one more for
+    /// the audit; none is made yet.
     ///
     /// # Errors
     ///
@@ -165,13 +174,20 @@ impl Store {
         size: usize,
         durability: Durability,
     ) -> Result<Self, tls::TlsFault> {
+        let answered = Arc::default();
+        let readers = Readers::new(
+            pool(url, READERS, durability)?,
+            tls::connector(url)?,
+            Arc::clone(&answered),
+        );
         Ok(Self {
             pool: pool(url, size, durability)?,
+            readers,
             journal: pool(url, 1, durability)?,
             authority: Authority::default(),
             tls: tls::connector(url)?,
             metrics: Metrics::unobserved(),
-            answered: Arc::default(),
+            answered,
         })
     }
 
@@ -225,6 +241,15 @@ impl Store {
         self.pooled().instrument(database_span!("connect")).await
     }
 
+    /// Asks for at most one row in one statement, on a connection that others read on too.
+    async fn read(
+        &self,
+        sql: &'static str,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<Option<Row>, StoreFault> {
+        self.readers.read(sql, parameters, &self.metrics).await
+    }
+
     async fn pooled(&self) -> Result<Connection, StoreFault> {
         self.connection_of(&self.pool).await
     }
@@ -253,6 +278,7 @@ impl Store {
     /// Closes the pool: waiting requests are refused, connections end when they are given back.
     pub fn close(&self) {
         self.pool.close();
+        self.readers.close();
         self.journal.close();
     }
 }

@@ -13,6 +13,7 @@ use arc_swap::ArcSwapOption;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::DecodingKey;
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use thiserror::Error;
 use tokio::sync::{Mutex, Semaphore};
 use tracing::Instrument;
@@ -54,8 +55,20 @@ pub enum NoKey {
     Unavailable,
 }
 
+/// A key of the issuer.
+pub struct VerificationKey {
+    /// The key.
+    pub key: DecodingKey,
+    /// What tells it from every other.
+    pub thumbprint: Thumbprint,
+}
+
+/// A hash over modulus and exponent, as the key set has them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Thumbprint([u8; 32]);
+
 struct Fetched {
-    keys: HashMap<String, Arc<DecodingKey>>,
+    keys: HashMap<String, Arc<VerificationKey>>,
     at: Timestamp,
 }
 
@@ -87,7 +100,7 @@ impl VerificationKeys {
     /// # Errors
     ///
     /// [`NoKey`]; unavailable also when too many requests wait for the issuer already.
-    pub async fn find(&self, kid: &str) -> Result<Arc<DecodingKey>, NoKey> {
+    pub async fn find(&self, kid: &str) -> Result<Arc<VerificationKey>, NoKey> {
         if let Some(key) = self.cached(kid) {
             return Ok(key);
         }
@@ -146,7 +159,7 @@ impl VerificationKeys {
         self.clock.now().since(at)
     }
 
-    fn cached(&self, kid: &str) -> Option<Arc<DecodingKey>> {
+    fn cached(&self, kid: &str) -> Option<Arc<VerificationKey>> {
         let current = self.current.load();
         let current = current.as_ref()?;
         let fresh = self.clock.now().since(current.at) <= self.max_stale;
@@ -178,7 +191,7 @@ impl VerificationKeys {
 }
 
 /// Reads the keys that can verify RS256; others are passed over, a document of another form is a fault.
-fn parse(bytes: &[u8]) -> Result<HashMap<String, Arc<DecodingKey>>, KeySourceFault> {
+fn parse(bytes: &[u8]) -> Result<HashMap<String, Arc<VerificationKey>>, KeySourceFault> {
     let document: Value = serde_json::from_slice(bytes).map_err(|_| KeySourceFault::Malformed)?;
     let entries = document
         .get("keys")
@@ -192,7 +205,7 @@ fn parse(bytes: &[u8]) -> Result<HashMap<String, Arc<DecodingKey>>, KeySourceFau
 }
 
 /// RFC 7517, section 4: `use`, `key_ops` and `alg` may be absent and must fit when they are not.
-fn usable(entry: &Value) -> Option<(String, DecodingKey)> {
+fn usable(entry: &Value) -> Option<(String, VerificationKey)> {
     let text = |name| entry.get(name).and_then(Value::as_str);
     let absent_or = |name, value| entry.get(name).is_none_or(|found| found == value);
     let verifies = entry.get("key_ops").is_none_or(|operations| {
@@ -207,8 +220,18 @@ fn usable(entry: &Value) -> Option<(String, DecodingKey)> {
     let kid = text("kid").filter(|kid| (1..=MAX_KID_BYTES).contains(&kid.len()))?;
     let (modulus, exponent) = (text("n")?, text("e")?);
     let strong = MODULUS_BITS.contains(&modulus_bits(modulus)?);
-    let key = DecodingKey::from_rsa_components(modulus, exponent).ok()?;
+    let key = VerificationKey {
+        key: DecodingKey::from_rsa_components(modulus, exponent).ok()?,
+        thumbprint: Thumbprint::of(modulus, exponent),
+    };
     (fits && strong).then(|| (kid.to_owned(), key))
+}
+
+impl Thumbprint {
+    fn of(modulus: &str, exponent: &str) -> Self {
+        // Neither has a dot: no two pairs have one text.
+        Self(Sha256::digest(format!("{modulus}.{exponent}")).into())
+    }
 }
 
 fn modulus_bits(modulus: &str) -> Option<usize> {

@@ -112,14 +112,17 @@ impl DataKeyCache {
     /// # Errors
     ///
     /// What `unwrap` answered to whoever ran it.
-    pub async fn find(
+    pub async fn find<F>(
         &self,
         wrapped: &WrappedKey,
         context: &KmsContext,
-        unwrap: impl Future<Output = Result<DataKey, KmsFault>>,
-    ) -> Result<CachedKey, Arc<KmsFault>> {
+        unwrap: impl FnOnce() -> F,
+    ) -> Result<CachedKey, Arc<KmsFault>>
+    where
+        F: Future<Output = Result<DataKey, KmsFault>>,
+    {
         let Some(entries) = &self.entries else {
-            let key = unwrap.await.map_err(Arc::new)?;
+            let key = Box::pin(unwrap()).await.map_err(Arc::new)?;
             return Ok(CachedKey {
                 key: Arc::new(key),
                 refresh: false,
@@ -134,8 +137,18 @@ impl DataKeyCache {
             if let Some(found) = self.usable(&entry) {
                 return Ok(found);
             }
-            self.remove_unusable(entries, cache_key.clone()).await;
+            Box::pin(self.remove_unusable(entries, cache_key.clone())).await;
         }
+        // Boxed: a hit, which is what nearly all of them are, would carry its 12 KiB around.
+        Box::pin(self.made(entries, cache_key, unwrap())).await
+    }
+
+    async fn made(
+        &self,
+        entries: &Cache<CacheKey, Entry>,
+        cache_key: CacheKey,
+        unwrap: impl Future<Output = Result<DataKey, KmsFault>>,
+    ) -> Result<CachedKey, Arc<KmsFault>> {
         let made = async {
             let (since, generation) = (self.clock.now(), self.generation.load(Ordering::Acquire));
             let key = Arc::new(unwrap.await?);
@@ -307,7 +320,7 @@ mod tests {
 
     async fn is_cached(cache: &DataKeyCache) -> bool {
         let miss = async { Err(KmsFault::TimedOut) };
-        cache.find(&wrapped(0), &context(0), miss).await.is_ok()
+        cache.find(&wrapped(0), &context(0), || miss).await.is_ok()
     }
 
     #[tokio::test]
@@ -334,7 +347,7 @@ mod tests {
         let refresh = async || {
             let miss = async { Err(KmsFault::TimedOut) };
             cache
-                .find(&wrapped(0), &context(0), miss)
+                .find(&wrapped(0), &context(0), || miss)
                 .await
                 .unwrap()
                 .refresh
@@ -359,7 +372,7 @@ mod tests {
             };
             async {
                 cache
-                    .find(&wrapped(0), &context(0), unwrap)
+                    .find(&wrapped(0), &context(0), || unwrap)
                     .await
                     .map(|found| found.key)
             }
@@ -464,7 +477,10 @@ mod tests {
                 Ok(key_of(number, place, asked_at))
             }
         };
-        if let Ok(found) = cache.find(&wrapped(number), &context(place), unwrap).await {
+        if let Ok(found) = cache
+            .find(&wrapped(number), &context(place), || unwrap)
+            .await
+        {
             let bytes = found.key.expose();
             assert_eq!((bytes[0], bytes[1]), (number, place));
             let age = clock.now().as_millisecond() - asked_at(&found.key);

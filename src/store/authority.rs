@@ -4,7 +4,7 @@
 
 use std::str::FromStr;
 
-use tokio_postgres::{Client, Row, error::SqlState, types::ToSql};
+use tokio_postgres::{Client, Row, error::SqlState};
 use tracing::Instrument;
 
 use super::{
@@ -80,13 +80,7 @@ impl Store {
             Authority::Standalone => (STANDALONE, database_span!("select", "api_keys")),
             Authority::Grantex => (GRANTEX, database_span!("select", "developers")),
         };
-        let connection = self.connection().await?;
-        let work = async {
-            let statement = connection.client().prepare_cached(sql).await?;
-            let parameters: [&(dyn ToSql + Sync); 1] = [&hash.as_bytes()];
-            connection.client().query_opt(&statement, &parameters).await
-        };
-        let row = connection.deadline(work).instrument(span).await?;
+        let row = self.read(sql, &[&hash.as_bytes()]).instrument(span).await?;
         row.as_ref().map(key_owner).transpose()
     }
 }

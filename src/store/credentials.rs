@@ -274,24 +274,20 @@ impl Store {
                 7,
             ),
         };
-        let connection = self.connection().await?;
-        let row = connection
-            .deadline(async {
-                let statement = connection.client().prepare_cached(sql).await?;
-                let values: [&(dyn ToSql + Sync); 7] = [
-                    &query.developer.as_str(),
-                    &query.principal.as_str(),
-                    &query.service.as_str(),
-                    &query.token.as_str(),
-                    &query.grant.as_str(),
-                    &query.parent_grant.map(GrantId::as_str),
-                    &query.at,
-                ];
-                let values = &values[..parameters];
-                connection.client().query_one(&statement, values).await
-            })
+        let values: [&(dyn ToSql + Sync); 7] = [
+            &query.developer.as_str(),
+            &query.principal.as_str(),
+            &query.service.as_str(),
+            &query.token.as_str(),
+            &query.grant.as_str(),
+            &query.parent_grant.map(GrantId::as_str),
+            &query.at,
+        ];
+        let row = self
+            .read(sql, &values[..parameters])
             .instrument(database_span!("select", "credentials"))
-            .await?;
+            .await?
+            .expect("a left join answers a row");
         let columns = Columns {
             table: "credentials",
             row: &row,
@@ -321,13 +317,9 @@ impl Store {
                 metadata::text as metadata, created_at, updated_at, required_scopes, allowed_agents
             from vault.credentials
             where developer_id = $1 and id = $2";
-        let connection = self.connection().await?;
-        let row = connection
-            .deadline(async {
-                let statement = connection.client().prepare_cached(SQL).await?;
-                let parameters: [&(dyn ToSql + Sync); 2] = [&developer.as_str(), &id.to_string()];
-                connection.client().query_opt(&statement, &parameters).await
-            })
+        let parameters: [&(dyn ToSql + Sync); 2] = [&developer.as_str(), &id.to_string()];
+        let row = self
+            .read(SQL, &parameters)
             .instrument(database_span!("select", "credentials"))
             .await?;
         row.as_ref().map(credential).transpose()

@@ -1,5 +1,7 @@
 //! Who calls: the check that comes before everything else of a request.
 
+use std::sync::Arc;
+
 use super::{
     Vault,
     error::{Unauthenticated, Unavailable, VaultError},
@@ -31,7 +33,7 @@ pub struct KnownDeveloper {
 #[derive(Debug, Clone)]
 pub struct KnownAgent {
     pub(super) request: RequestContext,
-    pub(super) grant: VerifiedGrant,
+    pub(super) grant: Arc<VerifiedGrant>,
 }
 
 impl Vault {
@@ -94,7 +96,7 @@ impl Vault {
     async fn grant_of(
         &self,
         authorization: Result<&str, NoBearer>,
-    ) -> Result<VerifiedGrant, VaultError> {
+    ) -> Result<Arc<VerifiedGrant>, VaultError> {
         let refused = VaultError::Unauthenticated;
         let text = authorization.map_err(|_| refused(Unauthenticated::NoGrantToken))?;
         let verified = self.grants.verify(&GrantToken::new(text)).await;
