@@ -8,9 +8,12 @@
     reason = "the tables are what this program is for"
 )]
 
+#[path = "../cpu.rs"]
 mod cpu;
 mod events;
 mod exchanges;
+#[path = "../http.rs"]
+mod http;
 #[path = "../instance.rs"]
 mod instance;
 mod load;
