@@ -8,6 +8,7 @@
     reason = "the tables are what this program is for"
 )]
 
+#[expect(dead_code, reason = "which process it is, is for others")]
 #[path = "../cpu.rs"]
 mod cpu;
 mod events;
