@@ -44,11 +44,11 @@ use std::{
 use generator::{Connection, Load};
 use grantex_vault::grpc::pb;
 use instance::{Dev, connect};
-use measure::measure;
+use measure::{How, Measured, What, measure};
 use pgbench::{Pgbench, Rates};
 use population::{Population, Requests, SERVICES, Transport, Verb};
 use prost::Message;
-use report::{How, Measured, Report, Settings, StartAndSize, UnderLoad, What};
+use report::{Report, Settings, StartAndSize, UnderLoad};
 use serde_json::Value;
 use server::{Keys, NO_LIMITS, Server};
 use tokio::time::sleep;

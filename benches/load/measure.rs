@@ -2,12 +2,55 @@
 
 use std::time::Instant;
 
+use serde::Serialize;
+
 use crate::{
     cpu,
     generator::Load,
-    report::{Measured, What},
-    server::{Memory, Metrics, Server},
+    instance::median,
+    population::{Transport, Verb},
+    server::{Keys, Memory, Metrics, Server},
 };
+
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct What {
+    pub(crate) verb: Verb,
+    pub(crate) keys: Keys,
+    pub(crate) transport: Transport,
+    pub(crate) clients: usize,
+    pub(crate) how: How,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum How {
+    /// Everybody asks again as soon as they are answered.
+    AtOnce,
+    /// Half as many a second as were answered so, at their times.
+    HalfOfSaturation,
+    /// At once, and everybody the same, by our own client.
+    OneRequest,
+    /// The same by `h2load`.
+    OneRequestByH2load,
+}
+
+/// What one measurement says. Times of processors are microseconds of a request.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct Measured {
+    pub(crate) requests_per_second: f64,
+    pub(crate) of_pgbench: f64,
+    pub(crate) p50_ms: f64,
+    pub(crate) p99_ms: f64,
+    pub(crate) p999_ms: f64,
+    pub(crate) vault_cpu_us: f64,
+    pub(crate) postgres_cpu_us: f64,
+    pub(crate) generator_cpu_us: f64,
+    /// Of one processor, what others had.
+    pub(crate) others_percent: f64,
+    pub(crate) resident_mib: f64,
+    /// Since the process started, which has others of the same repetition in it.
+    pub(crate) peak_mib: f64,
+}
 
 /// What is read before and after; times of processors in microseconds.
 struct Look {
@@ -68,6 +111,31 @@ fn requests_served(before: &Look, after: &Look, what: What, load: &Load) -> f64 
         "{what:?}: {served} were served and {abandoned} abandoned, but {counted} were counted"
     );
     served
+}
+
+// === impl Measured ===
+
+impl Measured {
+    /// Of each number by itself.
+    pub(crate) fn median(runs: &[Self]) -> Self {
+        let of = |number: fn(&Self) -> f64| {
+            let mut numbers: Vec<f64> = runs.iter().map(number).collect();
+            median(&mut numbers)
+        };
+        Self {
+            requests_per_second: of(|run| run.requests_per_second),
+            of_pgbench: of(|run| run.of_pgbench),
+            p50_ms: of(|run| run.p50_ms),
+            p99_ms: of(|run| run.p99_ms),
+            p999_ms: of(|run| run.p999_ms),
+            vault_cpu_us: of(|run| run.vault_cpu_us),
+            postgres_cpu_us: of(|run| run.postgres_cpu_us),
+            generator_cpu_us: of(|run| run.generator_cpu_us),
+            others_percent: of(|run| run.others_percent),
+            resident_mib: of(|run| run.resident_mib),
+            peak_mib: of(|run| run.peak_mib),
+        }
+    }
 }
 
 // === impl Look ===

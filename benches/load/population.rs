@@ -1,6 +1,6 @@
 //! Who is there, what they have, and what they ask.
 
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
 use grantex_vault::{
     clock::{Clock, SystemClock},
@@ -43,6 +43,8 @@ pub(crate) enum Verb {
 /// A developer with agents, each with a principal and a grant token of its own, and credentials.
 pub(crate) struct Population {
     pub(crate) agents: u32,
+    /// Among how many principals there is one with an agent.
+    every: u32,
     pub(crate) developer: String,
     api_key: String,
     tokens: Vec<String>,
@@ -104,20 +106,25 @@ impl Verb {
 // === impl Population ===
 
 impl Population {
+    /// Stores the credentials of those who ask, and no others.
     pub(crate) async fn settle(dev: &Dev, sql: &Client, agents: u32) -> Self {
+        let ids = fill(dev, sql, 0..agents * SERVICES).await;
+        Self {
+            ids,
+            ..Self::among(dev, agents, 1)
+        }
+    }
+
+    /// Agents of every so many of the principals whose credentials are stored. Which ids these have is
+    /// not known.
+    pub(crate) fn among(dev: &Dev, agents: u32, every: u32) -> Self {
         let instance = &dev.instance;
-        let keyring = LocalKeyring::load(&dev::keyring_file(dev.directory.path()));
-        let keyring = keyring.expect("the instance made it");
-        let place = |number| (principal(number / SERVICES), service(number % SERVICES));
-        let credentials = 0..agents * SERVICES;
-        let developer = &instance.developer_id;
-        let ids = sealed_rows::fill(sql, &keyring, developer, credentials, place).await;
         let issuer = DevIssuer::load(dev.directory.path()).expect("the instance made it");
         let token = |agent| {
             issuer.mint(&GrantClaims {
                 issuer: instance.issuer.as_deref().expect("it has its own"),
-                developer,
-                principal: &principal(agent),
+                developer: &instance.developer_id,
+                principal: &principal(agent * every),
                 agent: "did:grantex:dev-agent",
                 scopes: &[SCOPE.to_owned()],
                 now: SystemClock.now(),
@@ -126,10 +133,11 @@ impl Population {
         };
         Self {
             agents,
-            developer: developer.clone(),
+            every,
+            developer: instance.developer_id.clone(),
             api_key: instance.api_key.clone(),
             tokens: (0..agents).map(token).collect(),
-            ids,
+            ids: Vec::new(),
         }
     }
 
@@ -217,7 +225,7 @@ impl Population {
     }
 
     fn list(&self, agent: u32, transport: Transport) -> Vec<u8> {
-        let principal = principal(agent);
+        let principal = principal(agent * self.every);
         match transport {
             Transport::Grpc => {
                 let message = pb::ListCredentialsRequest {
@@ -241,6 +249,14 @@ impl Population {
         let deleted = sql.execute(SQL, &[&self.developer]).await;
         deleted.expect("dev connects as superuser");
     }
+}
+
+/// Stores the credentials of these numbers; their ids.
+pub(crate) async fn fill(dev: &Dev, sql: &Client, numbers: Range<u32>) -> Vec<String> {
+    let keyring = LocalKeyring::load(&dev::keyring_file(dev.directory.path()));
+    let keyring = keyring.expect("the instance made it");
+    let place = |number| (principal(number / SERVICES), service(number % SERVICES));
+    sealed_rows::fill(sql, &keyring, &dev.instance.developer_id, numbers, place).await
 }
 
 pub(crate) fn service(number: u32) -> String {
