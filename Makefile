@@ -2,11 +2,13 @@
 # make test   everything that can be tested, setting up what it needs
 # make lint   formatting, lints, the protobuf contract
 # make chart  the Helm chart, the Dockerfile, the dashboard and the alerts; `make test` does it too
+# make bench  the vault under load, beside pgbench: a quarter of an hour, and the release build before
+# make bench-growth  the same verbs on tenants of 10 thousand to 10 million credentials; 12 GB of disk
 
 VENV := .venv
 BUF := npx --yes @bufbuild/buf@1.75.0
 
-.PHONY: dev test lint chart setup postgres
+.PHONY: dev test lint chart bench bench-growth setup postgres
 
 dev: postgres
 	cargo build --quiet
@@ -24,6 +26,15 @@ lint:
 # It installs what it needs into .tools/: some minutes once, then seconds.
 chart:
 	helm/tests/run.sh
+
+# ARGS=--quick measures everything for a second once; ARGS='--json <file>', and for the curves of
+# bench-growth '--svg <file>', name the results.
+bench: postgres
+	@benches/install-tools.sh
+	cargo bench --bench load -- $(ARGS)
+
+bench-growth: postgres
+	cargo bench --bench growth -- $(ARGS)
 
 # What the tests need beside Rust: Postgres' server programs, and from PyPI a KMS endpoint and the SDK.
 setup: postgres $(VENV)/ready

@@ -8,6 +8,7 @@
 
 #[expect(dead_code, reason = "starting an instance again is for others")]
 mod instance;
+mod sealed_rows;
 
 use std::{
     sync::Arc,
@@ -18,27 +19,13 @@ use futures_util::future::join_all;
 use grantex_vault::{
     clock::{Clock, SystemClock},
     dev,
-    envelope::{
-        context::{Attributes, Place},
-        kms::Kms,
-        local_keyring::LocalKeyring,
-        master_keys::MasterKeys,
-    },
-    model::{
-        id::CredentialId,
-        metadata::Metadata,
-        restrictions::Restrictions,
-        secret::{AccessToken, RefreshToken},
-        service_name::ServiceName,
-        text::{CredentialType, DeveloperId, PrincipalId},
-    },
+    envelope::{local_keyring::LocalKeyring, master_keys::MasterKeys},
     pace::Pace,
     rotation::{Broken, Counts, Extent, Rotation, RotationFault, Watch},
     store::{Store, schema::Durability},
 };
 use instance::{Dev, connect, median};
-use tokio_postgres::{Client, types::ToSql};
-use zeroize::Zeroizing;
+use tokio_postgres::Client;
 
 /// Seconds of `UPDATE`s. An unoptimised build only shows that the program works.
 const CREDENTIALS: u32 = if cfg!(debug_assertions) { 500 } else { 20_000 };
@@ -52,7 +39,11 @@ async fn main() {
     let keyring = LocalKeyring::load(&dev::keyring_file(dev.directory.path()));
     let keyring = Arc::new(keyring.expect("the instance made it"));
     let sql = connect(&dev.instance.database_url).await;
-    let ids = fill(&sql, &keyring, &dev.instance.developer_id).await;
+    let developer = &dev.instance.developer_id;
+    let place = |number| (format!("user-{number}"), "GitHub".to_owned());
+    let mut ids = sealed_rows::fill(&sql, &keyring, developer, 0..CREDENTIALS, place).await;
+    // The order of the primary key: that in which a rotation goes.
+    ids.sort_unstable();
     let lanes = join_all((0..CONCURRENCY).map(|_| connect(&dev.instance.database_url))).await;
     let rotation = rotation(&dev.instance.database_url, &keyring);
 
@@ -60,7 +51,7 @@ async fn main() {
     let [mut updates, mut rewraps, mut verifies] = [const { Vec::new() }; 3];
     for _ in 0..REPETITIONS {
         vacuum(&sql).await;
-        updates.push(rate(update(&lanes, &dev.instance.developer_id, &ids)).await);
+        updates.push(rate(update(&lanes, developer, &ids)).await);
 
         let key = keyring.add_key(SystemClock.now()).expect("it is our file");
         keyring.set_primary(key.version).expect("it was added");
@@ -133,55 +124,4 @@ fn rotation(url: &str, keyring: &Arc<LocalKeyring>) -> Rotation {
     let keys = MasterKeys::new(Arc::<LocalKeyring>::clone(keyring), Vec::new());
     let pace = Pace::new(CONCURRENCY, None);
     Rotation::new(store, Arc::new(keys), Duration::from_secs(3), pace)
-}
-
-/// Stores really sealed credentials with tokens as long as GitHub's, a principal each. Their ids, in
-/// the order of the primary key: that in which a rotation goes.
-async fn fill(sql: &Client, keyring: &LocalKeyring, developer: &str) -> Vec<String> {
-    const SQL: &str = "
-        insert into vault.credentials (developer_id, id, principal_id, service, service_key,
-            credential_type, access_token, refresh_token, wrapped_key, master_key, metadata,
-            created_at, updated_at)
-        select $1, id, principal, 'GitHub', 'github', 'oauth2', access, refresh, wrapped, $2, '{}',
-            now(), now()
-        from unnest($3::text[], $4::text[], $5::bytea[], $6::bytea[], $7::bytea[])
-            as sealed (id, principal, access, refresh, wrapped)";
-    let service = ServiceName::parse("GitHub").expect("a service");
-    let attributes = Attributes {
-        service: &service,
-        credential_type: &CredentialType::default(),
-        token_expires_at: None,
-        metadata: &Metadata::from_stored("{}").expect("an object"),
-        restrictions: &Restrictions::default(),
-    };
-    let [mut ids, mut principals] = [const { Vec::new() }; 2];
-    let [mut accesses, mut refreshes, mut wrapped] = [const { Vec::new() }; 3];
-    for number in 0..CREDENTIALS {
-        let principal = format!("user-{number}");
-        let place = Place {
-            developer: DeveloperId::parse(developer).expect("the instance made it"),
-            principal: PrincipalId::parse(&principal).expect("a principal"),
-            service: service.key().clone(),
-        };
-        let access = AccessToken::new(Zeroizing::new(format!("gho_{number:036}")));
-        let refresh = RefreshToken::new(Zeroizing::new(format!("ghr_{number:072}")));
-        let (access, refresh) = (access.expect("a token"), refresh.expect("a token"));
-        let fresh = keyring.generate(&place.kms_context()).await;
-        let fresh = fresh.expect("a local keyring answers");
-        let (sealed, _) = fresh.seal(&place, &attributes, &access, Some(&refresh));
-        ids.push(CredentialId::make(SystemClock.now()).to_string());
-        principals.push(principal);
-        accesses.push(sealed.access_token.as_bytes().to_vec());
-        let refresh = sealed.refresh_token.expect("one was sealed");
-        refreshes.push(refresh.as_bytes().to_vec());
-        wrapped.push(sealed.data_key.bytes);
-    }
-    let primary = keyring.check().await.expect("a local keyring answers");
-    let master_key = primary.as_str();
-    let texts: [&(dyn ToSql + Sync); 4] = [&developer, &master_key, &ids, &principals];
-    let bytes: [&(dyn ToSql + Sync); 3] = [&accesses, &refreshes, &wrapped];
-    let inserted = sql.execute(SQL, &[&texts[..], &bytes[..]].concat()).await;
-    inserted.expect("the database answers");
-    ids.sort_unstable();
-    ids
 }

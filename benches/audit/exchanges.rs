@@ -12,8 +12,9 @@ use tokio_postgres::Client;
 
 use crate::{
     REPETITIONS, WINDOW, cpu, finish,
+    http::{self, Http},
     instance::{Dev, connect, median},
-    load::{self, Http},
+    load,
 };
 
 const CLIENTS: [usize; 3] = [1, 16, 64];
@@ -182,7 +183,7 @@ impl Bench {
                 "refreshToken": format!("ghr_{number:072}"),
             });
             let store = "POST /v1/vault/credentials";
-            let store = load::request(store, &instance.api_key, &credential.to_string());
+            let store = http::request(store, &instance.api_key, &credential.to_string());
             http.ask(&store).await;
             let token = issuer.mint(&GrantClaims {
                 issuer: instance.issuer.as_deref().expect("it has its own"),
@@ -194,7 +195,7 @@ impl Bench {
                 expires_in: Duration::from_hours(1),
             });
             let exchange = "POST /v1/vault/credentials/exchange";
-            requests.push(load::request(exchange, &token, r#"{"service":"GitHub"}"#));
+            requests.push(http::request(exchange, &token, r#"{"service":"GitHub"}"#));
         }
         let sql = connect(&instance.database_url).await;
         Self {
@@ -257,7 +258,7 @@ impl Bench {
 
     async fn metrics(&self) -> String {
         let mut http = Http::connect(&self.dev.instance.admin).await;
-        let body = http.ask(&load::request("GET /metrics", "", "")).await;
+        let body = http.ask(&http::request("GET /metrics", "", "")).await;
         String::from_utf8(body.to_vec()).expect("metrics are text")
     }
 }

@@ -8,9 +8,13 @@
     reason = "the tables are what this program is for"
 )]
 
+#[expect(dead_code, reason = "which process it is, is for others")]
+#[path = "../cpu.rs"]
 mod cpu;
 mod events;
 mod exchanges;
+#[path = "../http.rs"]
+mod http;
 #[path = "../instance.rs"]
 mod instance;
 mod load;

@@ -223,9 +223,8 @@ impl Transaction<'_> {
 }
 
 /// What an exchange asks, in one statement and so of one snapshot: is the grant revoked here, its
-/// developer suspended, or the grant dead
-/// by the word of the authority; and the credential. One row always, whose credential columns are null
-/// when there is none.
+/// developer suspended, or the grant dead by the word of the authority; and the credential. One row
+/// always, whose credential columns are null when there is none.
 macro_rules! exchange_sql {
     ($dead:literal) => {
         // Store::credential_for_exchange

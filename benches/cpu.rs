@@ -19,9 +19,10 @@ struct Stat {
 #[derive(Clone, Copy)]
 pub(crate) struct Postgres(u32);
 
-/// What a process has had.
+/// What a process has had, with its children that have ended.
 pub(crate) fn of_process(pid: u32) -> f64 {
-    TICK * f64::from(Stat::read(pid).expect("the process runs").own)
+    let Stat { own, ended, .. } = Stat::read(pid).expect("the process runs");
+    TICK * f64::from(own + ended)
 }
 
 /// What everybody has had together.
@@ -39,6 +40,11 @@ pub(crate) fn of_everybody() -> f64 {
 }
 
 impl Postgres {
+    /// The number of its first process.
+    pub(crate) fn pid(self) -> u32 {
+        self.0
+    }
+
     /// The server that somebody is connected to.
     pub(crate) async fn of(sql: &Client) -> Self {
         let file = sql.query_one("select pg_read_file('postmaster.pid')", &[]);
