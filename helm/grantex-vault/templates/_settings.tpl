@@ -14,6 +14,18 @@ local:{{ include "vault.keyringPath" . }}
 {{- end -}}
 {{- end }}
 
+{{/* Whether certificates admit operators. */}}
+{{- define "vault.hasOperatorsCa" -}}
+{{- with .Values.operators.tls.clientCA }}
+{{- if or .existingSecret .existingConfigMap }}yes{{ end }}
+{{- end }}
+{{- end }}
+
+{{/* Whether there are operators, and so the AdminService. */}}
+{{- define "vault.hasOperators" -}}
+{{- if or .Values.operators.token.existingSecret (include "vault.hasOperatorsCa" .) }}yes{{ end }}
+{{- end }}
+
 {{/* What `serve` is told by environment and is no secret. */}}
 {{- define "vault.settings" -}}
 {{- $v := .Values -}}
@@ -61,6 +73,16 @@ GRANTEX_VAULT_TLS_CERT_FILE: /etc/grantex-vault/tls/tls.crt
 GRANTEX_VAULT_TLS_KEY_FILE: /etc/grantex-vault/tls/tls.key
 {{- if or $v.tls.clientCA.existingSecret $v.tls.clientCA.existingConfigMap }}
 GRANTEX_VAULT_TLS_CLIENT_CA_FILE: {{ printf "/etc/grantex-vault/client-ca/%s" $v.tls.clientCA.key | quote }}
+{{- end }}
+{{- end }}
+{{- if $v.operators.token.existingSecret }}
+GRANTEX_VAULT_ADMIN_TOKEN_FILE: {{ printf "/etc/grantex-vault/admin-token/%s" $v.operators.token.key | quote }}
+{{- end }}
+{{- if $v.operators.tls.existingSecret }}
+GRANTEX_VAULT_ADMIN_TLS_CERT_FILE: /etc/grantex-vault/admin-tls/tls.crt
+GRANTEX_VAULT_ADMIN_TLS_KEY_FILE: /etc/grantex-vault/admin-tls/tls.key
+{{- if include "vault.hasOperatorsCa" . }}
+GRANTEX_VAULT_ADMIN_TLS_CLIENT_CA_FILE: {{ printf "/etc/grantex-vault/admin-client-ca/%s" $v.operators.tls.clientCA.key | quote }}
 {{- end }}
 {{- end }}
 {{- with $v.otlp.endpoint }}

@@ -20,6 +20,16 @@ VARIANTS = {
         "--set", "tls.enabled=true", "--set", "tls.existingSecret=vault-tls",
         "--set", "tls.clientCA.existingSecret=clients-ca",
     ),
+    "operators by a token": (
+        "--set", "operators.token.existingSecret=vault-operators", "--set", "operators.token.key=admin",
+        "--set", "serviceMonitor.enabled=true", "--set", "networkPolicy.ingress.monitoringFrom=null",
+        "--set-json", 'networkPolicy.ingress.operatorsFrom=[{"podSelector":{"matchLabels":{"app":"console"}}}]',
+    ),
+    "operators by certificates": (
+        "--set", "tls.enabled=true", "--set", "tls.existingSecret=vault-tls", "--set", "tls.clientCA.existingSecret=clients-ca",
+        "--set", "operators.tls.existingSecret=vault-admin-tls", "--set", "operators.tls.clientCA.existingSecret=operators-ca",
+        "--set", "serviceMonitor.enabled=true",
+    ),
     "nothing optional": (
         "--set", "networkPolicy.enabled=false", "--set", "tests.enabled=false", "--set", "migration.enabled=false",
         "--set", "podDisruptionBudget.enabled=false", "--set", "serviceAccount.create=false",
