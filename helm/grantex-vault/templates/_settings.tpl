@@ -39,6 +39,10 @@ GRANTEX_VAULT_DATA_KEY_CACHE_TTL: {{ $v.dataKeyCache.ttl | quote }}
 GRANTEX_VAULT_DATA_KEY_CACHE_ENTRIES: {{ int $v.dataKeyCache.entries | quote }}
 GRANTEX_VAULT_JWKS_MAX_STALE: {{ $v.jwks.maxStale | quote }}
 GRANTEX_VAULT_AUDIENCE_MODE: {{ $v.audience.mode | quote }}
+GRANTEX_VAULT_AUTHORITY: {{ $v.authority | quote }}
+GRANTEX_VAULT_SCOPE_MODE: {{ $v.grants.scopeMode | quote }}
+GRANTEX_VAULT_MAX_DELEGATION_DEPTH: {{ int $v.grants.maxDelegationDepth | quote }}
+GRANTEX_VAULT_MAX_TOKEN_LIFETIME: {{ $v.grants.maxTokenLifetime | quote }}
 GRANTEX_VAULT_READINESS_GRACE: {{ $v.readinessGrace | quote }}
 GRANTEX_VAULT_DRAIN_DELAY: {{ printf "%ds" (int $v.drainDelaySeconds) | quote }}
 GRANTEX_VAULT_LIMIT_EXCHANGE_PER_GRANT: {{ int $v.limits.exchangePerGrant | quote }}

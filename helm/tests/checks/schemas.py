@@ -43,6 +43,10 @@ VARIANTS = {
         "--set-json", 'extraVolumeMounts=[{"name":"extra","mountPath":"/extra"}]',
     ),
     "budget by the fewest": ("--set", "podDisruptionBudget.minAvailable=1", "--set-json", "podDisruptionBudget.maxUnavailable=null"),
+    "beside an auth service": (
+        "--set", "authority=grantex", "--set", "grants.scopeMode=strict", "--set", "grants.maxDelegationDepth=3",
+        "--set", "grants.maxTokenLifetime=1h",
+    ),
     "key set elsewhere": ("--set", "jwks.url=https://keys.example.com/jwks.json"),
     "IPv6": ("--set", "bindAddress=[::]"),
 }
