@@ -97,8 +97,8 @@ operators' token are read again when they do. */}}
       - key: {{ .token.key }}
         path: {{ .token.key }}
 {{- end }}
-{{- if .tls.existingSecret }}
-{{- include "vault.certificateVolume" (list "admin-tls" .tls.existingSecret) }}
+{{- with include "vault.adminTlsSecret" $ }}
+{{- include "vault.certificateVolume" (list "admin-tls" .) }}
 {{- end }}
 {{- include "vault.clientCaVolume" (list "admin-client-ca" .tls.clientCA) }}
 {{- end }}
@@ -147,7 +147,7 @@ operators' token are read again when they do. */}}
   mountPath: /etc/grantex-vault/admin-token
   readOnly: true
 {{- end }}
-{{- if .tls.existingSecret }}
+{{- if include "vault.adminTlsSecret" $ }}
 - name: admin-tls
   mountPath: /etc/grantex-vault/admin-tls
   readOnly: true
@@ -172,7 +172,7 @@ operators' token are read again when they do. */}}
 {{- define "vault.adminGet" -}}
 path: {{ index . 1 }}
 port: admin
-{{- if (index . 0).Values.operators.tls.existingSecret }}
+{{- if include "vault.adminTlsSecret" (index . 0) }}
 scheme: HTTPS
 {{- end }}
 {{- end }}

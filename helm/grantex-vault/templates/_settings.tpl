@@ -82,7 +82,7 @@ GRANTEX_VAULT_TLS_CLIENT_CA_FILE: {{ printf "/etc/grantex-vault/client-ca/%s" $v
 {{- if $v.operators.token.existingSecret }}
 GRANTEX_VAULT_ADMIN_TOKEN_FILE: {{ printf "/etc/grantex-vault/admin-token/%s" $v.operators.token.key | quote }}
 {{- end }}
-{{- if $v.operators.tls.existingSecret }}
+{{- if include "vault.adminTlsSecret" . }}
 GRANTEX_VAULT_ADMIN_TLS_CERT_FILE: /etc/grantex-vault/admin-tls/tls.crt
 GRANTEX_VAULT_ADMIN_TLS_KEY_FILE: /etc/grantex-vault/admin-tls/tls.key
 {{- if include "vault.hasOperatorsCa" . }}

@@ -48,6 +48,8 @@ WRONG = [
     (["--set", "operators.token.existingSecret=t", "--set", "operators.tls.clientCA.existingConfigMap=ca"], "operators.tls.clientCA needs operators.tls.existingSecret"),
     (["--set", "operators.tls.existingSecret=a", "--set", "operators.tls.clientCA.existingSecret=b", "--set", "operators.tls.clientCA.existingConfigMap=c"], "the operators' CA comes from one of them"),
     (["--set", "tls.enabled=true", "--set", "tls.existingSecret=a", "--set", "tls.clientCA.existingSecret=b", "--set", "operators.tls.existingSecret=a", "--set", "operators.tls.clientCA.existingSecret=b"], "operators.tls.clientCA is the same as tls.clientCA"),
+    (["--set", "operators.tls.existingSecret=a", "--set", "operators.tls.certManager.enabled=true"], "operators.tls.existingSecret and operators.tls.certManager.enabled are both set"),
+    (["--set", "operators.tls.certManager.enabled=true"], "operators.tls.certManager.issuerRef.name must name the Issuer"),
     (["--set", "networkPolicy.ingress.operatorsFrom[0].podSelector.matchLabels.a=b"], "networkPolicy.ingress.operatorsFrom admits operators, but none has credentials"),
     (["--set", "operators.tls.existingSecret=a", "--set", "networkPolicy.ingress.operatorsFrom[0].podSelector.matchLabels.a=b"], "networkPolicy.ingress.operatorsFrom admits operators, but none has credentials"),
     (["--set", "serviceMonitor.tlsConfig.serverName=a"], "serviceMonitor.tlsConfig is set, but the admin port speaks in clear"),

@@ -30,6 +30,11 @@ VARIANTS = {
         "--set", "operators.tls.existingSecret=vault-admin-tls", "--set", "operators.tls.clientCA.existingSecret=operators-ca",
         "--set", "serviceMonitor.enabled=true",
     ),
+    "two certificates by cert-manager": (
+        "--set", "tls.enabled=true", "--set", "tls.certManager.enabled=true", "--set", "tls.certManager.issuerRef.name=public",
+        "--set", "operators.tls.certManager.enabled=true", "--set", "operators.tls.certManager.issuerRef.name=internal",
+        "--set", "operators.tls.certManager.dnsNames={vault-admin.example.com}", "--set", "operators.tls.clientCA.existingConfigMap=operators-ca",
+    ),
     "nothing optional": (
         "--set", "networkPolicy.enabled=false", "--set", "tests.enabled=false", "--set", "migration.enabled=false",
         "--set", "podDisruptionBudget.enabled=false", "--set", "serviceAccount.create=false",

@@ -274,6 +274,14 @@ def operators() -> None:
     wanted = {"admin-token": "vault-operators", "admin-tls": "vault-admin-tls", "admin-client-ca": "operators-ca"}
     same("by both: where it comes from", {k: v for k, v in sources(both).items() if k.startswith("admin-")}, wanted)
 
+    made = {item["metadata"]["name"]: item["spec"] for item in of_kind(render(*VARIANTS["two certificates by cert-manager"]), "Certificate")}
+    public, private = made[f"{RELEASE}-grantex-vault"], made[f"{RELEASE}-grantex-vault-admin"]
+    same("by cert-manager: an issuer each", [spec["issuerRef"]["name"] for spec in (public, private)], ["public", "internal"])
+    check("by cert-manager: a Secret each", public["secretName"] != private["secretName"])
+    services = lambda spec: {found for name in spec["dnsNames"] if (found := name.split(".")[0].removeprefix(f"{RELEASE}-grantex-vault-"))}
+    same("by cert-manager: names of the public Services", services(public), {"grpc", "http"})
+    same("by cert-manager: names of the admin Service, and what was added", services(private), {"admin", "vault-admin"})
+
     def endpoint(resources) -> dict:
         (monitor,) = of_kind(resources, "ServiceMonitor")
         return monitor["spec"]["endpoints"][0]
