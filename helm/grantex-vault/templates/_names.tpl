@@ -65,3 +65,12 @@ app.kubernetes.io/managed-by: {{ $root.Release.Service }}
 {{- .Values.tls.existingSecret -}}
 {{- end -}}
 {{- end }}
+
+{{/* The same of the admin port; empty: it speaks in clear. */}}
+{{- define "vault.adminTlsSecret" -}}
+{{- if .Values.operators.tls.certManager.enabled -}}
+{{- printf "%s-admin-tls" (include "vault.fullname" .) -}}
+{{- else -}}
+{{- .Values.operators.tls.existingSecret -}}
+{{- end -}}
+{{- end }}

@@ -22,8 +22,42 @@ Secret lacks it does not start, and its events name the key. */}}
 {{- end }}
 {{- end }}
 
-{{/* No subPath anywhere: a file that is mounted by one never changes, and certificates, CAs, key sets and keyrings are
-read again when they do. */}}
+{{/* A certificate and its key. Called with (list volume secret). */}}
+{{- define "vault.certificateVolume" }}
+- name: {{ index . 0 }}
+  secret:
+    secretName: {{ index . 1 }}
+    defaultMode: 0440
+    items:
+      - key: tls.crt
+        path: tls.crt
+      - key: tls.key
+        path: tls.key
+{{- end }}
+
+{{/* The CA of those who come with certificates; nothing when there is none. Called with (list volume clientCA). */}}
+{{- define "vault.clientCaVolume" }}
+{{- $volume := index . 0 }}
+{{- with index . 1 }}
+{{- if or .existingSecret .existingConfigMap }}
+- name: {{ $volume }}
+  {{- if .existingSecret }}
+  secret:
+    secretName: {{ .existingSecret }}
+    defaultMode: 0440
+  {{- else }}
+  configMap:
+    name: {{ .existingConfigMap }}
+  {{- end }}
+    items:
+      - key: {{ .key }}
+        path: {{ .key }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* No subPath anywhere: a file that is mounted by one never changes, and certificates, CAs, key sets, keyrings and the
+operators' token are read again when they do. */}}
 {{- define "vault.serverVolumes" -}}
 {{- include "vault.databaseVolume" (list .Values.existingSecret .Values.database.secretKey) }}
 {{- include "vault.databaseCaVolume" . }}
@@ -50,31 +84,23 @@ read again when they do. */}}
 {{- end }}
 {{- end }}
 {{- if .Values.tls.enabled }}
-- name: tls
+{{- include "vault.certificateVolume" (list "tls" (include "vault.tlsSecret" .)) }}
+{{- include "vault.clientCaVolume" (list "client-ca" .Values.tls.clientCA) }}
+{{- end }}
+{{- with .Values.operators }}
+{{- if .token.existingSecret }}
+- name: admin-token
   secret:
-    secretName: {{ include "vault.tlsSecret" . }}
+    secretName: {{ .token.existingSecret }}
     defaultMode: 0440
     items:
-      - key: tls.crt
-        path: tls.crt
-      - key: tls.key
-        path: tls.key
-{{- with .Values.tls.clientCA }}
-{{- if or .existingSecret .existingConfigMap }}
-- name: client-ca
-  {{- if .existingSecret }}
-  secret:
-    secretName: {{ .existingSecret }}
-    defaultMode: 0440
-  {{- else }}
-  configMap:
-    name: {{ .existingConfigMap }}
-  {{- end }}
-    items:
-      - key: {{ .key }}
-        path: {{ .key }}
+      - key: {{ .token.key }}
+        path: {{ .token.key }}
 {{- end }}
+{{- with include "vault.adminTlsSecret" $ }}
+{{- include "vault.certificateVolume" (list "admin-tls" .) }}
 {{- end }}
+{{- include "vault.clientCaVolume" (list "admin-client-ca" .tls.clientCA) }}
 {{- end }}
 {{- with .Values.aws.webIdentity }}
 {{- if .roleArn }}
@@ -115,6 +141,23 @@ read again when they do. */}}
   readOnly: true
 {{- end }}
 {{- end }}
+{{- with .Values.operators }}
+{{- if .token.existingSecret }}
+- name: admin-token
+  mountPath: /etc/grantex-vault/admin-token
+  readOnly: true
+{{- end }}
+{{- if include "vault.adminTlsSecret" $ }}
+- name: admin-tls
+  mountPath: /etc/grantex-vault/admin-tls
+  readOnly: true
+{{- end }}
+{{- if include "vault.hasOperatorsCa" $ }}
+- name: admin-client-ca
+  mountPath: /etc/grantex-vault/admin-client-ca
+  readOnly: true
+{{- end }}
+{{- end }}
 {{- if .Values.aws.webIdentity.roleArn }}
 - name: aws-token
   mountPath: /var/run/secrets/grantex-vault/aws
@@ -122,5 +165,14 @@ read again when they do. */}}
 {{- end }}
 {{- with .Values.extraVolumeMounts }}
 {{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* What a probe asks. The kubelet verifies no certificate. Called with (list root path). */}}
+{{- define "vault.adminGet" -}}
+path: {{ index . 1 }}
+port: admin
+{{- if include "vault.adminTlsSecret" (index . 0) }}
+scheme: HTTPS
 {{- end }}
 {{- end }}

@@ -14,6 +14,18 @@ local:{{ include "vault.keyringPath" . }}
 {{- end -}}
 {{- end }}
 
+{{/* Whether certificates admit operators. */}}
+{{- define "vault.hasOperatorsCa" -}}
+{{- with .Values.operators.tls.clientCA }}
+{{- if or .existingSecret .existingConfigMap }}yes{{ end }}
+{{- end }}
+{{- end }}
+
+{{/* Whether there are operators, and so the AdminService. */}}
+{{- define "vault.hasOperators" -}}
+{{- if or .Values.operators.token.existingSecret (include "vault.hasOperatorsCa" .) }}yes{{ end }}
+{{- end }}
+
 {{/* What `serve` is told by environment and is no secret. */}}
 {{- define "vault.settings" -}}
 {{- $v := .Values -}}
@@ -27,6 +39,10 @@ GRANTEX_VAULT_DATA_KEY_CACHE_TTL: {{ $v.dataKeyCache.ttl | quote }}
 GRANTEX_VAULT_DATA_KEY_CACHE_ENTRIES: {{ int $v.dataKeyCache.entries | quote }}
 GRANTEX_VAULT_JWKS_MAX_STALE: {{ $v.jwks.maxStale | quote }}
 GRANTEX_VAULT_AUDIENCE_MODE: {{ $v.audience.mode | quote }}
+GRANTEX_VAULT_AUTHORITY: {{ $v.authority | quote }}
+GRANTEX_VAULT_SCOPE_MODE: {{ $v.grants.scopeMode | quote }}
+GRANTEX_VAULT_MAX_DELEGATION_DEPTH: {{ int $v.grants.maxDelegationDepth | quote }}
+GRANTEX_VAULT_MAX_TOKEN_LIFETIME: {{ $v.grants.maxTokenLifetime | quote }}
 GRANTEX_VAULT_READINESS_GRACE: {{ $v.readinessGrace | quote }}
 GRANTEX_VAULT_DRAIN_DELAY: {{ printf "%ds" (int $v.drainDelaySeconds) | quote }}
 GRANTEX_VAULT_LIMIT_EXCHANGE_PER_GRANT: {{ int $v.limits.exchangePerGrant | quote }}
@@ -61,6 +77,16 @@ GRANTEX_VAULT_TLS_CERT_FILE: /etc/grantex-vault/tls/tls.crt
 GRANTEX_VAULT_TLS_KEY_FILE: /etc/grantex-vault/tls/tls.key
 {{- if or $v.tls.clientCA.existingSecret $v.tls.clientCA.existingConfigMap }}
 GRANTEX_VAULT_TLS_CLIENT_CA_FILE: {{ printf "/etc/grantex-vault/client-ca/%s" $v.tls.clientCA.key | quote }}
+{{- end }}
+{{- end }}
+{{- if $v.operators.token.existingSecret }}
+GRANTEX_VAULT_ADMIN_TOKEN_FILE: {{ printf "/etc/grantex-vault/admin-token/%s" $v.operators.token.key | quote }}
+{{- end }}
+{{- if include "vault.adminTlsSecret" . }}
+GRANTEX_VAULT_ADMIN_TLS_CERT_FILE: /etc/grantex-vault/admin-tls/tls.crt
+GRANTEX_VAULT_ADMIN_TLS_KEY_FILE: /etc/grantex-vault/admin-tls/tls.key
+{{- if include "vault.hasOperatorsCa" . }}
+GRANTEX_VAULT_ADMIN_TLS_CLIENT_CA_FILE: {{ printf "/etc/grantex-vault/admin-client-ca/%s" $v.operators.tls.clientCA.key | quote }}
 {{- end }}
 {{- end }}
 {{- with $v.otlp.endpoint }}

@@ -7,6 +7,7 @@ value is wrong and what would be right; none repeats a value that might be a sec
 {{- include "vault.validateNeeds" . -}}
 {{- include "vault.validateSettings" . -}}
 {{- include "vault.validateTls" . -}}
+{{- include "vault.validateOperators" . -}}
 {{- include "vault.validatePods" . -}}
 {{- include "vault.validateRoutes" . -}}
 {{- end }}
@@ -49,7 +50,7 @@ value is wrong and what would be right; none repeats a value that might be a sec
 
 {{- define "vault.validateSettings" -}}
 {{- $v := .Values -}}
-{{- $durations := dict "kmsTimeout" $v.kmsTimeout "dataKeyCache.ttl" $v.dataKeyCache.ttl "readinessGrace" $v.readinessGrace "jwks.maxStale" $v.jwks.maxStale }}
+{{- $durations := dict "kmsTimeout" $v.kmsTimeout "dataKeyCache.ttl" $v.dataKeyCache.ttl "readinessGrace" $v.readinessGrace "jwks.maxStale" $v.jwks.maxStale "grants.maxTokenLifetime" $v.grants.maxTokenLifetime }}
 {{- range $name, $duration := $durations }}
 {{- if not (regexMatch "^(0|([0-9]+(ms|s|m|h))+)$" (toString $duration)) }}
 {{- fail (printf "%s must be a duration such as 500ms, 5s, 2m or 24h" $name) }}
@@ -73,8 +74,8 @@ value is wrong and what would be right; none repeats a value that might be a sec
 {{- fail (printf "otlp.endpoint is at port %s, which networkPolicy.egress.otlp.ports does not list" $port) }}
 {{- end }}
 {{- end }}
-{{- $own := fromYaml (include "vault.settings" (dict "Values" (set (deepCopy $v) "extraSettings" dict))) }}
-{{- $optional := list "GRANTEX_VAULT_OLD_MASTER_KEYS" "GRANTEX_VAULT_JWKS_URL" "GRANTEX_VAULT_JWKS_FILE" "GRANTEX_VAULT_AUDIENCE" "GRANTEX_VAULT_TRUSTED_PROXIES" "GRANTEX_VAULT_TLS_CERT_FILE" "GRANTEX_VAULT_TLS_KEY_FILE" "GRANTEX_VAULT_TLS_CLIENT_CA_FILE" "GRANTEX_VAULT_MASTER_KEY" "GRANTEX_VAULT_ISSUER" "GRANTEX_VAULT_MIGRATE" "GRANTEX_VAULT_DB_ROLE" "OTEL_EXPORTER_OTLP_ENDPOINT" }}
+{{- $own := fromYaml (include "vault.settings" (dict "Chart" .Chart "Release" .Release "Values" (set (deepCopy $v) "extraSettings" dict))) }}
+{{- $optional := list "GRANTEX_VAULT_OLD_MASTER_KEYS" "GRANTEX_VAULT_JWKS_URL" "GRANTEX_VAULT_JWKS_FILE" "GRANTEX_VAULT_AUDIENCE" "GRANTEX_VAULT_TRUSTED_PROXIES" "GRANTEX_VAULT_TLS_CERT_FILE" "GRANTEX_VAULT_TLS_KEY_FILE" "GRANTEX_VAULT_TLS_CLIENT_CA_FILE" "GRANTEX_VAULT_ADMIN_TOKEN_FILE" "GRANTEX_VAULT_ADMIN_TLS_CERT_FILE" "GRANTEX_VAULT_ADMIN_TLS_KEY_FILE" "GRANTEX_VAULT_ADMIN_TLS_CLIENT_CA_FILE" "GRANTEX_VAULT_MASTER_KEY" "GRANTEX_VAULT_ISSUER" "GRANTEX_VAULT_MIGRATE" "GRANTEX_VAULT_DB_ROLE" "OTEL_EXPORTER_OTLP_ENDPOINT" }}
 {{- range $name, $value := $v.extraSettings }}
 {{- if not (regexMatch "^(GRANTEX_VAULT_|OTEL_|AWS_|RUST_|SSL_CERT_)[A-Z0-9_]+$" $name) }}
 {{- fail (printf "extraSettings.%s is no setting: names begin with GRANTEX_VAULT_, OTEL_, AWS_, RUST_ or SSL_CERT_; anything else goes into extraEnv" $name) }}
@@ -110,6 +111,34 @@ value is wrong and what would be right; none repeats a value that might be a sec
 {{- end }}
 {{- else if or $tls.existingSecret $tls.certManager.enabled $tls.clientCA.existingSecret $tls.clientCA.existingConfigMap }}
 {{- fail "a certificate or clients' CA is set under tls, but tls.enabled is false: the listeners would speak in clear" }}
+{{- end }}
+{{- end }}
+
+{{- define "vault.validateOperators" -}}
+{{- $v := .Values -}}
+{{- $tls := $v.operators.tls -}}
+{{- $hasCa := include "vault.hasOperatorsCa" . -}}
+{{- if and $tls.clientCA.existingSecret $tls.clientCA.existingConfigMap }}
+{{- fail "operators.tls.clientCA.existingSecret and operators.tls.clientCA.existingConfigMap are both set: the operators' CA comes from one of them" }}
+{{- end }}
+{{- $certificate := include "vault.adminTlsSecret" . -}}
+{{- if and $tls.existingSecret $tls.certManager.enabled }}
+{{- fail "operators.tls.existingSecret and operators.tls.certManager.enabled are both set: the certificate comes from one of them" }}
+{{- end }}
+{{- if and $tls.certManager.enabled (not $tls.certManager.issuerRef.name) }}
+{{- fail "operators.tls.certManager.issuerRef.name must name the Issuer or ClusterIssuer that signs" }}
+{{- end }}
+{{- if and $hasCa (not $certificate) }}
+{{- fail "operators.tls.clientCA needs operators.tls.existingSecret or operators.tls.certManager: without a certificate of its own the admin port asks for none" }}
+{{- end }}
+{{- if and $hasCa $v.tls.enabled (eq (toJson $tls.clientCA) (toJson $v.tls.clientCA)) }}
+{{- fail "operators.tls.clientCA is the same as tls.clientCA: every client's certificate would admit an operator" }}
+{{- end }}
+{{- if and $v.networkPolicy.ingress.operatorsFrom (not (include "vault.hasOperators" .)) }}
+{{- fail "networkPolicy.ingress.operatorsFrom admits operators, but none has credentials: set operators.token.existingSecret, or operators.tls with a clientCA" }}
+{{- end }}
+{{- if and $v.serviceMonitor.tlsConfig (not $certificate) }}
+{{- fail "serviceMonitor.tlsConfig is set, but the admin port speaks in clear: set operators.tls.existingSecret or operators.tls.certManager" }}
 {{- end }}
 {{- end }}
 

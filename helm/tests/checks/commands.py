@@ -5,7 +5,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from .paths import ROOT
+from .paths import CHART, ROOT
 from .rendering import of_kind, pods, render
 from .report import cannot_check, check, same
 from .schemas import renderings
@@ -30,7 +30,8 @@ def vault(*args: str, **environment: str) -> subprocess.CompletedProcess:
 
 
 def commands() -> None:
-    for item, _, spec in pods(render()):
+    every = pods(render()) + pods(render("--values", str(CHART / "ci" / "operators.yaml")))
+    for item, _, spec in every:
         for container in spec["containers"]:
             # A name that no resolver knows: the command must take it, and find nobody.
             args = [arg.replace(".svc:", ".svc.invalid:") for arg in container["args"]]

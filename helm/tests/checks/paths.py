@@ -13,4 +13,4 @@ RULES = CHART / "files" / "rules.yaml"
 DASHBOARD = CHART / "files" / "dashboard.json"
 RUNBOOK = ROOT / "docs" / "runbook.md"
 EXAMPLES = sorted((CHART / "ci").glob("*.yaml"))
-EXPECTED_EXAMPLES = {"minimal", "aws-irsa", "gcp-workload-identity", "mtls-cert-manager", "gateway-api"}
+EXPECTED_EXAMPLES = {"minimal", "aws-irsa", "gcp-workload-identity", "mtls-cert-manager", "gateway-api", "operators"}

@@ -20,6 +20,21 @@ VARIANTS = {
         "--set", "tls.enabled=true", "--set", "tls.existingSecret=vault-tls",
         "--set", "tls.clientCA.existingSecret=clients-ca",
     ),
+    "operators by a token": (
+        "--set", "operators.token.existingSecret=vault-operators", "--set", "operators.token.key=admin",
+        "--set", "serviceMonitor.enabled=true", "--set", "networkPolicy.ingress.monitoringFrom=null",
+        "--set-json", 'networkPolicy.ingress.operatorsFrom=[{"podSelector":{"matchLabels":{"app":"console"}}}]',
+    ),
+    "operators by certificates": (
+        "--set", "tls.enabled=true", "--set", "tls.existingSecret=vault-tls", "--set", "tls.clientCA.existingSecret=clients-ca",
+        "--set", "operators.tls.existingSecret=vault-admin-tls", "--set", "operators.tls.clientCA.existingSecret=operators-ca",
+        "--set", "serviceMonitor.enabled=true",
+    ),
+    "two certificates by cert-manager": (
+        "--set", "tls.enabled=true", "--set", "tls.certManager.enabled=true", "--set", "tls.certManager.issuerRef.name=public",
+        "--set", "operators.tls.certManager.enabled=true", "--set", "operators.tls.certManager.issuerRef.name=internal",
+        "--set", "operators.tls.certManager.dnsNames={vault-admin.example.com}", "--set", "operators.tls.clientCA.existingConfigMap=operators-ca",
+    ),
     "nothing optional": (
         "--set", "networkPolicy.enabled=false", "--set", "tests.enabled=false", "--set", "migration.enabled=false",
         "--set", "podDisruptionBudget.enabled=false", "--set", "serviceAccount.create=false",
@@ -33,6 +48,10 @@ VARIANTS = {
         "--set-json", 'extraVolumeMounts=[{"name":"extra","mountPath":"/extra"}]',
     ),
     "budget by the fewest": ("--set", "podDisruptionBudget.minAvailable=1", "--set-json", "podDisruptionBudget.maxUnavailable=null"),
+    "beside an auth service": (
+        "--set", "authority=grantex", "--set", "grants.scopeMode=strict", "--set", "grants.maxDelegationDepth=3",
+        "--set", "grants.maxTokenLifetime=1h",
+    ),
     "key set elsewhere": ("--set", "jwks.url=https://keys.example.com/jwks.json"),
     "IPv6": ("--set", "bindAddress=[::]"),
 }

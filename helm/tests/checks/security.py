@@ -3,7 +3,7 @@
 from .paths import CHART
 from .rendering import RELEASE, annotation, name, of_kind, pods, render
 from .report import check, none, same
-from .schemas import renderings
+from .schemas import VARIANTS, renderings
 
 HOOK, WEIGHT = "helm.sh/hook", "helm.sh/hook-weight"
 ARGO_HOOK, ARGO_WAVE = "argocd.argoproj.io/hook", "argocd.argoproj.io/sync-wave"
@@ -16,11 +16,14 @@ def run() -> None:
         for item, labels, spec in pods(resources):
             pod(f"{title}: {name(item)}", spec, fixed_user=title != "nothing optional")
         probes(title, resources)
+        files(title, resources)
+        admin_port(title, resources)
         selectors(title, resources)
         references(title, resources)
         migration(title, resources)
         policies(title, resources)
     identity()
+    operators()
     settings()
 
 
@@ -52,15 +55,58 @@ def pod(title: str, spec: dict, *, fixed_user: bool) -> None:
                 same(f"{title}: volume {volume['name']} is not for others", volume[source]["defaultMode"], 0o440)
 
 
+def settings_of(resources) -> dict[str, str]:
+    """What `serve` reads."""
+    (config,) = [item for item in of_kind(resources, "ConfigMap", "server") if "RUST_LOG" in item["data"]]
+    return config["data"]
+
+
+def admin_has_tls(resources) -> bool:
+    return "GRANTEX_VAULT_ADMIN_TLS_CERT_FILE" in settings_of(resources)
+
+
+def files(title: str, resources) -> None:
+    """Each file that a setting names is one that a volume brings, and a certificate comes with its key."""
+    (deployment,) = of_kind(resources, "Deployment")
+    spec = deployment["spec"]["template"]["spec"]
+    (container,) = spec["containers"]
+    folders = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    brought = {
+        f"{folders[volume['name']]}/{entry['path']}"
+        for volume in spec["volumes"]
+        for entry in volume.get("secret", volume.get("configMap", {})).get("items", [])
+    }
+    made = settings_of(resources) | {entry["name"]: entry["value"] for entry in container["env"] if "value" in entry}
+    ours = {name: path for name, path in made.items() if name.endswith("_FILE") and not name.startswith("AWS_")}
+    none(f"{title}: each file that is named is mounted", (f"{name}: {path}" for name, path in ours.items() if path not in brought))
+    for kind in ("TLS", "ADMIN_TLS"):
+        given = {f"GRANTEX_VAULT_{kind}_{part}_FILE" for part in ("CERT", "KEY")} & ours.keys()
+        check(f"{title}: {kind} has certificate and key, or neither", len(given) in (0, 2), given)
+
+
+def admin_port(title: str, resources) -> None:
+    """Whoever asks the admin port speaks as it does."""
+    tls = admin_has_tls(resources)
+    (service,) = [item for item in of_kind(resources, "Service") if item["spec"]["ports"][0]["name"] == "admin"]
+    same(f"{title}: the admin Service says what it speaks", service["spec"]["ports"][0]["appProtocol"], "https" if tls else "http")
+    for monitor in of_kind(resources, "ServiceMonitor"):
+        (endpoint,) = monitor["spec"]["endpoints"]
+        same(f"{title}: Prometheus speaks it", endpoint.get("scheme", "http"), "https" if tls else "http")
+        same(f"{title}: Prometheus is told how to verify", "tlsConfig" in endpoint, tls)
+    for item in of_kind(resources, "Pod", "test"):
+        same(f"{title}: helm test speaks it", "--tls" in item["spec"]["containers"][0]["args"], tls)
+
+
 def probes(title: str, resources) -> None:
     (deployment,) = of_kind(resources, "Deployment")
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
     same(f"{title}: ports", set(ports), {"grpc", "http", "admin"})
     for probe, path in (("startupProbe", "/livez"), ("readinessProbe", "/readyz"), ("livenessProbe", "/livez")):
-        same(f"{title}: {probe} asks the admin port", container[probe]["httpGet"], {"path": path, "port": "admin"})
-    (config,) = of_kind(resources, "ConfigMap", "server")[:1]
-    drain = int(config["data"]["GRANTEX_VAULT_DRAIN_DELAY"].removesuffix("s"))
+        scheme = {"scheme": "HTTPS"} if admin_has_tls(resources) else {}
+        same(f"{title}: {probe} asks the admin port", container[probe]["httpGet"], {"path": path, "port": "admin", **scheme})
+    config = settings_of(resources)
+    drain = int(config["GRANTEX_VAULT_DRAIN_DELAY"].removesuffix("s"))
     grace = deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
     check(f"{title}: the grace period holds drain delay, 30 s, and some", grace >= drain + 35, f"{grace}, {drain}")
     checksum = deployment["spec"]["template"]["metadata"]["annotations"]["checksum/config"]
@@ -201,6 +247,57 @@ def identity() -> None:
     protocols = lambda example: {p["name"]: p["appProtocol"] for s in of_kind(ci(example), "Service") for p in s["spec"]["ports"]}
     same("in clear: protocols", protocols("minimal"), {"grpc": "kubernetes.io/h2c", "http": "http", "admin": "http"})
     same("with TLS: protocols", protocols("mtls-cert-manager"), {"grpc": "https", "http": "https", "admin": "http"})
+    same("with TLS for operators: protocols", protocols("operators"), {"grpc": "kubernetes.io/h2c", "http": "http", "admin": "https"})
+
+
+def operators() -> None:
+    """Nobody operates by default; a token, certificates or both admit, and no more peers than were named."""
+    admin = lambda resources: {name for name in settings_of(resources) if name.startswith("GRANTEX_VAULT_ADMIN_")} - {"GRANTEX_VAULT_ADMIN_ADDR"}
+    tls = {f"GRANTEX_VAULT_ADMIN_TLS_{part}_FILE" for part in ("CERT", "KEY", "CLIENT_CA")}
+    by_token, by_certificates = (render(*VARIANTS[f"operators by {means}"]) for means in ("a token", "certificates"))
+    both = render("--values", str(CHART / "ci" / "operators.yaml"))
+    same("by default: no operators", admin(render()), set())
+    same("by a token: its file alone", admin(by_token), {"GRANTEX_VAULT_ADMIN_TOKEN_FILE"})
+    same("by certificates: their files", admin(by_certificates), tls)
+    same("by both: all files", admin(both), tls | {"GRANTEX_VAULT_ADMIN_TOKEN_FILE"})
+    same("the token has the key that was named", settings_of(by_token)["GRANTEX_VAULT_ADMIN_TOKEN_FILE"], "/etc/grantex-vault/admin-token/admin")
+    only_tls = render("--set", "operators.tls.existingSecret=vault-admin-tls")
+    same("TLS without credentials is TLS", admin(only_tls), tls - {"GRANTEX_VAULT_ADMIN_TLS_CLIENT_CA_FILE"})
+
+    def sources(resources) -> dict[str, str]:
+        (deployment,) = of_kind(resources, "Deployment")
+        volumes = deployment["spec"]["template"]["spec"]["volumes"]
+        return {v["name"]: v.get("secret", {}).get("secretName") or v.get("configMap", {}).get("name") for v in volumes}
+
+    wanted = {"tls": "vault-tls", "client-ca": "clients-ca", "admin-tls": "vault-admin-tls", "admin-client-ca": "operators-ca"}
+    same("operators' certificates are not mixed up with clients'", {k: v for k, v in sources(by_certificates).items() if k in wanted}, wanted)
+    wanted = {"admin-token": "vault-operators", "admin-tls": "vault-admin-tls", "admin-client-ca": "operators-ca"}
+    same("by both: where it comes from", {k: v for k, v in sources(both).items() if k.startswith("admin-")}, wanted)
+
+    made = {item["metadata"]["name"]: item["spec"] for item in of_kind(render(*VARIANTS["two certificates by cert-manager"]), "Certificate")}
+    public, private = made[f"{RELEASE}-grantex-vault"], made[f"{RELEASE}-grantex-vault-admin"]
+    same("by cert-manager: an issuer each", [spec["issuerRef"]["name"] for spec in (public, private)], ["public", "internal"])
+    check("by cert-manager: a Secret each", public["secretName"] != private["secretName"])
+    services = lambda spec: {found for name in spec["dnsNames"] if (found := name.split(".")[0].removeprefix(f"{RELEASE}-grantex-vault-"))}
+    same("by cert-manager: names of the public Services", services(public), {"grpc", "http"})
+    same("by cert-manager: names of the admin Service, and what was added", services(private), {"admin", "vault-admin"})
+
+    def endpoint(resources) -> dict:
+        (monitor,) = of_kind(resources, "ServiceMonitor")
+        return monitor["spec"]["endpoints"][0]
+
+    same("Prometheus verifies nothing by default", endpoint(by_certificates)["tlsConfig"], {"insecureSkipVerify": True})
+    check("Prometheus verifies as it is told", {"ca", "serverName"} == endpoint(both)["tlsConfig"].keys())
+
+    def admitted(resources) -> list[dict]:
+        (policy,) = of_kind(resources, "NetworkPolicy", "server")
+        (peers,) = [rule["from"] for rule in policy["spec"]["ingress"] if rule["ports"] == [{"port": 9090}]]
+        return peers
+
+    labels = lambda peers: [peer["podSelector"]["matchLabels"].get("app") for peer in peers if "podSelector" in peer]
+    same("operators come in beside monitoring and the test", (len(admitted(both)), labels(admitted(both))), (3, ["vault-console", None]))
+    same("operators come in without monitoring", labels(admitted(by_token)), ["console", None])
+    same("by default: monitoring and the test come in", len(admitted(render())), 2)
 
 
 def settings() -> None:
