@@ -14,7 +14,10 @@ use thiserror::Error;
 use tokio::{sync::oneshot, time::timeout};
 use tracing::{Level, Metadata, Subscriber};
 use tracing_subscriber::{
-    EnvFilter, Layer, filter, filter::FilterExt, layer::SubscriberExt, registry::LookupSpan,
+    EnvFilter, Layer,
+    filter::{self, FilterExt, LevelFilter},
+    layer::SubscriberExt,
+    registry::LookupSpan,
     util::SubscriberInitExt,
 };
 
@@ -76,7 +79,10 @@ pub fn start(options: &Options) -> Result<Telemetry, TelemetryFault> {
     let directives = EnvFilter::builder().parse(&options.directives)?;
     let foreign = options.foreign;
     // Spans are for traces: a line has what it needs among its fields.
-    let events = filter::filter_fn(move |event| event.is_event() && (foreign || is_allowed(event)));
+    let events = filter::filter_fn(move |event| event.is_event() && (foreign || is_allowed(event)))
+        // Without a hint, what libraries log by the crate `log` is looked at whatever its level, which
+        // costs an exchange several microseconds.
+        .with_max_level_hint(LevelFilter::TRACE);
     // One filter of both: with two, one after the other, spans would exist that nobody wants.
     let lines = lines(options.format).with_filter(directives.and(events));
     let traces = options.otlp_endpoint.as_deref().map(traces).transpose()?;

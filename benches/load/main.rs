@@ -120,6 +120,19 @@ async fn run(arguments: &Arguments) {
     println!("\n{}", arguments.json.display());
 }
 
+/// The same database over its Unix socket, which the vault and pgbench both use: TCP on loopback would
+/// be measured with both.
+async fn over_a_socket(sql: &Client, url: &str) -> String {
+    let settings = "select current_setting('unix_socket_directories'), current_setting('port')";
+    let row = sql.query_one(settings, &[]).await;
+    let row = row.expect("the database answers");
+    let (directory, port): (&str, &str) = (row.get(0), row.get(1));
+    let (account, rest) = url.split_once('@').expect("a URL with an account");
+    let (_, database) = rest.split_once('/').expect("and a database");
+    let database = database.split('?').next().expect("its name");
+    format!("{account}@/{database}?host={directory}&port={port}")
+}
+
 /// Starts it again and again, and looks what it needs when it has nothing to do.
 async fn start_and_size(dev: &Dev, starts: usize) -> StartAndSize {
     eprintln!("start and size");
@@ -198,8 +211,9 @@ impl Bench {
         // Its own vault is idle, and must not seal what the other records.
         let [one, two, three] = NO_LIMITS;
         let no_seals = ("GRANTEX_VAULT_AUDIT_SEAL_INTERVAL", "0");
-        let dev = Dev::start(&[one, two, three, no_seals]);
+        let mut dev = Dev::start(&[one, two, three, no_seals]);
         let sql = connect(&dev.instance.database_url).await;
+        dev.instance.database_url = over_a_socket(&sql, &dev.instance.database_url).await;
         let postgres = cpu::Postgres::of(&sql).await;
         let population = Population::settle(&dev, &sql, extent.agents).await;
         let directory = dev.directory.path().to_owned();
