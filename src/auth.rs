@@ -7,3 +7,4 @@ pub mod grant;
 pub mod jwks;
 pub mod key_source;
 mod verified_tokens;
+pub mod webhook;

@@ -19,6 +19,7 @@ mod progress;
 mod settings_args;
 mod target;
 mod token;
+mod webhook_secret;
 
 use std::{error::Error, path::PathBuf, process::ExitCode};
 
@@ -108,6 +109,11 @@ enum Command {
     Grant {
         #[command(subcommand)]
         command: grant::Command,
+    },
+    /// Set what a Grantex auth service signs its webhooks with.
+    WebhookSecret {
+        #[command(subcommand)]
+        command: webhook_secret::Command,
     },
     /// Revoke grant tokens.
     Token {
@@ -213,6 +219,7 @@ async fn act(command: Command) -> Outcome {
         Command::Audit { command } => audit::run(command).await,
         Command::Grant { command } => grant::run(command).await,
         Command::Token { command } => token::run(command).await,
+        Command::WebhookSecret { command } => webhook_secret::run(command).await,
     }
 }
 

@@ -15,7 +15,7 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use crate::{
-    auth::grant::GrantPolicy,
+    auth::{grant::GrantPolicy, webhook},
     limits::PerMinute,
     listener::tls::{Listener, TlsFiles},
     store::{
@@ -51,6 +51,7 @@ pub struct Config {
     pub issuer: String,
     pub keys: KeyLocation,
     pub grants: GrantPolicy,
+    pub webhook_signatures: webhook::Accepted,
     pub jwks_max_stale: Duration,
     pub drain_delay: Duration,
     pub otlp_endpoint: Option<String>,
@@ -183,6 +184,7 @@ impl Config {
         let keys = values.keys(issuer.as_deref());
         let authority = database.as_ref().map(|database| database.authority);
         let grants = values.grants(authority.unwrap_or_default());
+        let webhook_signatures = values.webhook_signatures();
         let jwks_max_stale = values.duration("GRANTEX_VAULT_JWKS_MAX_STALE");
         let drain_delay = values.duration("GRANTEX_VAULT_DRAIN_DELAY");
         let otlp_endpoint = values.otlp_endpoint();
@@ -211,6 +213,7 @@ impl Config {
                 issuer: issuer?,
                 keys: keys?,
                 grants: grants?,
+                webhook_signatures: webhook_signatures?,
                 jwks_max_stale: jwks_max_stale?,
                 drain_delay: drain_delay?,
                 otlp_endpoint,

@@ -13,6 +13,7 @@ pub mod legacy_grantex;
 pub mod local_keyring;
 pub mod master_keys;
 pub mod signing_key;
+pub mod webhook_secret;
 
 use std::{
     sync::Arc,
@@ -26,8 +27,10 @@ use tracing::{Instrument, field::Empty};
 use crate::{
     metrics::{CacheUse, KmsOperation, Metrics},
     model::{
-        sealed::{Sealed, SealedCredential, WrappedKey},
-        secret::{AccessToken, RefreshToken},
+        id::WebhookSecretId,
+        sealed::{Sealed, SealedCredential, SealedWebhookSecret, WrappedKey},
+        secret::{AccessToken, RefreshToken, WebhookSecret},
+        text::DeveloperId,
     },
     underway,
 };
@@ -173,6 +176,40 @@ impl Envelope {
         let unwrap = self.master_keys.kms.unwrap(key, &KmsContext::AuditSeals);
         let opened = self.master_keys.call(KmsOperation::Unwrap, unwrap).await?;
         Ok(SigningKey::from_data_key(&opened))
+    }
+
+    /// Seals a webhook secret under a new data key; one KMS call.
+    ///
+    /// # Errors
+    ///
+    /// [`EnvelopeError::MasterKey`].
+    pub async fn seal_webhook_secret(
+        &self,
+        developer: &DeveloperId,
+        id: WebhookSecretId,
+        secret: &WebhookSecret,
+    ) -> Result<SealedWebhookSecret, EnvelopeError> {
+        let context = webhook_secret::kms_context(developer);
+        let generate = self.master_keys.kms.generate(&context);
+        let made = self.master_keys.call(KmsOperation::Generate, generate);
+        Ok(made.await?.seal_webhook_secret(developer, id, secret))
+    }
+
+    /// Opens one.
+    ///
+    /// # Errors
+    ///
+    /// [`EnvelopeError::DoesNotOpen`] when it was not sealed for this developer and row; else
+    /// [`EnvelopeError::MasterKey`].
+    pub async fn open_webhook_secret(
+        &self,
+        developer: &DeveloperId,
+        sealed: &SealedWebhookSecret,
+    ) -> Result<WebhookSecret, EnvelopeError> {
+        let context = webhook_secret::kms_context(developer);
+        let (key, _) = self.data_key(&sealed.data_key, &context).await?;
+        let opened = key.open_webhook_secret(developer, sealed);
+        opened.map_err(EnvelopeError::DoesNotOpen)
     }
 
     /// Forgets every data key in memory: the next use of each asks the KMS.

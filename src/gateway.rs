@@ -8,6 +8,7 @@ mod docs;
 mod openapi;
 mod problem;
 mod query;
+mod webhooks;
 mod wire;
 
 use std::sync::Arc;
@@ -30,7 +31,8 @@ pub use problem::interrupted;
 
 type Route = (&'static str, MethodRouter<Arc<Vault>>);
 
-/// The routes of the API: (method, path) of each, as the protobuf annotations state them.
+/// The routes of the API: (method, path) of each, as the protobuf annotations state them. The webhook is
+/// not among them: it is not for those who call the vault, and its form is its sender's.
 pub const ROUTES: [(&str, &str); 6] = [
     ("POST", "/v1/vault/credentials"),
     ("GET", "/v1/vault/credentials"),
@@ -42,7 +44,7 @@ pub const ROUTES: [(&str, &str); 6] = [
 
 /// Serves the vault, and its description when it is asked for.
 pub fn routes(vault: Arc<Vault>, describe: bool) -> Router {
-    let routes: [Route; 4] = [
+    let routes: [Route; 5] = [
         (
             "/v1/vault/credentials",
             post(credentials::store).get(credentials::list),
@@ -56,6 +58,7 @@ pub fn routes(vault: Arc<Vault>, describe: bool) -> Router {
             get(credentials::get).merge(delete(credentials::delete)),
         ),
         ("/v1/vault/audit-events", get(audit_events::list)),
+        (webhooks::ROUTE, post(webhooks::grantex)),
     ];
     let api = routes
         .into_iter()
@@ -85,6 +88,10 @@ pub fn verb_of(method: &Method, path: &str) -> Option<Verb> {
     if path == "/v1/vault/audit-events" {
         return matches!(*method, Method::GET | Method::HEAD).then_some(Verb::Audit);
     }
+    if let Some(developer) = path.strip_prefix(webhooks::PREFIX) {
+        let one = !developer.is_empty() && !developer.contains('/');
+        return (one && *method == Method::POST).then_some(Verb::Webhook);
+    }
     let rest = path.strip_prefix("/v1/vault/credentials")?;
     let one = rest.len() > 1 && rest.starts_with('/') && !rest[1..].contains('/');
     match (method, rest) {
@@ -105,6 +112,7 @@ pub fn route_of(verb: Verb) -> &'static str {
         Verb::Get | Verb::Delete => "/v1/vault/credentials/{id}",
         Verb::Exchange => "/v1/vault/credentials/exchange",
         Verb::Audit => "/v1/vault/audit-events",
+        Verb::Webhook => webhooks::ROUTE,
     }
 }
 

@@ -132,18 +132,20 @@ impl Health {
 #[must_use]
 pub fn verb_of(path: &str) -> Option<Verb> {
     let called = path.strip_prefix('/')?;
-    Verb::ALL.into_iter().find(|verb| route_of(*verb) == called)
+    let mut verbs = Verb::ALL.into_iter();
+    verbs.find(|verb| route_of(*verb) == Some(called))
 }
 
-/// The service and method of a verb.
+/// The service and method of a verb; `None` when it is not asked for over gRPC.
 #[must_use]
-pub fn route_of(verb: Verb) -> &'static str {
+pub fn route_of(verb: Verb) -> Option<&'static str> {
     match verb {
-        Verb::Store => "grantex.vault.v1.VaultService/StoreCredential",
-        Verb::List => "grantex.vault.v1.VaultService/ListCredentials",
-        Verb::Get => "grantex.vault.v1.VaultService/GetCredential",
-        Verb::Delete => "grantex.vault.v1.VaultService/DeleteCredential",
-        Verb::Exchange => "grantex.vault.v1.VaultService/ExchangeCredential",
-        Verb::Audit => "grantex.vault.v1.AuditService/ListAuditEvents",
+        Verb::Store => Some("grantex.vault.v1.VaultService/StoreCredential"),
+        Verb::List => Some("grantex.vault.v1.VaultService/ListCredentials"),
+        Verb::Get => Some("grantex.vault.v1.VaultService/GetCredential"),
+        Verb::Delete => Some("grantex.vault.v1.VaultService/DeleteCredential"),
+        Verb::Exchange => Some("grantex.vault.v1.VaultService/ExchangeCredential"),
+        Verb::Audit => Some("grantex.vault.v1.AuditService/ListAuditEvents"),
+        Verb::Webhook => None,
     }
 }

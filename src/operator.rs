@@ -10,6 +10,7 @@ mod developers;
 pub mod error;
 mod keys;
 mod revocations;
+mod webhook_secrets;
 
 use std::{sync::Arc, time::Duration};
 

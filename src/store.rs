@@ -23,6 +23,7 @@ pub mod rotation;
 pub mod schema;
 pub mod serving_role;
 mod tls;
+pub mod webhook_secrets;
 
 use std::{
     sync::{

@@ -40,6 +40,8 @@ pub enum CallerKind {
     Developer,
     /// An agent, by a grant token.
     Agent,
+    /// A Grantex auth service, by the signature of a webhook.
+    Webhook,
 }
 
 /// What a request waited for.
@@ -58,7 +60,11 @@ impl Underway {
     /// Who asks.
     #[must_use]
     pub fn caller(&self) -> CallerKind {
-        let known = [CallerKind::Developer, CallerKind::Agent];
+        let known = [
+            CallerKind::Developer,
+            CallerKind::Agent,
+            CallerKind::Webhook,
+        ];
         let caller = self.0.caller.load(Ordering::Relaxed);
         let found = known.into_iter().find(|kind| *kind as u8 == caller);
         found.unwrap_or(CallerKind::Unknown)
@@ -113,6 +119,7 @@ impl CallerKind {
             Self::Unknown => "unknown",
             Self::Developer => "developer",
             Self::Agent => "agent",
+            Self::Webhook => "webhook",
         }
     }
 }

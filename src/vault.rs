@@ -10,12 +10,13 @@ mod get;
 mod list;
 mod released;
 mod store;
+mod webhook;
 
 use std::sync::Arc;
 
 use crate::{
     audit::{event::AuditEvent, journal::Journal},
-    auth::grant::GrantVerifier,
+    auth::{grant::GrantVerifier, webhook::Accepted},
     clock::Clock,
     envelope::Envelope,
     limits::Limits,
@@ -31,6 +32,9 @@ pub use exchange::ExchangedCredential;
 pub use list::{CredentialListing, Paging};
 pub use released::Released;
 pub use store::StoredCredential;
+pub use webhook::SignedWebhook;
+
+pub use crate::auth::webhook::SignatureHeaders;
 
 /// The vault.
 pub struct Vault {
@@ -41,6 +45,7 @@ pub struct Vault {
     limits: Limits,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
+    webhook_signatures: Accepted,
 }
 
 impl Vault {
@@ -63,6 +68,16 @@ impl Vault {
             limits,
             clock,
             metrics,
+            webhook_signatures: Accepted::default(),
+        }
+    }
+
+    /// Takes webhooks with these signatures, instead of those that cover their time.
+    #[must_use]
+    pub fn taking(self, webhook_signatures: Accepted) -> Self {
+        Self {
+            webhook_signatures,
+            ..self
         }
     }
 

@@ -34,7 +34,7 @@ pub(super) fn http(service: Router, shared: &Shared) -> Door<Router, axum::body:
         shared: shared.clone(),
         service,
         verb_of: gateway::verb_of,
-        route_of: gateway::route_of,
+        route_of: |verb| Some(gateway::route_of(verb)),
         interrupted: gateway::interrupted,
     }
 }

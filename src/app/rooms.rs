@@ -98,7 +98,8 @@ impl Rooms {
             Limits::new(config.limits, clock, &ground.metrics),
             Arc::clone(clock),
             ground.metrics.clone(),
-        );
+        )
+        .taking(config.webhook_signatures);
         Ok(Self {
             vault: Arc::new(vault),
             admin,

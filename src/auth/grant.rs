@@ -178,6 +178,12 @@ impl GrantVerifier {
         Ok(Arc::clone(&verified.grant))
     }
 
+    /// The longest life of a token that is taken, if there is a bound.
+    #[must_use]
+    pub fn max_token_lifetime(&self) -> Option<Duration> {
+        self.policy.max_token_lifetime
+    }
+
     async fn verify_signature(&self, token: &str) -> Result<VerifiedToken, GrantRefusal> {
         let (message, signature) = token.rsplit_once('.').ok_or(GrantRefusal::Invalid)?;
         let (header, payload) = message.split_once('.').ok_or(GrantRefusal::Invalid)?;

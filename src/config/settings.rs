@@ -33,7 +33,7 @@ const fn setting(name: &'static str, default: Option<&'static str>, help: &'stat
 }
 
 /// All settings, in the order of the README.
-pub const SETTINGS: [Setting; 48] = [
+pub const SETTINGS: [Setting; 49] = [
     Setting {
         name: "DATABASE_URL",
         default: None,
@@ -150,6 +150,11 @@ pub const SETTINGS: [Setting; 48] = [
         "GRANTEX_VAULT_SCOPE_MODE",
         Some("compatible"),
         "compatible: * and <service>:read permit an exchange too; strict: only scopes that name credentials do",
+    ),
+    setting(
+        "GRANTEX_VAULT_WEBHOOK_ALLOW_LEGACY_SIGNATURE",
+        Some("false"),
+        "Take webhooks that are signed without their time, which whoever saw one can send again",
     ),
     setting(
         "GRANTEX_VAULT_GRPC_ADDR",

@@ -13,7 +13,10 @@ use super::{
     settings::IMPORT_SETTINGS,
 };
 use crate::{
-    auth::grant::{AudiencePolicy, GrantPolicy},
+    auth::{
+        grant::{AudiencePolicy, GrantPolicy},
+        webhook,
+    },
     limits::PerMinute,
     listener::tls::{Listener, TlsFile, TlsFiles},
     store::{authority::Authority, database_url::DatabaseUrl, schema::Durability},
@@ -320,6 +323,15 @@ impl<'a> Values<'a> {
             max_delegation_depth: (authority == Authority::Standalone).then_some(depth),
             max_token_lifetime: lifetime?,
             scope_mode: scope_mode?,
+        })
+    }
+
+    pub(super) fn webhook_signatures(&mut self) -> Option<webhook::Accepted> {
+        let plain_too = self.flag("GRANTEX_VAULT_WEBHOOK_ALLOW_LEGACY_SIGNATURE")?;
+        Some(if plain_too {
+            webhook::Accepted::PlainToo
+        } else {
+            webhook::Accepted::WithTime
         })
     }
 

@@ -59,6 +59,11 @@ pub enum KmsContext {
     },
     /// The key that signs the seals of the audit record.
     AuditSeals,
+    /// The data key of a webhook secret.
+    WebhookSecret {
+        /// Whose.
+        developer: DeveloperId,
+    },
 }
 
 // === impl Place ===
@@ -152,6 +157,10 @@ impl KmsContext {
                 ("grantex:place", place_sha256),
             ],
             Self::AuditSeals => vec![("grantex:purpose", "audit-seals")],
+            Self::WebhookSecret { developer } => vec![
+                ("grantex:developer", developer.as_str()),
+                ("grantex:purpose", "webhook-secret"),
+            ],
         }
     }
 

@@ -22,22 +22,32 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 ///
 /// A body of an unaccepted type or announced as too large is not read at all.
 pub(super) async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, Failure> {
-    check_headers(headers)?;
-    let body = Limited::new(body, MAX_BYTES);
+    read_at_most(headers, body, MAX_BYTES).await
+}
+
+/// The same for a body of another size.
+pub(super) async fn read_at_most(
+    headers: &HeaderMap,
+    body: Body,
+    max_bytes: usize,
+) -> Result<Bytes, Failure> {
+    check_headers(headers, max_bytes)?;
+    let body = Limited::new(body, max_bytes);
     let read = tokio::time::timeout(TIMEOUT, body.collect()).await;
     let read = read.map_err(|_| InvalidInput::says("body", "body did not arrive in time"))?;
     read.map(http_body_util::Collected::to_bytes)
         .map_err(|error| {
             if error.is::<LengthLimitError>() {
-                too_large()
+                too_large(max_bytes)
             } else {
                 InvalidInput::says("body", "body could not be read").into()
             }
         })
 }
 
-fn check_headers(headers: &HeaderMap) -> Result<(), Failure> {
-    let unsupported = |message| Failure::Http(StatusCode::UNSUPPORTED_MEDIA_TYPE, message);
+fn check_headers(headers: &HeaderMap, max_bytes: usize) -> Result<(), Failure> {
+    let unsupported =
+        |message: &'static str| Failure::Http(StatusCode::UNSUPPORTED_MEDIA_TYPE, message.into());
     let content_type = one(headers, &CONTENT_TYPE)
         .and_then(|value| value.split(';').next())
         .map(str::trim)
@@ -52,8 +62,8 @@ fn check_headers(headers: &HeaderMap) -> Result<(), Failure> {
         return Err(unsupported("Content-Encoding is not supported"));
     }
     let length = one(headers, &CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
-    if length.is_some_and(|length| length > MAX_BYTES as u64) {
-        return Err(too_large());
+    if length.is_some_and(|length| length > max_bytes as u64) {
+        return Err(too_large(max_bytes));
     }
     Ok(())
 }
@@ -65,9 +75,7 @@ fn one<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     values.next().is_none().then_some(value)
 }
 
-fn too_large() -> Failure {
-    Failure::Http(
-        StatusCode::PAYLOAD_TOO_LARGE,
-        "body must be at most 1048576 bytes",
-    )
+fn too_large(max_bytes: usize) -> Failure {
+    let message = format!("body must be at most {max_bytes} bytes");
+    Failure::Http(StatusCode::PAYLOAD_TOO_LARGE, message.into())
 }

@@ -1,6 +1,6 @@
 //! Error answers: one shape for all of them.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use axum::{
     body::Body,
@@ -29,7 +29,7 @@ pub(super) enum Failure {
     /// The vault's.
     Vault(VaultError),
     /// 404, 405, 413 or 415: of HTTP, not of the vault.
-    Http(StatusCode, &'static str),
+    Http(StatusCode, Cow<'static, str>),
 }
 
 /// An error answer.
@@ -80,7 +80,7 @@ impl Problem {
                 Self {
                     status,
                     code,
-                    message: message.to_owned(),
+                    message: message.into_owned(),
                     request_id: request.id,
                     retry_after: None,
                 }
@@ -133,7 +133,7 @@ fn http_problem(request: &Request, status: StatusCode, message: &'static str) ->
         .extensions()
         .get()
         .expect("the listener gives every request its context");
-    Problem::of(Failure::Http(status, message), *context)
+    Problem::of(Failure::Http(status, message.into()), *context)
 }
 
 /// What a request gets that no handler answers.

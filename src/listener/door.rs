@@ -59,7 +59,7 @@ pub struct Door<S, B> {
     /// What a request asks for.
     pub verb_of: fn(&Method, &str) -> Option<Verb>,
     /// How traces call what a verb's requests go to: the route's template, or service and method.
-    pub route_of: fn(Verb) -> &'static str,
+    pub route_of: fn(Verb) -> Option<&'static str>,
     /// The answer to a request that no handler answers.
     pub interrupted: fn(Interruption, RequestContext) -> Response<B>,
 }
@@ -149,7 +149,7 @@ where
         let started = Instant::now();
         let (shared, interrupted) = (self.shared.clone(), self.interrupted);
         let verb = (self.verb_of)(request.method(), request.uri().path());
-        let (span, trace) = trace::begin(&request, self.transport, verb.map(self.route_of));
+        let (span, trace) = trace::begin(&request, self.transport, verb.and_then(self.route_of));
         let context = RequestContext {
             id: request_id(request.headers()),
             trace,

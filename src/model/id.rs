@@ -79,6 +79,11 @@ ulid_id!(
     "ak_"
 );
 ulid_id!(
+    /// A webhook secret: `whs_` and a ULID.
+    WebhookSecretId,
+    "whs_"
+);
+ulid_id!(
     /// An audit event: a ULID.
     EventId,
     ""

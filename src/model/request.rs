@@ -27,6 +27,8 @@ pub enum Verb {
     Delete,
     Exchange,
     Audit,
+    /// What a Grantex auth service tells; over REST only.
+    Webhook,
 }
 
 /// What an operator asks for, and a webhook some of it.
@@ -45,6 +47,8 @@ pub enum Operation {
     RevokeToken,
     ListRevocations,
     SetWebhookSecret,
+    ListWebhookSecrets,
+    RemoveWebhookSecret,
     PurgeDataKeys,
     ShowMasterKeys,
     Import,
@@ -127,13 +131,14 @@ impl fmt::Display for TraceId {
 
 impl Verb {
     /// Every verb.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Store,
         Self::List,
         Self::Get,
         Self::Delete,
         Self::Exchange,
         Self::Audit,
+        Self::Webhook,
     ];
 
     /// The name in logs, metrics and audit events.
@@ -146,6 +151,7 @@ impl Verb {
             Self::Delete => "delete",
             Self::Exchange => "exchange",
             Self::Audit => "audit",
+            Self::Webhook => "webhook",
         }
     }
 }
@@ -154,7 +160,7 @@ impl Verb {
 
 impl Operation {
     /// Every operation.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::CreateDeveloper,
         Self::ListDevelopers,
         Self::SuspendDeveloper,
@@ -167,6 +173,8 @@ impl Operation {
         Self::RevokeToken,
         Self::ListRevocations,
         Self::SetWebhookSecret,
+        Self::ListWebhookSecrets,
+        Self::RemoveWebhookSecret,
         Self::PurgeDataKeys,
         Self::ShowMasterKeys,
         Self::Import,
@@ -188,6 +196,8 @@ impl Operation {
             Self::RevokeToken => "revoke_token",
             Self::ListRevocations => "list_revocations",
             Self::SetWebhookSecret => "set_webhook_secret",
+            Self::ListWebhookSecrets => "list_webhook_secrets",
+            Self::RemoveWebhookSecret => "remove_webhook_secret",
             Self::PurgeDataKeys => "purge_data_keys",
             Self::ShowMasterKeys => "show_master_keys",
             Self::Import => "import",

@@ -4,7 +4,10 @@
 
 use std::{fmt, marker::PhantomData, sync::Arc};
 
-use super::secret::{AccessToken, RefreshToken};
+use super::{
+    id::WebhookSecretId,
+    secret::{AccessToken, RefreshToken, WebhookSecret},
+};
 
 /// The stored form of a sealed `T`: versioned bytes, described in `envelope/format.rs`.
 pub struct Sealed<T> {
@@ -34,6 +37,17 @@ pub struct SealedCredential {
     pub access_token: Sealed<AccessToken>,
     /// The refresh token, under the data key, apart: an exchange never opens it.
     pub refresh_token: Option<Sealed<RefreshToken>>,
+    /// The data key, under the master key.
+    pub data_key: WrappedKey,
+}
+
+/// A webhook secret at rest.
+#[derive(Debug)]
+pub struct SealedWebhookSecret {
+    /// Which; it opens under no other id.
+    pub id: WebhookSecretId,
+    /// The secret, under its data key.
+    pub secret: Sealed<WebhookSecret>,
     /// The data key, under the master key.
     pub data_key: WrappedKey,
 }

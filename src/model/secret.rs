@@ -1,4 +1,4 @@
-//! The secrets that the vault keeps: upstream tokens.
+//! The secrets that the vault keeps: upstream tokens, and what webhooks are signed with.
 //!
 //! They cannot be cloned, shown or serialised, and their memory is wiped when they are dropped.
 
@@ -46,6 +46,31 @@ secret_text!(
     /// What renews an access token upstream. It never leaves the vault.
     RefreshToken
 );
+
+/// What a Grantex auth service signs its webhooks to one developer with: 16 to 512 visible ASCII
+/// characters.
+pub struct WebhookSecret(Zeroizing<String>);
+
+impl WebhookSecret {
+    /// Takes the text over; `None` when it is no such secret.
+    #[must_use]
+    pub fn new(text: Zeroizing<String>) -> Option<Self> {
+        let visible = text.bytes().all(|byte| byte.is_ascii_graphic());
+        ((16..=512).contains(&text.len()) && visible).then_some(Self(text))
+    }
+
+    /// The secret itself. Whoever calls this answers for where it goes.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for WebhookSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -7,8 +7,8 @@ use std::error::Error;
 use thiserror::Error;
 
 use crate::{
-    audit::journal::Unrecorded, model::invalid::InvalidInput, rotation::RotationFault,
-    store::StoreFault,
+    audit::journal::Unrecorded, envelope::EnvelopeError, model::invalid::InvalidInput,
+    rotation::RotationFault, store::StoreFault,
 };
 
 /// Why an operation was not done. Its text is for the operator.
@@ -37,7 +37,7 @@ pub enum OperatorError {
     Audit(#[from] Unrecorded),
     /// The same of the master key.
     #[error("the master key is unavailable")]
-    MasterKey(#[source] RotationFault),
+    MasterKey(#[source] Box<dyn Error + Send + Sync>),
 }
 
 /// What is not there.
@@ -64,7 +64,7 @@ impl OperatorError {
         match self {
             Self::Database(fault) => Some(fault),
             Self::Audit(fault) => Some(fault),
-            Self::MasterKey(fault) => Some(fault),
+            Self::MasterKey(fault) => Some(&**fault),
             Self::Unauthenticated
             | Self::InvalidInput(_)
             | Self::NotFound(_)
@@ -78,8 +78,14 @@ impl From<RotationFault> for OperatorError {
         match fault {
             RotationFault::Store(fault) => Self::Database(fault),
             RotationFault::MasterKey(_) | RotationFault::Primary(_) | RotationFault::Needed(_) => {
-                Self::MasterKey(fault)
+                Self::MasterKey(fault.into())
             }
         }
+    }
+}
+
+impl From<EnvelopeError> for OperatorError {
+    fn from(error: EnvelopeError) -> Self {
+        Self::MasterKey(error.into())
     }
 }

@@ -2,11 +2,12 @@
 
 use super::{Broken, KEYS_PAGE, Rotation, RotationFault, Trouble, Watch, place_of};
 use crate::{
-    envelope::{context::KmsContext, kms::Kms},
+    envelope::{context::KmsContext, kms::Kms, webhook_secret},
     model::sealed::MasterKeyId,
     store::{
         audit_seals::SigningKeyRow,
         rotation::{DataKeyRow, Replaced, RowKey, Scanned},
+        webhook_secrets::SecretKeyRow,
     },
 };
 
@@ -25,6 +26,7 @@ impl Rotation {
         loop {
             let page = self.store.data_keys(&position, KEYS_PAGE).await?;
             let Some(last) = page.last() else {
+                self.rewrap_webhook_secrets(&primary, watch).await?;
                 return self.rewrap_signing_key(&primary, watch).await;
             };
             position = last.key.clone();
@@ -33,6 +35,51 @@ impl Rotation {
             };
             self.each(page, watch, work).await?;
         }
+    }
+
+    /// Webhook secrets have data keys like credentials.
+    async fn rewrap_webhook_secrets(
+        &self,
+        primary: &MasterKeyId,
+        watch: &Watch<'_>,
+    ) -> Result<(), RotationFault> {
+        let mut position = RowKey::default();
+        loop {
+            let page = self.store.webhook_secret_keys(&position, KEYS_PAGE).await?;
+            let Some(last) = page.last() else {
+                return Ok(());
+            };
+            position = last.key.clone();
+            let work = async |row: &Scanned<_>, content: &_| {
+                self.rewrap_secret(primary, &row.key, content, watch).await
+            };
+            self.each(page, watch, work).await?;
+        }
+    }
+
+    async fn rewrap_secret(
+        &self,
+        primary: &MasterKeyId,
+        key: &RowKey,
+        row: &SecretKeyRow,
+        watch: &Watch<'_>,
+    ) -> Result<(), Trouble> {
+        if row.data_key.master_key == *primary {
+            return Ok(());
+        }
+        self.pace.turn().await;
+        let context = webhook_secret::kms_context(&row.developer);
+        let rewrap = async || self.keys.rewrap(&row.data_key, &context).await;
+        let rewrapped = self.call(rewrap).await?;
+        let replaced = self
+            .store
+            .replace_webhook_secret_key(key, &row.data_key, &rewrapped)
+            .await?;
+        match replaced {
+            Replaced::Done => watch.done(),
+            Replaced::Overtaken => watch.overtaken(),
+        }
+        Ok(())
     }
 
     /// The key that signs the audit record is wrapped like the others.

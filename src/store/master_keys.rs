@@ -18,7 +18,8 @@ const WRITERS_TIMEOUT: Duration = Duration::from_mins(1);
 pub struct MasterKeyUse {
     /// Which.
     pub id: MasterKeyId,
-    /// How many keys it wraps: those of credentials, and the one that signs the audit record.
+    /// How many keys it wraps: those of credentials and webhook secrets, and the one that signs the
+    /// audit record.
     pub wrapped: i64,
     /// Whether nothing may be stored under it any more.
     pub retired: bool,
@@ -29,7 +30,7 @@ pub struct MasterKeyUse {
 pub enum Retired {
     /// Nothing needs it, and nothing ever will.
     Done,
-    /// Credentials need it, or the audit's signing key does; it is as it was.
+    /// Credentials need it, webhook secrets, or the audit's signing key does; it is as it was.
     Needed,
 }
 
@@ -49,6 +50,8 @@ impl Store {
                 select master_key as id, count(*) as wrapped
                 from (
                     select master_key from vault.credentials
+                    union all
+                    select master_key from vault.webhook_secrets
                     union all
                     select master_key from vault.audit_signing_key) as keys
                 group by master_key) used using (id)
@@ -147,6 +150,7 @@ impl Transaction<'_> {
         // Transaction::is_needed
         const SQL: &str = "
             select exists (select from vault.credentials where master_key = $1)
+                or exists (select from vault.webhook_secrets where master_key = $1)
                 or exists (select from vault.audit_signing_key where master_key = $1)";
         let parameters = [&id.as_str() as _];
         let work = self.inner.query_one(SQL, &parameters);
@@ -204,7 +208,8 @@ impl Transaction<'_> {
             select distinct virtualtransaction from pg_locks
             where locktype = 'relation' and mode = 'RowExclusiveLock' and granted
               and database = (select oid from pg_database where datname = current_database())
-              and relation in ('vault.credentials'::regclass, 'vault.audit_signing_key'::regclass)
+              and relation in ('vault.credentials'::regclass, 'vault.webhook_secrets'::regclass,
+                'vault.audit_signing_key'::regclass)
               and ($1::text[] is null or virtualtransaction = any ($1))";
         let mut writers: Option<Vec<String>> = None;
         let end = Instant::now() + WRITERS_TIMEOUT;

@@ -272,7 +272,7 @@ impl Store {
             .await
     }
 
-    async fn scan(
+    pub(super) async fn scan(
         &self,
         sql: &str,
         parameters: &[&(dyn ToSql + Sync)],
@@ -285,7 +285,7 @@ impl Store {
         connection.deadline(work).await
     }
 
-    async fn replace(
+    pub(super) async fn replace(
         &self,
         sql: &str,
         parameters: &[&(dyn ToSql + Sync)],

@@ -108,7 +108,7 @@ impl Vault {
 
     /// Counts a failed authentication against its address. Who is known is never refused for what
     /// others at the same address did: it is the failure that is answered otherwise.
-    fn counted(&self, request: RequestContext, error: VaultError) -> VaultError {
+    pub(super) fn counted(&self, request: RequestContext, error: VaultError) -> VaultError {
         if !matches!(error, VaultError::Unauthenticated(_)) {
             return error;
         }

@@ -63,6 +63,8 @@ pub enum Unauthenticated {
     InvalidGrant,
     /// A token whose grant was revoked. The caller is told what others are told.
     RevokedGrant,
+    /// A webhook that no secret of its developer has signed.
+    WebhookSignature,
 }
 
 /// What is not there.
@@ -178,6 +180,9 @@ impl VaultError {
             Self::Unauthenticated(
                 Unauthenticated::InvalidGrant | Unauthenticated::RevokedGrant,
             ) => "Invalid or expired grant token".into(),
+            Self::Unauthenticated(Unauthenticated::WebhookSignature) => {
+                "Invalid webhook signature".into()
+            }
             Self::OutOfScope { service } | Self::AgentNotAllowed { service } => {
                 format!("Grant token is not scoped for {service} credential exchange")
             }
@@ -234,7 +239,8 @@ impl VaultError {
                 Unauthenticated::NoAuthorization
                 | Unauthenticated::ApiKey
                 | Unauthenticated::NoGrantToken
-                | Unauthenticated::InvalidGrant,
+                | Unauthenticated::InvalidGrant
+                | Unauthenticated::WebhookSignature,
             )
             | Self::Unavailable(
                 Unavailable::Database(_) | Unavailable::Audit(_) | Unavailable::IssuerKeys,

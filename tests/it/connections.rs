@@ -40,7 +40,7 @@ async fn listen(transport: Transport) -> SocketAddr {
         shared: Shared::new(Metrics::unobserved(), 1024, Vec::new()),
         service: BoxCloneSyncService::new(service_fn(hello)),
         verb_of: |_, _| None,
-        route_of: |_| "",
+        route_of: |_| None,
         interrupted: |why, _| Response::new(Full::from(format!("{why:?}"))),
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

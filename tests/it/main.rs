@@ -58,3 +58,4 @@ mod traces;
 mod under_load;
 mod vectors;
 mod verbs;
+mod webhook;

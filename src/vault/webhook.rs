@@ -1,0 +1,175 @@
+//! Webhook: a Grantex auth service says that a grant was revoked.
+
+use super::{
+    Vault,
+    error::{Unauthenticated, VaultError},
+};
+use crate::{
+    audit::event::{AuditEvent, Caller, Outcome, Subject},
+    auth::webhook::{SignatureHeaders, WebhookSignature},
+    model::{
+        invalid::InvalidInput,
+        json::{Json, JsonFault, Members},
+        request::{Operation, RequestContext},
+        revocation::{Revocation, Revoked},
+        text::{DeveloperId, GrantId, TextFault, WebhookEventId},
+    },
+    underway::{self, CallerKind},
+};
+
+/// The one type of event that changes something.
+const GRANT_REVOKED: &str = "grant.revoked";
+
+/// A webhook whose headers could be those of a Grantex auth service. Whether they are is known once
+/// its body is.
+#[derive(Debug)]
+pub struct SignedWebhook {
+    request: RequestContext,
+    developer: DeveloperId,
+    signature: WebhookSignature,
+}
+
+/// What a webhook says.
+struct Event {
+    id: WebhookEventId,
+    /// `None` of another type than [`GRANT_REVOKED`].
+    grant: Option<GrantId>,
+}
+
+impl Vault {
+    /// Looks at the headers of a webhook, before its body is read.
+    ///
+    /// # Errors
+    ///
+    /// Unauthenticated, or rate limited when the address has failed too often.
+    pub fn signed_webhook(
+        &self,
+        request: RequestContext,
+        developer: &str,
+        headers: &SignatureHeaders<'_>,
+    ) -> Result<SignedWebhook, VaultError> {
+        let now = self.clock.now();
+        let signature = WebhookSignature::parse(headers, self.webhook_signatures, now);
+        let developer = DeveloperId::parse(developer).ok();
+        let (Some(developer), Some(signature)) = (developer, signature) else {
+            return Err(self.counted(request, UNSIGNED));
+        };
+        Ok(SignedWebhook {
+            request,
+            developer,
+            signature,
+        })
+    }
+
+    /// Does what a webhook says: revokes the grant that it names. Doing it again changes nothing, and
+    /// events of other types are none of the vault's business.
+    ///
+    /// `cascade` needs no more: an exchange looks for the grant that its own was delegated from.
+    ///
+    /// # Errors
+    ///
+    /// Unauthenticated, alike for a developer that has no secret; invalid input; unavailable.
+    pub async fn grantex_webhook(
+        &self,
+        webhook: &SignedWebhook,
+        body: &[u8],
+    ) -> Result<(), VaultError> {
+        if !self.is_signed(webhook, body).await? {
+            return Err(self.counted(webhook.request, UNSIGNED));
+        }
+        underway::called_by(CallerKind::Webhook);
+        let Event { id, grant } = event(body)?;
+        match grant {
+            Some(grant) => self.revoke_by_webhook(webhook, id, grant).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn is_signed(&self, webhook: &SignedWebhook, body: &[u8]) -> Result<bool, VaultError> {
+        let developer = &webhook.developer;
+        for sealed in self.store.webhook_secrets(developer).await? {
+            let secret = self.envelope.open_webhook_secret(developer, &sealed).await;
+            let secret = secret.map_err(|error| VaultError::from_envelope(error, None))?;
+            if webhook.signature.is_of(&secret, body) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    async fn revoke_by_webhook(
+        &self,
+        webhook: &SignedWebhook,
+        id: WebhookEventId,
+        grant: GrantId,
+    ) -> Result<(), VaultError> {
+        let developer = &webhook.developer;
+        let mut event = AuditEvent::of_operation(
+            webhook.request,
+            Caller::Webhook(id),
+            Operation::RevokeGrant,
+            Some(developer),
+            Some(Subject::Grant(grant.clone())),
+        );
+        let revoked_at = self.clock.now();
+        // The issuer gives no more tokens for it.
+        let longest = self.grants.max_token_lifetime();
+        let revocation = Revocation {
+            what: Revoked::Grant(grant),
+            revoked_at,
+            expires_at: longest.and_then(|lifetime| revoked_at.after(lifetime).ok()),
+        };
+        let mut connection = self.store.connection().await?;
+        let transaction = connection.transaction().await?;
+        if !transaction.revoke(developer, &revocation).await? {
+            event.outcome = Outcome::Unchanged;
+        }
+        self.journal.record_in(&transaction, &event).await?;
+        Ok(transaction.commit().await?)
+    }
+}
+
+const UNSIGNED: VaultError = VaultError::Unauthenticated(Unauthenticated::WebhookSignature);
+
+/// Reads `{"id","type","createdAt","data":{"grantId","cascade"}}`; what else is there is ignored.
+fn event(body: &[u8]) -> Result<Event, InvalidInput> {
+    let members = Members::split(body).map_err(broken("body"))?;
+    let id = required("id", text(&members, "id")?)?;
+    let id = WebhookEventId::parse(&id).map_err(breaks("id"))?;
+    if required("type", text(&members, "type")?)? != GRANT_REVOKED {
+        return Ok(Event { id, grant: None });
+    }
+    let data = members.get("data").map_err(broken("data"))?;
+    let grant = match data {
+        Some(Json::Object(data)) => data.into_iter().find(|(name, _)| name == "grantId"),
+        _ => return Err(InvalidInput::breaks("data", "must be an object")),
+    };
+    let Some((_, Json::String(grant))) = grant else {
+        return Err(InvalidInput::breaks("data.grantId", "must be a string"));
+    };
+    let grant = GrantId::parse(&grant).map_err(breaks("data.grantId"))?;
+    Ok(Event {
+        id,
+        grant: Some(grant),
+    })
+}
+
+fn text(members: &Members<'_>, field: &'static str) -> Result<Option<String>, InvalidInput> {
+    match members.get(field).map_err(broken(field))? {
+        Some(Json::String(text)) => Ok(Some(text)),
+        None | Some(Json::Null) => Ok(None),
+        Some(_) => Err(InvalidInput::breaks(field, "must be a string")),
+    }
+}
+
+fn required(field: &'static str, text: Option<String>) -> Result<String, InvalidInput> {
+    text.ok_or_else(|| InvalidInput::breaks(field, "is required"))
+}
+
+fn broken(field: &'static str) -> impl Fn(JsonFault) -> InvalidInput {
+    move |fault| InvalidInput::breaks(field, fault)
+}
+
+fn breaks(field: &'static str) -> impl Fn(TextFault) -> InvalidInput {
+    move |fault| InvalidInput::breaks(field, fault)
+}
