@@ -46,7 +46,7 @@ pub(super) enum Command {
         /// Whose.
         #[arg(long, value_name = "ID", value_parser = DeveloperId::parse)]
         developer: DeveloperId,
-        /// Its id (whs_…).
+        /// Its id, as `list` prints it.
         id: String,
         #[command(flatten)]
         target: Target,
@@ -76,8 +76,7 @@ pub(super) async fn run(command: Command) -> Outcome {
             id,
             target,
         } => {
-            let id = WebhookSecretId::parse(&id)
-                .ok_or("that is not the id of a webhook secret (whs_…)")?;
+            let id = WebhookSecretId::parse(&id).ok_or("that is not the id of a webhook secret")?;
             let (operations, by) = target.operations()?;
             let removed = operations.remove_webhook_secret(&by, &developer, id).await;
             let said = if removed.map_err(explain)? {

@@ -79,9 +79,9 @@ ulid_id!(
     "ak_"
 );
 ulid_id!(
-    /// A webhook secret: `whs_` and a ULID.
+    /// A webhook secret, not the secret itself: a ULID.
     WebhookSecretId,
-    "whs_"
+    ""
 );
 ulid_id!(
     /// An audit event: a ULID.

@@ -51,6 +51,9 @@ def token_data(field, row):
 
 
 def key_data(row):
+    if "id" in row:
+        purpose = ("grantex:purpose", "webhook-secret")
+        return joined(row["masterKey"]) + joined("grantex:developer", row["developer"], *purpose)
     place_hash = hashlib.sha256(joined(*place(row))).digest()
     place_text = base64.urlsafe_b64encode(place_hash).rstrip(b"=")
     context = ("grantex:developer", row["developer"], "grantex:place", place_text)
@@ -98,6 +101,22 @@ def check(keyring, row):
             stays_shut(keyring, row, {member: []})
 
 
+def opened_secret(keyring, row):
+    additional_data = VERSION + joined("webhook_secret", row["developer"], row["id"])
+    sealed = base64.b64decode(row["secret"]["sealed"])
+    return unsealed(data_key(keyring, row), sealed, additional_data).decode()
+
+
+def check_secret(keyring, row):
+    assert opened_secret(keyring, row) == row["secret"]["text"]
+    for member in "developer", "id":
+        try:
+            opened_secret(keyring, {**row, member: row[member] + "0"})
+        except InvalidTag:
+            continue
+        raise AssertionError(f"{row['name']} opens with another {member}")
+
+
 def check_example(document, keyring, row):
     """The document shows every step of this vector as it is."""
     shown = "".join(document.split())
@@ -128,7 +147,10 @@ def main(document, *files):
     for file in files:
         vectors = json.loads(pathlib.Path(file).read_text(encoding="utf-8"))
         keyring = vectors["keyring"]
-        for row in vectors["credentials"]:
+        for row in vectors.get("webhookSecrets", []):
+            check_secret(keyring, row)
+            count += 1
+        for row in vectors.get("credentials", []):
             check(keyring, row)
             count += 1
             text = pathlib.Path(document).read_text(encoding="utf-8")

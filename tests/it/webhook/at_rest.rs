@@ -36,7 +36,7 @@ async fn a_secret_that_was_moved_or_changed_in_the_database_signs_nothing() {
     let body = revoked("the-grant");
     for change in [
         "update vault.webhook_secrets set developer_id = 'globex'",
-        "update vault.webhook_secrets set developer_id = 'acme', id = 'whs_01ARZ3NDEKTSV4RRFFQ69G5FAV'",
+        "update vault.webhook_secrets set developer_id = 'acme', id = '01ARZ3NDEKTSV4RRFFQ69G5FAV'",
         "update vault.webhook_secrets set secret = set_byte(secret, 20, get_byte(secret, 20) # 1)",
         "update vault.webhook_secrets set id = 'x'",
     ] {
