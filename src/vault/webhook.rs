@@ -89,7 +89,13 @@ impl Vault {
         let developer = &webhook.developer;
         for sealed in self.store.webhook_secrets(developer).await? {
             let secret = self.envelope.open_webhook_secret(developer, &sealed).await;
-            let secret = secret.map_err(|error| VaultError::from_envelope(error, None))?;
+            let secret = secret.map_err(|error| {
+                let error = VaultError::from_envelope(error, None);
+                if let VaultError::Internal(_) = error {
+                    self.metrics.tampered();
+                }
+                error
+            })?;
             if webhook.signature.is_of(&secret, body) {
                 return Ok(true);
             }

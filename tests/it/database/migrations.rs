@@ -1,12 +1,18 @@
 //! Migrating: once, by whoever comes first, and never backwards.
 
 use futures_util::future::join_all;
-use grantex_vault::store::schema::{self, Migrated, SCHEMA_VERSION, SchemaFault};
+use grantex_vault::{
+    auth::api_key::Mode,
+    clock::Clock,
+    model::text::{GrantId, TokenId},
+    operator::NewApiKey,
+    store::schema::{self, Migrated, SCHEMA_VERSION, SchemaFault},
+};
 use refinery::Target;
 use tokio::process::Command;
 
 use super::{chain, check, parse};
-use crate::harness::{Cluster, ISSUER, Setup, Via, connect};
+use crate::harness::{Cluster, ISSUER, Server, Setup, Via, connect};
 
 async fn migrate(url: &str) -> Result<Migrated, SchemaFault> {
     schema::migrate(&parse(url), None).await
@@ -178,7 +184,7 @@ async fn complaint(database_url: &str, arguments: &[&str]) -> String {
 }
 
 /// A server that connects as a role of its own, on a database that was migrated for it.
-async fn served_by(role: &str) -> crate::harness::Server {
+async fn served_by(role: &str) -> Server {
     let cluster = Cluster::shared().await;
     let url = cluster.empty_database().await;
     let identifier = role.replace('"', "\"\"");
@@ -224,6 +230,7 @@ async fn the_role_for_serving_may_serve_and_change_no_audit_event() {
         assert!(developer.list().await.is_ok());
         assert!(developer.delete(id).await.is_ok());
     }
+    operate(&server).await;
     for refused in [
         "insert into vault.audit_events (developer_id, id, outcome, canonical, xid)
             values ('acme', 'x', 'read', '', '7')",
@@ -244,6 +251,32 @@ async fn the_role_for_serving_may_serve_and_change_no_audit_event() {
         let denied = tokio_postgres::error::SqlState::INSUFFICIENT_PRIVILEGE;
         assert_eq!(code, Some(denied), "{refused}");
     }
+}
+
+/// Everything that operators do on the admin listener, with the rights of the role that serves.
+async fn operate(server: &Server) {
+    let (operations, by) = server.operations();
+    let made = operations.create_developer(&by, "another").await.unwrap();
+    let new = NewApiKey {
+        developer: &made.id,
+        label: "",
+        mode: Mode::Test,
+        expires_in: None,
+    };
+    let (_, key) = operations.create_api_key(&by, &new).await.unwrap();
+    assert!(operations.revoke_api_key(&by, key.id).await.unwrap());
+    for changed in [true, false] {
+        let grant = GrantId::parse("g").unwrap();
+        let revoked = operations.revoke_grant(&by, &made.id, grant).await;
+        assert_eq!(revoked.unwrap(), changed);
+        let token = TokenId::parse("t").unwrap();
+        let at = Some(server.clock.now());
+        let revoked = operations.revoke_token(&by, &made.id, token, at).await;
+        assert_eq!(revoked.unwrap(), changed);
+    }
+    assert!(operations.suspend_developer(&by, &made.id).await.unwrap());
+    assert!(operations.resume_developer(&by, &made.id).await.unwrap());
+    assert_eq!(operations.delete_developer(&by, &made.id).await.unwrap(), 0);
 }
 
 #[tokio::test]

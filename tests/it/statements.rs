@@ -1,0 +1,151 @@
+//! Every statement that serves a request names its developer: tenants are kept apart by Postgres, and
+//! the tables can be distributed by `developer_id`.
+
+use std::{fs, path::Path};
+
+/// Files whose statements serve no request, and whose they are.
+const NO_REQUESTS: [(&str, &str); 12] = [
+    ("audit_look", "operators read everybody's events"),
+    (
+        "audit_order",
+        "seals and proofs are of all developers' events",
+    ),
+    (
+        "audit_partitions",
+        "partitions are of all developers' events",
+    ),
+    ("audit_seals", "seals are of all developers' events"),
+    ("developers", "operators list, make and delete developers"),
+    ("diagnosis", "doctor looks at the database as a whole"),
+    ("grantex_source", "an import reads another vault's database"),
+    (
+        "imports",
+        "an import writes by developer, and reads what it wrote",
+    ),
+    ("master_keys", "a master key is of all developers"),
+    (
+        "rotation",
+        "a rotation goes over all rows, by their primary key",
+    ),
+    ("schema", "the schema as a whole"),
+    ("serving_role", "the privileges of a role"),
+];
+
+/// Statements beside those, by the functions that they stand in.
+const EXCEPTIONS: [(&str, &str); 4] = [
+    (
+        "Store::key_owner",
+        "it finds the developer, by the hash of a key",
+    ),
+    (
+        "Store::prune_revocations",
+        "nobody's request: what expired is forgotten",
+    ),
+    (
+        "Store::webhook_secret_keys",
+        "a rotation goes over all rows",
+    ),
+    (
+        "Transaction::revoke_api_key",
+        "operators revoke a key by its id",
+    ),
+];
+
+/// A statement, and where it stands.
+struct Statement {
+    file: String,
+    function: String,
+    sql: String,
+}
+
+/// The function that a comment before a statement names.
+fn function_of(line: &str) -> Option<&str> {
+    let name = line.trim().strip_prefix("// ")?;
+    let (owner, function) = name.split_once("::")?;
+    let is_name = |text: &str| text.chars().all(|c| c.is_alphanumeric() || c == '_');
+    (is_name(owner) && is_name(function)).then_some(name)
+}
+
+/// All statements of the store: each stands after a comment that names its function.
+fn statements() -> Vec<Statement> {
+    let store = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store");
+    let mut found = Vec::new();
+    for entry in fs::read_dir(store).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "rs") {
+            continue;
+        }
+        let file = path.file_stem().unwrap().to_str().unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        let mut lines = text.lines().peekable();
+        while let Some(line) = lines.next() {
+            let Some(function) = function_of(line) else {
+                continue;
+            };
+            let mut sql = Vec::new();
+            for line in lines.by_ref() {
+                let line = line.trim();
+                if !line.starts_with("//") {
+                    sql.push(line);
+                }
+                if line.ends_with(';') || line.ends_with("};") {
+                    break;
+                }
+            }
+            found.push(Statement {
+                file: file.to_owned(),
+                function: function.to_owned(),
+                sql: sql.join(" "),
+            });
+        }
+    }
+    found
+}
+
+/// Whether it compares the developer with the one that asks, or inserts it.
+fn names_its_developer(sql: &str) -> bool {
+    let compares = sql.contains("developer_id = $");
+    let inserts = sql
+        .split_once("insert into")
+        .and_then(|(_, rest)| rest.split_once('('))
+        .and_then(|(_, rest)| rest.split_once(')'))
+        .is_some_and(|(columns, _)| columns.contains("developer_id"));
+    compares || inserts
+}
+
+#[test]
+fn every_statement_that_serves_a_request_names_its_developer() {
+    let statements = statements();
+    assert!(statements.len() > 60, "they are found");
+    let serves = |statement: &&Statement| {
+        let file = |(file, _): &(&str, &str)| *file == statement.file;
+        !NO_REQUESTS.iter().any(file)
+    };
+    let serving: Vec<_> = statements.iter().filter(serves).collect();
+    for known in [
+        "Store::credential_for_exchange",
+        "Transaction::write_credential",
+    ] {
+        assert!(serving.iter().any(|statement| statement.function == known));
+    }
+    for Statement { function, sql, .. } in &serving {
+        let excepted = EXCEPTIONS.iter().any(|(name, _)| name == function);
+        assert!(excepted || names_its_developer(sql), "{function}: {sql}");
+    }
+    // A list that nobody needs any more would hide the next one.
+    for (name, _) in EXCEPTIONS {
+        let mut of_it = serving
+            .iter()
+            .filter(|statement| statement.function == name);
+        assert!(
+            of_it.any(|statement| !names_its_developer(&statement.sql)),
+            "{name}"
+        );
+    }
+    for (file, _) in NO_REQUESTS {
+        assert!(
+            statements.iter().any(|statement| statement.file == file),
+            "{file}"
+        );
+    }
+}
