@@ -19,7 +19,10 @@ use crate::{
     clock::Clock,
     health::Probe,
     metrics::Metrics,
-    store::{Store, StoreFault, Transaction, audit_events::AuditEventRow},
+    store::{
+        Store, StoreFault, Transaction,
+        audit_events::{AuditEventRow, Tried},
+    },
     underway,
 };
 
@@ -214,8 +217,11 @@ impl Writer {
     /// Appends events. A connection that broke may have committed: then they are appended again,
     /// which is exact because each has its id.
     async fn append(&self, rows: &[AuditEventRow]) -> Result<(), StoreFault> {
-        match self.store.append_audit_events(rows).await {
-            Err(StoreFault::Unavailable(_)) => self.store.append_audit_events(rows).await,
+        match self.store.append_audit_events(rows, Tried::Never).await {
+            Err(StoreFault::Unavailable(_)) => {
+                let again = self.store.append_audit_events(rows, Tried::OutcomeUnknown);
+                again.await
+            }
             answer => answer,
         }
     }

@@ -32,19 +32,32 @@ pub struct AuditEventRow {
     pub canonical: Vec<u8>,
 }
 
+/// Whether it was tried to append events before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tried {
+    /// They are new.
+    Never,
+    /// Some may be there.
+    OutcomeUnknown,
+}
+
 impl Store {
     /// Appends events on the connection that is kept for it, in one statement and one commit; they
-    /// are durable when this has answered. Those that are there already are left as they are, so that
-    /// a call whose outcome is unknown can be made again.
+    /// are durable when this has answered. When that was tried before and its outcome is unknown, those
+    /// that are there already are left as they are.
     ///
     /// # Errors
     ///
     /// [`StoreFault::Refused`] when it is an event that must change, and then none was appended; when
     /// the database does not answer.
-    pub async fn append_audit_events(&self, events: &[AuditEventRow]) -> Result<(), StoreFault> {
+    pub async fn append_audit_events(
+        &self,
+        events: &[AuditEventRow],
+        tried: Tried,
+    ) -> Result<(), StoreFault> {
         let connection = self.connection_of(&self.journal).await?;
         connection
-            .deadline(append(connection.client(), events))
+            .deadline(append(connection.client(), events, tried))
             .await
     }
 }
@@ -56,29 +69,40 @@ impl Transaction<'_> {
     ///
     /// When the database does not answer, or refuses the event.
     pub async fn append_audit_event(&self, event: &AuditEventRow) -> Result<(), StoreFault> {
-        let append = self.deadline(append(&self.inner, std::slice::from_ref(event)));
+        let append = self.deadline(append(
+            &self.inner,
+            std::slice::from_ref(event),
+            Tried::Never,
+        ));
         append
             .instrument(database_span!("insert", "audit_events"))
             .await
     }
 }
 
-async fn append(client: &impl GenericClient, events: &[AuditEventRow]) -> Query<()> {
-    // audit_events::append
-    // Without a conflict target: with one, the role would need to read what it writes.
-    const SQL: &str = "
-        insert into vault.audit_events (
-            developer_id, id, principal_id, service_key, credential_id, grant_id, outcome, canonical)
-        select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[],
-            $7::text[], $8::bytea[])
-        on conflict do nothing";
-    fn column<'a, T>(
-        events: &'a [AuditEventRow],
-        value: impl FnMut(&'a AuditEventRow) -> T,
-    ) -> Vec<T> {
-        events.iter().map(value).collect()
-    }
-    let statement = client.prepare_cached(SQL).await?;
+/// The insert of events, and what becomes of those that are there.
+macro_rules! append_sql {
+    ($there:literal) => {
+        // audit_events::append
+        concat!(
+            "insert into vault.audit_events (
+                developer_id, id, principal_id, service_key, credential_id, grant_id, outcome,
+                canonical)
+            select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[],
+                $6::text[], $7::text[], $8::bytea[])",
+            $there
+        )
+    };
+}
+
+async fn append(client: &impl GenericClient, events: &[AuditEventRow], tried: Tried) -> Query<()> {
+    let sql = match tried {
+        // Looking for rows that cannot be there costs a look into the index and a record of the WAL each.
+        Tried::Never => append_sql!(""),
+        // Without a conflict target: with one, the role would need to read what it writes.
+        Tried::OutcomeUnknown => append_sql!(" on conflict do nothing"),
+    };
+    let statement = client.prepare_cached(sql).await?;
     // No developer has an empty id.
     let developers = column(events, |event| {
         event.developer.as_ref().map_or("", DeveloperId::as_str)
@@ -105,4 +129,8 @@ async fn append(client: &impl GenericClient, events: &[AuditEventRow]) -> Query<
         &canonical,
     ];
     client.execute(&statement, &parameters).await.map(|_| ())
+}
+
+fn column<'a, T>(events: &'a [AuditEventRow], value: impl FnMut(&'a AuditEventRow) -> T) -> Vec<T> {
+    events.iter().map(value).collect()
 }

@@ -7,7 +7,11 @@ use futures_util::future::join_all;
 use grantex_vault::{
     clock::Clock,
     model::{id::EventId, text::DeveloperId},
-    store::{Store, audit_events::AuditEventRow, schema::Durability},
+    store::{
+        Store, StoreFault,
+        audit_events::{AuditEventRow, Tried},
+        schema::Durability,
+    },
 };
 use serde_json::{Value, json};
 
@@ -147,11 +151,15 @@ async fn events_that_are_written_again_stay_as_they_are() {
     let url = server.database_url.parse().unwrap();
     let store = Store::open(&url, 1, Durability::Required).unwrap();
     let mut events: Vec<_> = (0..3).map(|n| event(&server, &json!(n))).collect();
-    store.append_audit_events(&events[..2]).await.unwrap();
-    store.append_audit_events(&events[..2]).await.unwrap();
+    let append =
+        async |events: &[AuditEventRow], tried| store.append_audit_events(events, tried).await;
+    append(&events[..2], Tried::Never).await.unwrap();
+    append(&events[..2], Tried::OutcomeUnknown).await.unwrap();
+    let there = append(&events[..2], Tried::Never).await;
+    assert!(matches!(there, Err(StoreFault::Refused(_))), "{there:?}");
     // One that has become another, and one that is new.
     events[0].canonical = b"\"forged\"".to_vec();
-    store.append_audit_events(&events).await.unwrap();
+    append(&events[..], Tried::OutcomeUnknown).await.unwrap();
     assert_eq!(
         server.audit_events().await,
         [json!(0), json!(1), json!(2)],
