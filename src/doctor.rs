@@ -8,9 +8,10 @@ mod master_keys;
 use std::sync::Arc;
 
 use crate::{
+    auth::admin_token::AdminToken,
     clock::{Clock, SystemClock},
-    config::{Config, Database, MasterKeySettings},
-    listener::tls,
+    config::{Admin, Config, Database, MasterKeySettings},
+    listener::tls::{self, TlsFiles},
     model::timestamp::Timestamp,
 };
 
@@ -54,7 +55,11 @@ pub async fn examine(lookup: &dyn Fn(&str) -> Option<String>) -> Vec<Finding> {
     }
     if let Ok(config) = &config {
         findings.push(issuer::examine(config, &clock).await);
-        findings.extend(certificate(config, clock.now()));
+        let now = clock.now();
+        findings.extend(certificate("certificate", config.tls.as_ref(), now));
+        let admin = config.admin.tls.as_ref();
+        findings.extend(certificate("admin certificate", admin, now));
+        findings.extend(operators(&config.admin).await);
     }
     findings
 }
@@ -73,31 +78,42 @@ fn configuration(config: &Result<Config, crate::config::ConfigFaults>) -> Vec<Fi
     }
 }
 
-fn certificate(config: &Config, now: Timestamp) -> Option<Finding> {
-    const SUBJECT: &str = "certificate";
-    let files = config.tls.as_ref()?;
-    let validity = match tls::check(files) {
+/// The token that admits operators, if there is to be one.
+async fn operators(admin: &Admin) -> Option<Finding> {
+    const SUBJECT: &str = "operators";
+    let file = admin.token_file.clone()?;
+    Some(match AdminToken::of(file).await {
+        Ok(_) => Finding::fine(SUBJECT, "their token can be read"),
+        Err(fault) => {
+            let says = format!("GRANTEX_VAULT_ADMIN_TOKEN_FILE {fault}");
+            Finding::wrong(SUBJECT, says, "give a token in a file, and nothing else")
+        }
+    })
+}
+
+fn certificate(subject: &'static str, files: Option<&TlsFiles>, now: Timestamp) -> Option<Finding> {
+    let validity = match tls::check(files?) {
         Ok(validity) => validity,
         Err(fault) => {
             let setting = fault.setting;
             let fix = "give certificate and key as PEM files of one another";
-            return Some(Finding::wrong(SUBJECT, format!("{setting} {fault}"), fix));
+            return Some(Finding::wrong(subject, format!("{setting} {fault}"), fix));
         }
     };
     let until = validity.not_after;
     if let Err(problem) = validity.now(now) {
         let says = format!("it {problem} (good until {until})");
-        return Some(Finding::wrong(SUBJECT, says, "renew it"));
+        return Some(Finding::wrong(subject, says, "renew it"));
     }
     let says = format!("good until {until}");
     Some(if until.since(now) < EXPIRES_SOON {
         Finding::doubtful(
-            SUBJECT,
+            subject,
             says,
             "renew it; the files are read again when they change",
         )
     } else {
-        Finding::fine(SUBJECT, says)
+        Finding::fine(subject, says)
     })
 }
 

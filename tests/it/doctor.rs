@@ -139,11 +139,23 @@ async fn a_key_set_without_usable_keys_and_an_old_certificate_are_said() {
     certificates.swap(&certificates.authority.issue_until(2020));
     let configured = Configured::on(&url)
         .with("GRANTEX_VAULT_TLS_CERT_FILE", certificates.path("tls.crt"))
-        .with("GRANTEX_VAULT_TLS_KEY_FILE", certificates.path("tls.key"));
+        .with("GRANTEX_VAULT_TLS_KEY_FILE", certificates.path("tls.key"))
+        .with("GRANTEX_VAULT_ADMIN_TOKEN_FILE", certificates.path("none"))
+        .with(
+            "GRANTEX_VAULT_ADMIN_TLS_CERT_FILE",
+            certificates.path("tls.crt"),
+        )
+        .with(
+            "GRANTEX_VAULT_ADMIN_TLS_KEY_FILE",
+            certificates.path("tls.key"),
+        );
     let jwks = configured.settings["GRANTEX_VAULT_JWKS_FILE"].clone();
     std::fs::write(Path::new(&jwks), "{\"keys\":[]}").unwrap();
     let (text, well) = configured.doctor().await;
     assert!(!well);
     assert!(found(&text, "FAIL", "issuer's keys").contains("RS256"));
     assert!(found(&text, "FAIL", "certificate").contains("expired"));
+    assert!(found(&text, "FAIL", "admin certificate").contains("expired"));
+    let operators = found(&text, "FAIL", "operators");
+    assert!(operators.contains("GRANTEX_VAULT_ADMIN_TOKEN_FILE names "));
 }
