@@ -80,8 +80,7 @@ pub fn start(options: &Options) -> Result<Telemetry, TelemetryFault> {
     let foreign = options.foreign;
     // Spans are for traces: a line has what it needs among its fields.
     let events = filter::filter_fn(move |event| event.is_event() && (foreign || is_allowed(event)))
-        // Without a hint, what libraries log by the crate `log` is looked at whatever its level, which
-        // costs an exchange several microseconds.
+        // Without a hint, what libraries log by the crate `log` is looked at whatever its level.
         .with_max_level_hint(LevelFilter::TRACE);
     // One filter of both: with two, one after the other, spans would exist that nobody wants.
     let lines = lines(options.format).with_filter(directives.and(events));

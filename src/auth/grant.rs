@@ -153,7 +153,7 @@ impl GrantVerifier {
     /// claims, then issuer, times and audience. URLs that a token names are never followed.
     ///
     /// A signature that was verified is not verified again as long as the issuer has its key; all else
-    /// is checked each time. It saves three quarters of what a verification costs.
+    /// is checked each time.
     ///
     /// # Errors
     ///

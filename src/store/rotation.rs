@@ -320,7 +320,7 @@ fn scanned<T>(row: &Row, read: fn(&Columns<'_>) -> Result<T, StoreFault>) -> Sca
     }
 }
 
-fn row_key(row: &Row) -> RowKey {
+pub(super) fn row_key(row: &Row) -> RowKey {
     RowKey {
         developer: row.get("developer_id"),
         id: row.get("id"),
@@ -362,7 +362,7 @@ fn labels(columns: &Columns<'_>) -> Result<Labels, StoreFault> {
     })
 }
 
-fn data_key(columns: &Columns<'_>) -> Result<WrappedKey, StoreFault> {
+pub(super) fn data_key(columns: &Columns<'_>) -> Result<WrappedKey, StoreFault> {
     Ok(WrappedKey {
         master_key: MasterKeyId::new(columns.get("master_key")?),
         bytes: columns.get("wrapped_key")?,

@@ -8,11 +8,11 @@ use super::{
     Store, StoreFault, Transaction,
     columns::Columns,
     database_span,
-    rotation::{Replaced, RowKey, Scanned},
+    rotation::{Replaced, RowKey, Scanned, data_key, row_key},
 };
 use crate::model::{
     id::WebhookSecretId,
-    sealed::{MasterKeyId, Sealed, SealedWebhookSecret, WrappedKey},
+    sealed::{Sealed, SealedWebhookSecret, WrappedKey},
     text::DeveloperId,
     timestamp::Timestamp,
 };
@@ -164,11 +164,7 @@ impl Store {
             .scan(SQL, &[&after.developer, &after.id, &limit])
             .await?;
         let scanned = |row: &Row| {
-            let key = RowKey {
-                developer: row.get("developer_id"),
-                id: row.get("id"),
-            };
-            let content = secret_key(row);
+            let (key, content) = (row_key(row), secret_key(row));
             Scanned { key, content }
         };
         Ok(rows.iter().map(scanned).collect())
@@ -234,10 +230,7 @@ fn secret_key(row: &Row) -> Result<SecretKeyRow, StoreFault> {
     let columns = columns(row);
     Ok(SecretKeyRow {
         developer: columns.parse("developer_id", DeveloperId::parse)?,
-        data_key: WrappedKey {
-            master_key: MasterKeyId::new(columns.get("master_key")?),
-            bytes: columns.get("wrapped_key")?,
-        },
+        data_key: data_key(&columns)?,
     })
 }
 
@@ -246,9 +239,6 @@ fn sealed(row: &Row) -> Result<SealedWebhookSecret, StoreFault> {
     Ok(SealedWebhookSecret {
         id: columns.parse_option("id", WebhookSecretId::parse)?,
         secret: Sealed::from_stored(columns.get("secret")?),
-        data_key: WrappedKey {
-            master_key: MasterKeyId::new(columns.get("master_key")?),
-            bytes: columns.get("wrapped_key")?,
-        },
+        data_key: data_key(&columns)?,
     })
 }
