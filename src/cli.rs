@@ -214,7 +214,7 @@ async fn act(command: Command) -> Outcome {
         Command::Developer { command } => developer::run(command).await,
         Command::ApiKey { command } => api_key::run(command).await,
         Command::Keyring { command } => keyring::run(command).await,
-        Command::MasterKey { command } => master_key::run(command).await,
+        Command::MasterKey { command } => Box::pin(master_key::run(command)).await,
         Command::Import { command } => import::run(command).await,
         Command::Audit { command } => audit::run(command).await,
         Command::Grant { command } => grant::run(command).await,

@@ -13,6 +13,7 @@ pub mod credentials;
 pub mod database_url;
 pub mod developers;
 pub mod diagnosis;
+pub mod exchanges;
 pub mod grantex_source;
 pub mod imports;
 pub mod master_keys;
@@ -27,7 +28,7 @@ pub mod webhook_secrets;
 
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -53,6 +54,7 @@ use crate::{
 use authority::Authority;
 use columns::BadColumn;
 use database_url::DatabaseUrl;
+use exchanges::Lookups;
 use readers::Readers;
 use schema::Durability;
 
@@ -99,6 +101,8 @@ pub struct Store {
     pool: Pool,
     /// What single statements are read on.
     readers: Readers,
+    /// How exchanges read, on the same connections.
+    lookups: OnceLock<Lookups>,
     /// One connection, on which nothing but audit events is written.
     journal: Pool,
     authority: Authority,
@@ -184,6 +188,7 @@ impl Store {
         Ok(Self {
             pool: pool(url, size, durability)?,
             readers,
+            lookups: OnceLock::new(),
             journal: pool(url, 1, durability)?,
             authority: Authority::default(),
             tls: tls::connector(url)?,
@@ -195,7 +200,11 @@ impl Store {
     /// Takes this authority's word for who the developers are and which grants live.
     #[must_use]
     pub fn under(self, authority: Authority) -> Self {
-        Self { authority, ..self }
+        Self {
+            authority,
+            lookups: OnceLock::new(),
+            ..self
+        }
     }
 
     /// Measures what waits for a connection, and how many are in use.
@@ -209,7 +218,11 @@ impl Store {
                 .ok()
                 .map(f64::from)
         });
-        Self { metrics, ..self }
+        Self {
+            metrics,
+            lookups: OnceLock::new(),
+            ..self
+        }
     }
 
     /// Asks the database for anything. When every connection is in use, a statement of another that
@@ -248,7 +261,8 @@ impl Store {
         sql: &'static str,
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<Option<Row>, StoreFault> {
-        self.readers.read(sql, parameters, &self.metrics).await
+        let rows = self.readers.read(sql, parameters, &self.metrics).await;
+        Ok(rows?.pop())
     }
 
     async fn pooled(&self) -> Result<Connection, StoreFault> {

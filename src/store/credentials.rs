@@ -6,22 +6,17 @@ use deadpool_postgres::GenericClient;
 use tokio_postgres::{Row, types::ToSql};
 use tracing::Instrument;
 
-use super::{
-    Connection, Store, StoreFault, Transaction, authority::Authority, columns::Columns,
-    database_span, page,
-};
+use super::{Connection, Store, StoreFault, Transaction, columns::Columns, database_span, page};
 use crate::model::{
     credential::Credential,
-    grant_state::GrantState,
     id::CredentialId,
     metadata::Metadata,
     page::{CredentialFilter, Position},
     restrictions::Restrictions,
     scope::RequiredScope,
-    sealed::{MasterKeyId, Sealed, SealedCredential, WrappedKey},
-    secret::AccessToken,
-    service_name::{ServiceKey, ServiceName},
-    text::{AgentId, CredentialType, DeveloperId, GrantId, PrincipalId, TokenId},
+    sealed::{Sealed, SealedCredential},
+    service_name::ServiceName,
+    text::{AgentId, CredentialType, DeveloperId, PrincipalId},
     timestamp::Timestamp,
 };
 
@@ -58,46 +53,6 @@ pub struct Written {
     pub created_at: Timestamp,
     /// Whether there was one before.
     pub replaced: bool,
-}
-
-/// A credential as an exchange needs it.
-#[derive(Debug)]
-pub struct ExchangeRow {
-    /// Its id.
-    pub id: CredentialId,
-    /// The spelling of the last store.
-    pub service: ServiceName,
-    /// What kind it is.
-    pub credential_type: CredentialType,
-    /// The upstream expiry.
-    pub token_expires_at: Option<Timestamp>,
-    /// The developer's data.
-    pub metadata: Metadata,
-    /// What an exchange needs beside a scope, as the row says.
-    pub restrictions: Restrictions,
-    /// The secret.
-    pub access_token: Sealed<AccessToken>,
-    /// The key of the secret.
-    pub data_key: WrappedKey,
-}
-
-/// Which grant asks for which credential.
-#[derive(Debug, Clone, Copy)]
-pub struct ExchangeQuery<'a> {
-    /// The tenant.
-    pub developer: &'a DeveloperId,
-    /// Whose credential.
-    pub principal: &'a PrincipalId,
-    /// For which service.
-    pub service: &'a ServiceKey,
-    /// The token.
-    pub token: &'a TokenId,
-    /// Its grant.
-    pub grant: &'a GrantId,
-    /// The grant that its grant was delegated from.
-    pub parent_grant: Option<&'a GrantId>,
-    /// Now.
-    pub at: Timestamp,
 }
 
 /// One page of a list.
@@ -222,84 +177,7 @@ impl Transaction<'_> {
     }
 }
 
-/// What an exchange asks, in one statement and so of one snapshot: is the grant revoked here, its
-/// developer suspended, or the grant dead by the word of the authority; and the credential. One row
-/// always, whose credential columns are null when there is none.
-macro_rules! exchange_sql {
-    ($dead:literal) => {
-        // Store::credential_for_exchange
-        concat!(
-            "select exists (
-                    select from vault.revocations r
-                    where r.developer_id = $1
-                      and (r.kind = 'developer'
-                        or (r.kind = 'token' and r.subject = $4)
-                        or (r.kind = 'grant' and r.subject in ($5, $6)))
-                ) or ",
-            $dead,
-            " as revoked,
-                c.id, c.service, c.credential_type, c.token_expires_at,
-                c.metadata::text as metadata, c.required_scopes, c.allowed_agents,
-                c.access_token, c.wrapped_key, c.master_key
-            from (select) always
-            left join vault.credentials c
-                on c.developer_id = $1 and c.principal_id = $2 and c.service_key = $3"
-        )
-    };
-}
-
 impl Store {
-    /// The credential that a grant asks for and whether the grant still holds, from one snapshot in
-    /// one round trip.
-    ///
-    /// # Errors
-    ///
-    /// When the database does not answer or the row is not one that the vault wrote.
-    pub async fn credential_for_exchange(
-        &self,
-        query: ExchangeQuery<'_>,
-    ) -> Result<(Option<ExchangeRow>, GrantState), StoreFault> {
-        let (sql, parameters) = match self.authority {
-            Authority::Standalone => (exchange_sql!("false"), 6),
-            Authority::Grantex => (
-                exchange_sql!(
-                    "not exists (
-                        select from public.grant_tokens t
-                        join public.grants g on g.id = t.grant_id
-                        where t.jti = $4 and not t.is_revoked and t.expires_at > $7
-                          and g.status = 'active' and g.expires_at > $7
-                          and g.developer_id = $1 and g.principal_id = $2)"
-                ),
-                7,
-            ),
-        };
-        let values: [&(dyn ToSql + Sync); 7] = [
-            &query.developer.as_str(),
-            &query.principal.as_str(),
-            &query.service.as_str(),
-            &query.token.as_str(),
-            &query.grant.as_str(),
-            &query.parent_grant.map(GrantId::as_str),
-            &query.at,
-        ];
-        let row = self
-            .read(sql, &values[..parameters])
-            .instrument(database_span!("select", "credentials"))
-            .await?
-            .expect("a left join answers a row");
-        let columns = Columns {
-            table: "credentials",
-            row: &row,
-        };
-        let state = if columns.get("revoked")? {
-            GrantState::Revoked
-        } else {
-            GrantState::Live
-        };
-        let found = columns.get::<Option<&str>>("id")?.is_some();
-        Ok((found.then(|| exchange_row(&columns)).transpose()?, state))
-    }
-
     /// One credential of a developer.
     ///
     /// # Errors
@@ -429,21 +307,5 @@ fn credential(row: &Row) -> Result<Credential, StoreFault> {
         created_at: columns.get("created_at")?,
         updated_at: columns.get("updated_at")?,
         restrictions: columns.restrictions()?,
-    })
-}
-
-fn exchange_row(columns: &Columns<'_>) -> Result<ExchangeRow, StoreFault> {
-    Ok(ExchangeRow {
-        id: columns.parse_option("id", CredentialId::parse)?,
-        service: columns.parse("service", ServiceName::parse)?,
-        credential_type: columns.parse("credential_type", CredentialType::parse)?,
-        token_expires_at: columns.get("token_expires_at")?,
-        metadata: columns.parse_option("metadata", Metadata::from_stored)?,
-        restrictions: columns.restrictions()?,
-        access_token: Sealed::from_stored(columns.get("access_token")?),
-        data_key: WrappedKey {
-            master_key: MasterKeyId::new(columns.get("master_key")?),
-            bytes: columns.get("wrapped_key")?,
-        },
     })
 }

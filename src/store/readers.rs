@@ -74,7 +74,7 @@ struct Reader {
 
 /// What became of a statement on one connection.
 enum Outcome {
-    Answered(Query<Option<Row>>),
+    Answered(Query<Vec<Row>>),
     /// Nothing was answered on the connection for a while.
     Stuck,
     TimedOut,
@@ -101,7 +101,7 @@ impl Readers {
         }))
     }
 
-    /// Asks for at most one row, in one statement that changes nothing. When the connection breaks, or
+    /// Asks for few rows, in one statement that changes nothing. When the connection breaks, or
     /// is stuck, it is asked again, once, on another one.
     ///
     /// A deadline that is missed ends the waiting. The connection is left to those who wait on it
@@ -111,7 +111,7 @@ impl Readers {
         sql: &'static str,
         parameters: &[&(dyn ToSql + Sync)],
         metrics: &Metrics,
-    ) -> Result<Option<Row>, StoreFault> {
+    ) -> Result<Vec<Row>, StoreFault> {
         let since = Instant::now();
         let _place = self.place().await?;
         let end = since + STATEMENT_TIMEOUT;
@@ -122,9 +122,9 @@ impl Readers {
             metrics.connection_waited_for(since.elapsed());
             let outcome = reader.ask(sql, parameters, end, again).await;
             match outcome {
-                Outcome::Answered(Ok(row)) => {
+                Outcome::Answered(Ok(rows)) => {
                     self.0.answered.fetch_add(1, Ordering::Relaxed);
-                    return Ok(row);
+                    return Ok(rows);
                 }
                 Outcome::Answered(Err(error)) if !ends_session(&error) => {
                     return Err(fault_of(error));
@@ -247,7 +247,7 @@ impl Reader {
                 Some(statement) => statement,
                 None => Box::pin(self.prepare(sql)).await?,
             };
-            self.client.query_opt(&statement, parameters).await
+            self.client.query(&statement, parameters).await
         }));
         loop {
             let answered = self.answered.load(Ordering::Relaxed);

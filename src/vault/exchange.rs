@@ -13,7 +13,7 @@ use crate::{
         credential::parse_service, metadata::Metadata, secret::AccessToken,
         service_name::ServiceName, text::CredentialType, timestamp::Timestamp,
     },
-    store::credentials::{ExchangeQuery, ExchangeRow},
+    store::exchanges::{ExchangeQuery, ExchangeRow},
 };
 
 /// What an agent receives.
@@ -69,12 +69,12 @@ impl Vault {
     ) -> Result<(ExchangedCredential, CacheUse), VaultError> {
         let grant = &agent.grant;
         let query = ExchangeQuery {
-            developer: grant.developer(),
-            principal: grant.principal(),
-            service: service.key(),
-            token: grant.token(),
-            grant: grant.grant(),
-            parent_grant: grant.parent_grant(),
+            developer: grant.developer().clone(),
+            principal: grant.principal().clone(),
+            service: service.key().clone(),
+            token: grant.token().clone(),
+            grant: grant.grant().clone(),
+            parent_grant: grant.parent_grant().cloned(),
             at: self.clock.now(),
         };
         let (row, state) = self.store.credential_for_exchange(query).await?;

@@ -55,6 +55,7 @@ mod tamper;
 mod tenancy;
 mod tidy;
 mod tls;
+mod together;
 mod tokens;
 mod traces;
 mod under_load;

@@ -102,9 +102,11 @@ fn statements() -> Vec<Statement> {
     found
 }
 
-/// Whether it compares the developer with the one that asks, or inserts it.
+/// Whether it compares the developer with the one that asks (one of them, where several ask together), or
+/// inserts it.
 fn names_its_developer(sql: &str) -> bool {
-    let compares = sql.contains("developer_id = $");
+    let compares =
+        sql.contains("developer_id = $") || sql.contains("developer_id = asked.developer_id");
     let inserts = sql
         .split_once("insert into")
         .and_then(|(_, rest)| rest.split_once('('))

@@ -1,0 +1,159 @@
+//! Exchanges that are looked up together, in one statement.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use crate::harness::{Answer, Server, Setup, Tenant, Via, until};
+
+const PRINCIPALS: [&str; 3] = ["alice", "bob", "carol"];
+const SERVICES: [&str; 3] = ["github", "slack", "notion"];
+const DEVELOPERS: [&str; 4] = ["acme", "globex", "initech", "umbrella"];
+
+/// What an exchange is answered.
+#[derive(Debug, PartialEq)]
+enum Told {
+    Token(String),
+    Refused(u16),
+}
+
+impl Told {
+    fn by(answer: Answer) -> Self {
+        match answer {
+            Ok(body) => Self::Token(body["accessToken"].as_str().unwrap().to_owned()),
+            Err(problem) => Self::Refused(problem.status),
+        }
+    }
+}
+
+/// Developers with credentials: all principals have all services but the last, which only the first has.
+async fn settled(server: &Server) -> Vec<Tenant> {
+    let mut tenants = Vec::new();
+    for developer in DEVELOPERS {
+        let tenant = server.tenant(developer).await;
+        let client = server.client(Via::Rest, &tenant.key);
+        for (number, principal) in PRINCIPALS.into_iter().enumerate() {
+            for service in &SERVICES[..if number == 0 { 3 } else { 2 }] {
+                let token = format!("{developer} {principal} {service}");
+                client.store_token(principal, service, &token).await;
+            }
+        }
+        tenants.push(tenant);
+    }
+    tenants
+}
+
+/// What bob of acme asks with, whose grant is revoked; and carol, who has a scope for one service only.
+fn claims(server: &Server, developer: &str, principal: &str) -> Value {
+    let scopes: &[&str] = match principal {
+        "carol" => &["slack:read"],
+        _ => &["*"],
+    };
+    let mut claims = server.claims(developer, principal, scopes);
+    claims["grnt"] = json!(format!("grant of {developer} {principal}"));
+    claims
+}
+
+fn expected(developer: &str, principal: &str, service: &str) -> Told {
+    match (developer, principal, service) {
+        ("acme", "bob", _) | ("umbrella", _, _) => Told::Refused(401),
+        (_, "carol", "github" | "notion") => Told::Refused(403),
+        (_, "bob", "notion") => Told::Refused(404),
+        _ => Told::Token(format!("{developer} {principal} {service}")),
+    }
+}
+
+#[tokio::test]
+async fn those_who_ask_at_the_same_moment_are_each_answered_their_own() {
+    let server = Setup::new()
+        .with("GRANTEX_VAULT_LIMIT_FAILED_AUTH_PER_ADDRESS", "0")
+        .start()
+        .await;
+    settled(&server).await;
+    server
+        .execute(
+            "insert into vault.revocations values
+                ('acme', 'grant', 'grant of acme bob', now(), null),
+                ('globex', 'grant', 'grant of globex nobody', now(), null),
+                ('umbrella', 'developer', 'umbrella', now(), null)",
+        )
+        .await;
+    let mut all = Vec::new();
+    for via in Via::BOTH {
+        for developer in DEVELOPERS {
+            for principal in PRINCIPALS {
+                let token = server
+                    .issuer
+                    .key()
+                    .sign(&claims(&server, developer, principal));
+                for service in SERVICES {
+                    all.push((via, developer, principal, service, token.clone()));
+                }
+            }
+        }
+    }
+    let waits = "grantex_vault_db_pool_wait_seconds_count";
+    let before = server.metric(waits).await.unwrap();
+    let blocker = server.sql().await;
+    let lock = "begin; lock vault.credentials in access exclusive mode";
+    blocker.batch_execute(lock).await.unwrap();
+    let asked = all
+        .iter()
+        .map(async |(via, developer, principal, service, token)| {
+            let told = Told::by(server.client(*via, token).exchange(service).await);
+            assert_eq!(
+                told,
+                expected(developer, principal, service),
+                "{developer} {principal} {service} over {via:?}"
+            );
+        });
+    let released = async {
+        let looker = server.sql().await;
+        until("they wait for the lock", async || {
+            let waiting = "select count(*) from pg_locks
+                where not granted and relation = 'vault.credentials'::regclass";
+            looker
+                .query_one(waiting, &[])
+                .await
+                .unwrap()
+                .get::<_, i64>(0)
+                > 0
+        })
+        .await;
+        // Time for the others to come.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        blocker.batch_execute("rollback").await.unwrap();
+    };
+    tokio::join!(join_all(asked), released);
+    let statements = server.metric(waits).await.unwrap() - before;
+    let asked = f64::from(u32::try_from(all.len()).unwrap());
+    // Recording them took some connections too.
+    assert!(statements < asked, "{statements} for {asked}");
+}
+
+#[tokio::test]
+async fn who_gives_up_takes_nothing_from_those_who_asked_beside() {
+    let server = Server::start().await;
+    let tenants = settled(&server).await;
+    for via in Via::BOTH {
+        let blocker = server.sql().await;
+        let lock = "begin; lock vault.credentials in access exclusive mode";
+        blocker.batch_execute(lock).await.unwrap();
+        let (hasty, patient) = (
+            server.agent(via, &tenants[0], "alice"),
+            server.agent(via, &tenants[1], "alice"),
+        );
+        let given_up = async {
+            let patience = Duration::from_millis(150);
+            let answer = timeout(patience, hasty.exchange("github")).await;
+            assert!(answer.is_err(), "it is locked");
+            blocker.batch_execute("rollback").await.unwrap();
+        };
+        let (answer, ()) = tokio::join!(patient.exchange("github"), given_up);
+        assert_eq!(answer.unwrap()["accessToken"], "globex alice github");
+        let after = hasty.exchange("github").await.unwrap();
+        assert_eq!(after["accessToken"], "acme alice github");
+    }
+}
