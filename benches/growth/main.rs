@@ -271,7 +271,7 @@ impl Tenant {
         let address = self.server.address(transport);
         let mut connection = Connection::to(transport, &address).await;
         let answer = connection
-            .ask(&mut self.population.exchange(last, transport))
+            .ask(&self.population.exchange(last, transport))
             .await;
         let answer = pb::ExchangeCredentialResponse::decode(answer).expect("a message");
         let number = last / SERVICES * every * SERVICES + last % SERVICES;

@@ -1,4 +1,5 @@
-//! Clients in this process, each with a connection of its own and a request under way at a time.
+//! Clients in this process, each with a request under way at a time: over HTTP/1.1 with a connection of
+//! its own, over gRPC sixteen on one.
 
 use std::{
     cell::{Cell, RefCell},
@@ -49,7 +50,7 @@ pub(crate) async fn at_once(
         while !over.get() {
             requests.next(&mut choice.borrow_mut(), &mut request);
             let asked = Instant::now();
-            connection.ask(&mut request).await;
+            connection.ask(&request).await;
             if !over.get() {
                 latencies.push(asked.elapsed());
             }
@@ -99,7 +100,7 @@ pub(crate) async fn at_rate(
         let mut request = Vec::new();
         while let Some(asked) = ear.recv().await {
             requests.next(&mut choice.borrow_mut(), &mut request);
-            connection.ask(&mut request).await;
+            connection.ask(&request).await;
             latencies.push(asked.elapsed());
         }
         latencies
@@ -120,28 +121,36 @@ pub(crate) async fn each_once(
     let asking = connections.into_iter().enumerate();
     let asking = asking.map(async |(number, mut connection)| {
         for request in all.iter().skip(number).step_by(clients) {
-            connection.ask(&mut request.clone()).await;
+            connection.ask(request).await;
         }
     });
     join_all(asking).await;
 }
 
 async fn connect(transport: Transport, address: &str, clients: usize) -> Vec<Connection> {
-    join_all((0..clients).map(|_| Connection::to(transport, address))).await
+    match transport {
+        Transport::Grpc => {
+            let connected = Grpc::connect(address, clients).await;
+            connected.into_iter().map(Connection::Grpc).collect()
+        }
+        Transport::Http => {
+            let connections = (0..clients).map(|_| Http::connect(address));
+            let connections = join_all(connections).await;
+            connections.into_iter().map(Connection::Http).collect()
+        }
+    }
 }
 
 // === impl Connection ===
 
 impl Connection {
     pub(crate) async fn to(transport: Transport, address: &str) -> Self {
-        match transport {
-            Transport::Grpc => Self::Grpc(Grpc::connect(address).await),
-            Transport::Http => Self::Http(Http::connect(address).await),
-        }
+        let one = connect(transport, address, 1).await.pop();
+        one.expect("it was asked for")
     }
 
     /// The message or the body of the answer.
-    pub(crate) async fn ask(&mut self, request: &mut [u8]) -> &[u8] {
+    pub(crate) async fn ask(&mut self, request: &[u8]) -> &[u8] {
         match self {
             Self::Grpc(grpc) => grpc.ask(request).await,
             Self::Http(http) => http.ask(request).await,

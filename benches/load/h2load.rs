@@ -4,7 +4,7 @@ use std::{fs, path::Path, time::Duration};
 
 use tokio::process::Command;
 
-use crate::generator::Load;
+use crate::{generator::Load, grpc::STREAMS};
 
 /// Everybody asks the same again as soon as they are answered. It says nothing of
 /// percentiles.
@@ -21,8 +21,9 @@ pub(crate) async fn run(
     fs::write(&file, body).expect("a temporary directory");
     let url = format!("http://{address}/grantex.vault.v1.VaultService/ExchangeCredential");
     let output = Command::new("h2load")
-        .args(["--threads", "1", "--max-concurrent-streams", "1"])
-        .args(["--clients", &clients.to_string()])
+        .args(["--threads", "1"])
+        .args(["--max-concurrent-streams", &STREAMS.to_string()])
+        .args(["--clients", &(clients / STREAMS).to_string()])
         .args(["--duration", &time.as_secs().to_string()])
         .arg("--data")
         .arg(file)

@@ -5,7 +5,8 @@
 //! KMS in its process this program, which serves with the library. Over HTTP/1.1 `wrk` asks, over gRPC
 //! a client in this process, which is measured beside `h2load`.
 //!
-//! Arguments: `--quick` measures a second of everything once; `--json <file>` names the result.
+//! Arguments: `--quick` measures a second of everything once; `--only <verb>` measures that verb with a
+//! warm cache and nothing else; `--json <file>` names the result.
 
 #![expect(
     clippy::print_stdout,
@@ -54,6 +55,10 @@ use server::{Keys, NO_LIMITS, Server};
 use tokio::time::sleep;
 use tokio_postgres::Client;
 
+/// As the vault has, which this program is for a KMS in its process.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 const CLIENTS: [usize; 3] = [1, 16, 64];
 const MOST_CLIENTS: usize = 64;
 /// What a KMS in the process takes, in milliseconds.
@@ -64,6 +69,7 @@ struct Arguments {
     /// To be a vault whose KMS answers this late, instead of measuring one.
     serve: Option<Duration>,
     quick: bool,
+    only: Option<Verb>,
     json: PathBuf,
 }
 
@@ -73,6 +79,7 @@ struct Extent {
     repetitions: usize,
     starts: usize,
     time: Duration,
+    only: Option<Verb>,
 }
 
 /// All that stays from measurement to measurement.
@@ -83,6 +90,7 @@ struct Bench {
     population: Population,
     pgbench: Pgbench,
     time: Duration,
+    only: Option<Verb>,
     /// How many measurements there were.
     runs: Cell<u32>,
 }
@@ -111,7 +119,7 @@ async fn run(arguments: &Arguments) {
     for repetition in 1..=extent.repetitions {
         eprintln!("repetition {repetition} of {}", extent.repetitions);
         bench.warm(&mut report).await;
-        for delay in KMS_DELAYS {
+        for delay in KMS_DELAYS.into_iter().filter(|_| extent.only.is_none()) {
             bench.cold(Duration::from_millis(delay), &mut report).await;
         }
     }
@@ -161,12 +169,19 @@ impl Arguments {
         let mut this = Self {
             serve: None,
             quick: cfg!(debug_assertions),
+            only: None,
             json: Path::new(env!("CARGO_TARGET_TMPDIR")).join("load.json"),
         };
         let mut arguments = env::args().skip(1);
         while let Some(argument) = arguments.next() {
             match (argument.as_str(), &mut arguments) {
                 ("--quick", _) => this.quick = true,
+                ("--only", rest) => {
+                    let verb = rest.next();
+                    let mut verbs = Verb::ALL.into_iter();
+                    let verb = verbs.find(|known| Some(known.name()) == verb.as_deref());
+                    this.only = Some(verb.expect("--only <verb>"));
+                }
                 ("--json", rest) => this.json = rest.next().expect("--json <file>").into(),
                 ("--serve-with-kms", rest) => {
                     let delay = rest.next().and_then(|delay| delay.parse().ok());
@@ -174,7 +189,7 @@ impl Arguments {
                 }
                 // Cargo says it to every benchmark.
                 ("--bench", _) => {}
-                (other, _) => panic!("{other}: only --quick and --json <file> are known"),
+                (other, _) => panic!("{other}: --quick, --only <verb> and --json <file> are known"),
             }
         }
         this
@@ -186,12 +201,14 @@ impl Arguments {
 impl Extent {
     fn of(arguments: &Arguments) -> Self {
         let agents = if cfg!(debug_assertions) { 50 } else { 1000 };
+        let only = arguments.only;
         if arguments.quick {
             return Self {
                 agents,
                 repetitions: 1,
                 starts: 2,
                 time: Duration::from_secs(1),
+                only,
             };
         }
         Self {
@@ -199,6 +216,7 @@ impl Extent {
             repetitions: 3,
             starts: 10,
             time: Duration::from_secs(4),
+            only,
         }
     }
 }
@@ -226,6 +244,7 @@ impl Bench {
             sql,
             dev,
             time: extent.time,
+            only: extent.only,
             runs: Cell::new(0),
         };
         this.tidy().await;
@@ -253,7 +272,8 @@ impl Bench {
         for transport in Transport::ALL {
             let pgbench = self.compare(report).await;
             let mut saturation = f64::NAN;
-            for verb in Verb::ALL {
+            let asked_for = |verb: &Verb| self.only.is_none_or(|only| only == *verb);
+            for verb in Verb::ALL.into_iter().filter(asked_for) {
                 let of = |clients| What {
                     verb,
                     keys: Keys::Cached,
@@ -273,8 +293,10 @@ impl Bench {
                     self.tidy().await;
                 }
             }
-            self.at_half(&server, transport, saturation, pgbench, report)
-                .await;
+            if asked_for(&Verb::Exchange) {
+                self.at_half(&server, transport, saturation, pgbench, report)
+                    .await;
+            }
         }
         self.control(&server, report).await;
         let after = server.memory();
@@ -429,8 +451,8 @@ impl Bench {
             let mut connection = Connection::to(transport, &address).await;
             let last = self.population.agents * SERVICES - 1;
             for number in [0, last / 2, last] {
-                let mut request = self.population.exchange(number, transport);
-                let answer = connection.ask(&mut request).await;
+                let request = self.population.exchange(number, transport);
+                let answer = connection.ask(&request).await;
                 let token = access_token(transport, answer);
                 assert_eq!(token, sealed_rows::access_token(number));
             }

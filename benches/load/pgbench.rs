@@ -11,10 +11,9 @@ use crate::{
     population::{FIRST_PRINCIPAL, Population, SERVICES},
 };
 
-/// The statement of `Store::credential_for_exchange`, with the values that it is given.
+/// What `Store::credential_for_exchange` looks up for many at once, for one.
 const LOOKUP: &str = include_str!("lookup.sql");
 const INSERT: &str = include_str!("insert.sql");
-const STORE: &str = include_str!("../../src/store/credentials.rs");
 const BARE_TABLE: &str = "
     create schema bare;
     create table bare.credentials (like vault.credentials, primary key (developer_id, id))";
@@ -43,7 +42,6 @@ impl Pgbench {
         postgres: cpu::Postgres,
         population: &Population,
     ) -> Self {
-        assert_same_statement();
         fs::write(directory.join("lookup.sql"), LOOKUP).expect("a temporary directory");
         fs::write(directory.join("insert.sql"), INSERT).expect("a temporary directory");
         let made = sql.batch_execute(BARE_TABLE).await;
@@ -104,30 +102,4 @@ impl Pgbench {
         assert!(output.status.success(), "pgbench said: {text}{said}");
         rate.unwrap_or_else(|| panic!("pgbench said: {text}{said}"))
     }
-}
-
-/// The vault's statement changes now and then, and this one with it. Values apart, they are the same.
-fn assert_same_statement() {
-    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let mut statement = LOOKUP
-        .split_once("select")
-        .expect("it is one")
-        .1
-        .replace(';', "");
-    for (value, parameter) in [
-        ("r.subject = :number", "r.subject = $4"),
-        ("(:number, null)", "($5, $6)"),
-        (":developer", "$1"),
-        (":principal", "$2"),
-        ("'service-' || :service", "$3"),
-        // Two parts of a macro stand around it.
-        (" or false as revoked,", " or \", $dead, \" as revoked,"),
-    ] {
-        statement = statement.replace(value, parameter);
-    }
-    let same = words(STORE).contains(words(&statement).as_str());
-    assert!(
-        same,
-        "the statement of an exchange has changed: change benches/load/lookup.sql too"
-    );
 }
