@@ -200,7 +200,7 @@ pub async fn start(config: &Config, outside: Outside) -> Result<Running, StartFa
         .set_serving(health.readiness().is_ready())
         .await;
     let grpc_routes = grpc::routes(Arc::clone(&vault), &served_health, config.grpc_reflection);
-    let http_routes = gateway::routes(vault, config.api_docs).merge(outside.beside);
+    let http_routes = gateway::routes(vault, config.api_docs, outside.beside);
     let beside_probes = match admin {
         Some(admin) => served_health
             .routes()

@@ -11,19 +11,24 @@ mod query;
 mod webhooks;
 mod wire;
 
-use std::sync::Arc;
+use std::{
+    convert::Infallible,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use axum::{
     Router,
-    extract::Request,
     http::{
-        HeaderValue, Method,
+        HeaderValue, Method, Request,
         header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS},
     },
-    middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::{MethodRouter, delete, get, post},
+    routing::{MethodRouter, delete, future::RouteFuture, get, post},
 };
+use bytes::Bytes;
+use futures_util::future::{Either, FutureExt, Map, Ready, ready};
+use tower::Service;
 
 use crate::{model::request::Verb, vault::Vault};
 
@@ -42,8 +47,15 @@ pub const ROUTES: [(&str, &str); 6] = [
     ("GET", "/v1/vault/audit-events"),
 ];
 
-/// Serves the vault, and its description when it is asked for.
-pub fn routes(vault: Arc<Vault>, describe: bool) -> Router {
+/// The routes, and what holds for all of them, whoever answers; clones are the same.
+///
+/// It is no middleware of the router: that would box each request and each answer once more, and would
+/// have `Allow` added to what is answered before the routes.
+#[derive(Clone)]
+pub struct Gateway(Router);
+
+/// Serves the vault, its description when it is asked for, and what is to be served beside it.
+pub fn routes(vault: Arc<Vault>, describe: bool, beside: Router) -> Gateway {
     let routes: [Route; 5] = [
         (
             "/v1/vault/credentials",
@@ -73,14 +85,33 @@ pub fn routes(vault: Arc<Vault>, describe: bool) -> Router {
         })
         .method_not_allowed_fallback(problem::method_not_allowed)
         .fallback(problem::not_found);
-    // Around the router, which would add `Allow` to whatever is answered inside it.
-    Router::new()
-        .fallback_service(api)
-        .layer(middleware::from_fn(no_dot_segments))
-        .layer(middleware::map_response(async |response| {
-            with_fixed_headers(response)
-        }))
+    Gateway(api.merge(beside))
 }
+
+impl<B> Service<Request<B>> for Gateway
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<axum::BoxError>,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Map<Either<Ready<Answer>, RouteFuture<Infallible>>, fn(Answer) -> Answer>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let answer = if has_dot_segments(request.uri().path()) {
+            Either::Left(ready(Ok(problem::nowhere(&request).into_response())))
+        } else {
+            Either::Right(self.0.call(request))
+        };
+        answer.map(|answer| answer.map(with_fixed_headers))
+    }
+}
+
+type Answer = Result<Response, Infallible>;
 
 /// Which verb a request asks for.
 #[must_use]
@@ -117,12 +148,9 @@ pub fn route_of(verb: Verb) -> &'static str {
 }
 
 /// Dot segments are other paths, for every method, though the route of one credential matches them.
-async fn no_dot_segments(request: Request, next: Next) -> Response {
-    let mut segments = request.uri().path().split('/');
-    if segments.any(|segment| segment == "." || segment == "..") {
-        return problem::not_found(request).await.into_response();
-    }
-    next.run(request).await
+fn has_dot_segments(path: &str) -> bool {
+    path.split('/')
+        .any(|segment| segment == "." || segment == "..")
 }
 
 /// What every answer carries, whoever makes it.

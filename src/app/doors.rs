@@ -8,7 +8,8 @@ use tonic::service::Routes;
 
 use super::StartFault;
 use crate::{
-    gateway, grpc,
+    gateway::{self, Gateway},
+    grpc,
     listener::door::{self, Door, Shared},
     model::request::Transport,
 };
@@ -28,7 +29,7 @@ pub(super) async fn listen(
 }
 
 /// The door of HTTP.
-pub(super) fn http(service: Router, shared: &Shared) -> Door<Router, axum::body::Body> {
+pub(super) fn http(service: Gateway, shared: &Shared) -> Door<Gateway, axum::body::Body> {
     Door {
         transport: Transport::Rest,
         shared: shared.clone(),

@@ -116,7 +116,12 @@ impl IntoResponse for Problem {
 
 /// A path that leads nowhere, whoever asks.
 pub(super) async fn not_found(request: Request) -> Problem {
-    http_problem(&request, StatusCode::NOT_FOUND, "Route not found")
+    nowhere(&request)
+}
+
+/// The same for a request of any body.
+pub(super) fn nowhere<B>(request: &http::Request<B>) -> Problem {
+    http_problem(request, StatusCode::NOT_FOUND, "Route not found")
 }
 
 /// A method that the path does not have, whoever asks.
@@ -128,7 +133,11 @@ pub(super) async fn method_not_allowed(request: Request) -> Problem {
     )
 }
 
-fn http_problem(request: &Request, status: StatusCode, message: &'static str) -> Problem {
+fn http_problem<B>(
+    request: &http::Request<B>,
+    status: StatusCode,
+    message: &'static str,
+) -> Problem {
     let context = request
         .extensions()
         .get()
