@@ -158,7 +158,7 @@ impl GrantVerifier {
     /// # Errors
     ///
     /// [`GrantRefusal`].
-    pub async fn verify(&self, token: &GrantToken) -> Result<Arc<VerifiedGrant>, GrantRefusal> {
+    pub async fn verify(&self, token: &GrantToken<'_>) -> Result<Arc<VerifiedGrant>, GrantRefusal> {
         let token = token.expose();
         if token.len() > MAX_TOKEN_BYTES {
             return Err(GrantRefusal::Invalid);

@@ -253,5 +253,5 @@ fn request_id(headers: &HeaderMap) -> Uuid {
     let sent = only
         .and_then(|value| value.to_str().ok())
         .and_then(parse_request_id);
-    sent.unwrap_or_else(Uuid::new_v4)
+    sent.unwrap_or_else(|| uuid::Builder::from_random_bytes(rand::random()).into_uuid())
 }

@@ -13,8 +13,9 @@ pub struct ApiKey(Zeroizing<String>);
 #[derive(Clone, PartialEq, Eq)]
 pub struct ApiKeyHash([u8; 32]);
 
-/// A grant token as it was presented. It has no claims to read: only a verifier makes those.
-pub struct GrantToken(Zeroizing<String>);
+/// A grant token as it was presented, where its request has it: a copy would have to be wiped. It has no
+/// claims to read: only a verifier makes those.
+pub struct GrantToken<'a>(&'a str);
 
 /// Why there is no usable `Authorization: Bearer …`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,21 +87,21 @@ impl fmt::Debug for ApiKeyHash {
 
 // === impl GrantToken ===
 
-impl GrantToken {
+impl<'a> GrantToken<'a> {
     /// Any text.
     #[must_use]
-    pub fn new(text: &str) -> Self {
-        Self(Zeroizing::new(text.to_owned()))
+    pub fn new(text: &'a str) -> Self {
+        Self(text)
     }
 
     /// The token itself, for verifying it.
     #[must_use]
-    pub fn expose(&self) -> &str {
-        &self.0
+    pub fn expose(&self) -> &'a str {
+        self.0
     }
 }
 
-impl fmt::Debug for GrantToken {
+impl fmt::Debug for GrantToken<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("[redacted]")
     }
