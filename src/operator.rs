@@ -117,8 +117,7 @@ impl Operations {
         let transaction = connection.transaction().await?;
         match change(&transaction, &mut event).await {
             Ok(changed) => {
-                self.journal.record_in(&transaction, &event).await?;
-                transaction.commit().await?;
+                self.journal.commit(transaction, &event).await?;
                 Ok(changed)
             }
             Err(error) => {

@@ -24,6 +24,7 @@ pub mod rotation;
 pub mod schema;
 pub mod serving_role;
 mod tls;
+mod transaction;
 pub mod webhook_secrets;
 
 use std::{
@@ -39,7 +40,7 @@ use deadpool_postgres::{
 };
 use thiserror::Error;
 use tokio_postgres::{
-    CancelToken, IsolationLevel, NoTls, Row,
+    CancelToken, NoTls, Row,
     error::{DbError, Severity, SqlState},
     types::ToSql,
 };
@@ -57,6 +58,8 @@ use database_url::DatabaseUrl;
 use exchanges::Lookups;
 use readers::Readers;
 use schema::Durability;
+
+pub use transaction::Transaction;
 
 /// The span of a statement (OpenTelemetry semantic conventions for databases). It names the operation
 /// and the table, never a value.
@@ -131,12 +134,6 @@ struct Progress {
     /// One is not answered yet. When the connection is dropped like this, its request was given up.
     pending: AtomicBool,
     answered: Arc<AtomicU64>,
-}
-
-/// A transaction; it is rolled back unless it is committed.
-pub struct Transaction<'a> {
-    inner: deadpool_postgres::Transaction<'a>,
-    progress: &'a Progress,
 }
 
 /// Why the database did not answer, by who must act.
@@ -326,24 +323,6 @@ fn pool(url: &DatabaseUrl, size: usize, durability: Durability) -> Result<Pool, 
 // === impl Connection ===
 
 impl Connection {
-    /// Begins a transaction whose every statement sees what was committed before it began, whatever
-    /// the database's default is: retiring a master key relies on that.
-    ///
-    /// # Errors
-    ///
-    /// When the database does not answer.
-    pub async fn transaction(&mut self) -> Result<Transaction<'_>, StoreFault> {
-        let object = self.object.as_mut().expect("taken only when dropped");
-        let builder = object.build_transaction();
-        let begin = builder.isolation_level(IsolationLevel::ReadCommitted);
-        let begin = deadline(&self.progress, begin.start());
-        let inner = begin.instrument(database_span!("begin")).await?;
-        Ok(Transaction {
-            inner,
-            progress: &self.progress,
-        })
-    }
-
     fn client(&self) -> &Object {
         self.object.as_ref().expect("taken only when dropped")
     }
@@ -395,24 +374,6 @@ async fn drain(object: Object) {
     let answered = tokio::time::timeout(STATEMENT_TIMEOUT, object.simple_query("")).await;
     if !matches!(answered, Ok(Ok(_))) {
         drop(Object::take(object));
-    }
-}
-
-// === impl Transaction ===
-
-impl Transaction<'_> {
-    /// Commits. Only after this has answered is anything of it acknowledged.
-    ///
-    /// # Errors
-    ///
-    /// When the database does not answer: whether it committed is then unknown.
-    pub async fn commit(self) -> Result<(), StoreFault> {
-        let commit = deadline(self.progress, self.inner.commit());
-        commit.instrument(database_span!("commit")).await
-    }
-
-    async fn deadline<T>(&self, work: impl Future<Output = Query<T>>) -> Result<T, StoreFault> {
-        deadline(self.progress, work).await
     }
 }
 

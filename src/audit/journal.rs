@@ -114,20 +114,19 @@ impl Journal {
         Ok(Receipt(()))
     }
 
-    /// Records an event together with the change that it is about; both are durable, or neither,
-    /// when the transaction is committed.
+    /// Commits a change together with its event; both are durable when this has answered, or neither.
     ///
     /// # Errors
     ///
-    /// [`Unrecorded`].
-    pub async fn record_in(
+    /// [`Unrecorded`]; whether they are durable is then unknown when the database did not answer.
+    pub async fn commit(
         &self,
-        transaction: &Transaction<'_>,
+        transaction: Transaction<'_>,
         event: &AuditEvent,
     ) -> Result<(), Unrecorded> {
         let row = event.to_row(self.clock.now());
-        let recorded = transaction.append_audit_event(&row).await;
-        self.learn(recorded.map_err(Arc::new))
+        let committed = transaction.commit_with(&row).await;
+        self.learn(committed.map_err(Arc::new))
     }
 
     /// Writes what waits still, and takes no more.

@@ -1,10 +1,9 @@
 //! `vault.audit_events`: append only.
 
 use deadpool_postgres::GenericClient;
-use tokio_postgres::types::ToSql;
-use tracing::Instrument;
+use tokio_postgres::{Statement, types::ToSql};
 
-use super::{Query, Store, StoreFault, Transaction, database_span};
+use super::{Query, Store, StoreFault};
 use crate::model::{
     id::{CredentialId, EventId},
     service_name::ServiceKey,
@@ -62,24 +61,6 @@ impl Store {
     }
 }
 
-impl Transaction<'_> {
-    /// Appends an event; it is durable when the transaction is.
-    ///
-    /// # Errors
-    ///
-    /// When the database does not answer, or refuses the event.
-    pub async fn append_audit_event(&self, event: &AuditEventRow) -> Result<(), StoreFault> {
-        let append = self.deadline(append(
-            &self.inner,
-            std::slice::from_ref(event),
-            Tried::Never,
-        ));
-        append
-            .instrument(database_span!("insert", "audit_events"))
-            .await
-    }
-}
-
 /// The insert of events, and what becomes of those that are there.
 macro_rules! append_sql {
     ($there:literal) => {
@@ -96,13 +77,27 @@ macro_rules! append_sql {
 }
 
 async fn append(client: &impl GenericClient, events: &[AuditEventRow], tried: Tried) -> Query<()> {
+    let statement = prepare(client, tried).await?;
+    execute(client, &statement, events).await
+}
+
+/// The statement that appends, which is on its way to the server once only.
+pub(super) async fn prepare(client: &impl GenericClient, tried: Tried) -> Query<Statement> {
     let sql = match tried {
         // Looking for rows that cannot be there costs a look into the index and a record of the WAL each.
         Tried::Never => append_sql!(""),
         // Without a conflict target: with one, the role would need to read what it writes.
         Tried::OutcomeUnknown => append_sql!(" on conflict do nothing"),
     };
-    let statement = client.prepare_cached(sql).await?;
+    client.prepare_cached(sql).await
+}
+
+/// Appends events; the statement is sent when this is first polled.
+pub(super) async fn execute(
+    client: &impl GenericClient,
+    statement: &Statement,
+    events: &[AuditEventRow],
+) -> Query<()> {
     // No developer has an empty id.
     let developers = column(events, |event| {
         event.developer.as_ref().map_or("", DeveloperId::as_str)
@@ -128,7 +123,7 @@ async fn append(client: &impl GenericClient, events: &[AuditEventRow], tried: Tr
         &outcomes,
         &canonical,
     ];
-    client.execute(&statement, &parameters).await.map(|_| ())
+    client.execute(statement, &parameters).await.map(|_| ())
 }
 
 fn column<'a, T>(events: &'a [AuditEventRow], value: impl FnMut(&'a AuditEventRow) -> T) -> Vec<T> {

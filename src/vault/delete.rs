@@ -42,8 +42,7 @@ impl Vault {
         };
         event.principal = Some(principal);
         event.service = Some(service);
-        self.journal.record_in(&transaction, event).await?;
-        transaction.commit().await?;
+        self.journal.commit(transaction, event).await?;
         Ok(())
     }
 }

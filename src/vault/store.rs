@@ -110,8 +110,7 @@ impl Vault {
         if written.replaced {
             event.outcome = Outcome::Replaced;
         }
-        self.journal.record_in(&transaction, event).await?;
-        transaction.commit().await?;
+        self.journal.commit(transaction, event).await?;
         Ok(written)
     }
 }

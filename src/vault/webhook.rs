@@ -130,8 +130,7 @@ impl Vault {
         if !transaction.revoke(developer, &revocation).await? {
             event.outcome = Outcome::Unchanged;
         }
-        self.journal.record_in(&transaction, &event).await?;
-        Ok(transaction.commit().await?)
+        Ok(self.journal.commit(transaction, &event).await?)
     }
 }
 

@@ -166,3 +166,31 @@ async fn events_that_are_written_again_stay_as_they_are() {
         "in the order of their first commits"
     );
 }
+
+#[tokio::test]
+async fn a_credential_and_the_event_of_its_store_are_of_one_transaction() {
+    let server = Server::start().await;
+    let tenant = server.tenant("acme").await;
+    let sql = server.sql().await;
+    // A first store and a second one over each: a connection that is new has no statements yet.
+    for (via, service) in [
+        (Via::Rest, "github"),
+        (Via::Rest, "github"),
+        (Via::Grpc, "github"),
+        (Via::Grpc, "slack"),
+    ] {
+        let developer = server.client(via, &tenant.key);
+        developer.store_token("user", service, "secret").await;
+        let rows = sql
+            .query(
+                "select c.xmin::text, e.xid::text from vault.credentials c
+                    join vault.audit_events e on e.credential_id = c.id
+                    where c.service_key = $1 order by e.id desc limit 1",
+                &[&service],
+            )
+            .await
+            .unwrap();
+        let [credential, event] = [0, 1].map(|column| rows[0].get::<_, &str>(column));
+        assert_eq!(credential, event, "{service} over {via:?}");
+    }
+}

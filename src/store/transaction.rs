@@ -1,0 +1,90 @@
+//! Transactions, and their end together with an event.
+
+use deadpool_postgres::Object;
+use futures_util::FutureExt;
+use tracing::Instrument;
+
+use super::{
+    Connection, Progress, Query, StoreFault,
+    audit_events::{self, AuditEventRow, Tried},
+    database_span, deadline,
+};
+
+/// A transaction; it is rolled back unless it is committed.
+pub struct Transaction<'a> {
+    pub(super) inner: &'a Object,
+    pub(super) progress: &'a Progress,
+    has_ended: bool,
+}
+
+impl Connection {
+    /// Begins a transaction whose every statement sees what was committed before it began, whatever
+    /// the database's default is: retiring a master key relies on that.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn transaction(&mut self) -> Result<Transaction<'_>, StoreFault> {
+        let this = Transaction {
+            inner: self.client(),
+            progress: &self.progress,
+            has_ended: false,
+        };
+        let begin = "begin isolation level read committed";
+        let begin = this.deadline(this.inner.batch_execute(begin));
+        begin.instrument(database_span!("begin")).await?;
+        Ok(this)
+    }
+}
+
+impl Transaction<'_> {
+    /// Commits. Only after this has answered is anything of it acknowledged.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer: whether it committed is then unknown.
+    pub async fn commit(mut self) -> Result<(), StoreFault> {
+        self.has_ended = true;
+        let commit = self.deadline(self.inner.batch_execute("commit"));
+        commit.instrument(database_span!("commit")).await
+    }
+
+    /// Appends an event and commits, in one round trip; both are durable, or neither.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer: whether it committed is then unknown. When it refuses the
+    /// event, and then nothing is committed.
+    pub async fn commit_with(mut self, event: &AuditEventRow) -> Result<(), StoreFault> {
+        self.has_ended = true;
+        let work = async {
+            // Each is sent when it is polled first, so in this order: the commit of a transaction in which
+            // a statement was refused is a rollback. Nothing may be waited for before the event is sent.
+            let statement = audit_events::prepare(self.inner, Tried::Never).await?;
+            let event = std::slice::from_ref(event);
+            let append = audit_events::execute(self.inner, &statement, event);
+            let commit = self.inner.batch_execute("commit");
+            let (appended, committed) = futures_util::join!(append, commit);
+            appended?;
+            committed
+        };
+        let span = database_span!("commit", "audit_events");
+        self.deadline(work).instrument(span).await
+    }
+
+    pub(super) async fn deadline<T>(
+        &self,
+        work: impl Future<Output = Query<T>>,
+    ) -> Result<T, StoreFault> {
+        deadline(self.progress, work).await
+    }
+}
+
+impl Drop for Transaction<'_> {
+    /// Sends the rollback and waits for nothing: what is asked next on the connection comes after it.
+    fn drop(&mut self) {
+        if !self.has_ended {
+            let _ = self.inner.batch_execute("rollback").now_or_never();
+        }
+    }
+}
