@@ -185,7 +185,7 @@ async fn a_credential_and_the_event_of_its_store_are_of_one_transaction() {
             .query(
                 "select c.xmin::text, e.xid::text from vault.credentials c
                     join vault.audit_events e on e.credential_id = c.id
-                    where c.service_key = $1 order by e.id desc limit 1",
+                    where c.service_key = $1 order by e.xid desc limit 1",
                 &[&service],
             )
             .await
