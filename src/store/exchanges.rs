@@ -1,9 +1,9 @@
 //! What exchanges look up in `vault.credentials` and `vault.revocations`, many in one statement.
 //!
-//! Those that come while statements are under way are asked for together by the next one: nobody waits
-//! for a timer, and the more there is to do, the less each of them costs.
+//! Those that come while a statement is under way are asked for together by the next one: the more there
+//! is to do, the less each of them costs.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::{Semaphore, mpsc, oneshot},
@@ -34,6 +34,11 @@ use crate::{
 
 /// How many are asked for by one statement.
 const MAX_TOGETHER: usize = 64;
+/// How long the next statement waits for the one before. One that takes longer, reading from the disk
+/// say, is not waited for.
+const PATIENCE: Duration = Duration::from_millis(2);
+/// How many statements are under way, at most.
+const MAX_UNDER_WAY: usize = 2 * READERS;
 
 /// A credential as an exchange needs it.
 #[derive(Debug)]
@@ -89,7 +94,6 @@ struct Waiting {
 struct Asker {
     queue: mpsc::Receiver<Waiting>,
     statement: Statement,
-    /// As many statements as there are connections: one alone would leave a processor idle.
     turns: Arc<Semaphore>,
 }
 
@@ -201,7 +205,7 @@ impl Lookups {
         let asker = Asker {
             queue,
             statement,
-            turns: Arc::new(Semaphore::new(READERS)),
+            turns: Arc::new(Semaphore::new(MAX_UNDER_WAY)),
         };
         tokio::spawn(asker.run());
         Self(waiting)
@@ -231,10 +235,11 @@ impl Asker {
                 return;
             }
             let statement = self.statement.clone();
-            tokio::spawn(async move {
+            let answered = tokio::spawn(async move {
                 statement.answer(together).await;
                 drop(turn);
             });
+            let _ = timeout(PATIENCE, answered).await;
         }
     }
 }

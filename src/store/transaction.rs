@@ -68,8 +68,8 @@ impl Transaction<'_> {
             appended?;
             committed
         };
-        let span = database_span!("commit", "audit_events");
-        self.deadline(work).instrument(span).await
+        let committed = self.deadline(work);
+        committed.instrument(database_span!("commit")).await
     }
 
     pub(super) async fn deadline<T>(
