@@ -10,6 +10,8 @@ use crate::model::{id::EventId, request::Operation};
 
 /// The version that is written.
 const VERSION: u8 = 1;
+/// What nearly all events fit into: growing to it would copy them twice.
+const USUAL_BYTES: usize = 768;
 
 /// An event as it was recorded: JSON in this order of keys, without white space, in UTF-8, every key
 /// but the last always there. Texts are those that were recorded; a reader parses none of them further.
@@ -119,7 +121,9 @@ impl<'a> RecordedEvent<'a> {
     /// The bytes.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
-        serde_json::to_vec(self).expect("texts and numbers serialise")
+        let mut bytes = Vec::with_capacity(USUAL_BYTES);
+        serde_json::to_writer(&mut bytes, self).expect("texts and numbers serialise");
+        bytes
     }
 
     /// Reads the bytes. One event has one form: bytes that say the same otherwise are refused.
