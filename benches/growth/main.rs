@@ -27,6 +27,8 @@ mod http;
 #[expect(dead_code, reason = "starting an instance again is for others")]
 #[path = "../instance.rs"]
 mod instance;
+#[path = "../machine.rs"]
+mod machine;
 #[path = "../load/measure.rs"]
 #[expect(dead_code, reason = "other ways to ask are for others")]
 mod measure;
@@ -49,6 +51,7 @@ use std::{
 use generator::Connection;
 use grantex_vault::grpc::pb;
 use instance::{Dev, connect};
+use machine::Origin;
 use measure::{How, Measured, What, measure};
 use population::{Population, Requests, SERVICES, Transport, Verb};
 use prost::Message;
@@ -86,6 +89,14 @@ struct Tenant {
     _dev: Dev,
     /// What the table of credentials takes on the disk, with its indexes, in MiB.
     table_mib: f64,
+}
+
+/// As JSON has it.
+#[derive(Serialize)]
+struct Document<'a> {
+    #[serde(flatten)]
+    origin: Origin,
+    rows: &'a [Row],
 }
 
 /// What was measured of a verb, in a tenant of some size.
@@ -135,7 +146,11 @@ async fn main() {
         let directory = file.parent().expect("a file is in a directory");
         fs::create_dir_all(directory).expect("the file's directory");
     }
-    let json = serde_json::to_string_pretty(&rows).expect("numbers and names");
+    let document = Document {
+        origin: Origin::here_and_now(),
+        rows: &rows,
+    };
+    let json = serde_json::to_string_pretty(&document).expect("numbers and names");
     fs::write(&arguments.json, json + "\n").expect("the file that was asked for");
     curves::draw(&arguments.svg, &rows);
     println!(

@@ -25,6 +25,8 @@ mod http;
 #[path = "../instance.rs"]
 mod instance;
 mod kms;
+#[path = "../machine.rs"]
+mod machine;
 mod measure;
 mod pgbench;
 mod population;
@@ -32,11 +34,12 @@ mod report;
 #[path = "../sealed_rows.rs"]
 mod sealed_rows;
 mod server;
+mod size;
 mod wrk;
 
 use std::{
     cell::Cell,
-    env, fs,
+    env,
     path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
@@ -49,10 +52,9 @@ use measure::{How, Measured, What, measure};
 use pgbench::{Pgbench, Rates};
 use population::{Population, Requests, SERVICES, Transport, Verb};
 use prost::Message;
-use report::{Report, Settings, StartAndSize, UnderLoad};
+use report::{Report, Settings, UnderLoad};
 use serde_json::Value;
 use server::{Keys, NO_LIMITS, Server};
-use tokio::time::sleep;
 use tokio_postgres::Client;
 
 /// As the vault has, which this program is for a KMS in its process.
@@ -78,6 +80,8 @@ struct Extent {
     agents: u32,
     repetitions: usize,
     starts: usize,
+    /// How many requests one process serves, at least, while its memory is looked at.
+    endurance: f64,
     time: Duration,
     only: Option<Verb>,
 }
@@ -111,7 +115,7 @@ async fn run(arguments: &Arguments) {
     let bench = Bench::new(&extent).await;
     let mut report = Report {
         settings: bench.settings(&extent).await,
-        start_and_size: start_and_size(&bench.dev, extent.starts).await,
+        start_and_size: size::of_starts(&bench.dev, extent.starts).await,
         pgbench: Vec::new(),
         rows: Vec::new(),
     };
@@ -122,6 +126,9 @@ async fn run(arguments: &Arguments) {
         for delay in KMS_DELAYS.into_iter().filter(|_| extent.only.is_none()) {
             bench.cold(Duration::from_millis(delay), &mut report).await;
         }
+    }
+    if extent.only.is_none() {
+        bench.endure(extent.endurance, &mut report).await;
     }
     report.print();
     report.write(&arguments.json);
@@ -139,27 +146,6 @@ async fn over_a_socket(sql: &Client, url: &str) -> String {
     let (_, database) = rest.split_once('/').expect("and a database");
     let database = database.split('?').next().expect("its name");
     format!("{account}@/{database}?host={directory}&port={port}")
-}
-
-/// Starts it again and again, and looks what it needs when it has nothing to do.
-async fn start_and_size(dev: &Dev, starts: usize) -> StartAndSize {
-    eprintln!("start and size");
-    let (mut cold_start_ms, mut idle_resident_mib) = (Vec::new(), Vec::new());
-    for _ in 0..starts {
-        let server = Server::start(dev, Keys::Cached).await;
-        cold_start_ms.push(server.started_in.as_secs_f64() * 1000.0);
-        sleep(Duration::from_secs(1)).await;
-        idle_resident_mib.push(server.memory().resident);
-    }
-    let binary = fs::metadata(env!("CARGO_BIN_EXE_grantex-vault")).expect("it runs");
-    #[expect(clippy::cast_precision_loss, reason = "fewer than 2^53")]
-    let binary_mib = binary.len() as f64 / f64::from(1 << 20);
-    StartAndSize {
-        binary_mib,
-        cold_start_ms,
-        idle_resident_mib,
-        under_load: Vec::new(),
-    }
 }
 
 // === impl Arguments ===
@@ -207,6 +193,7 @@ impl Extent {
                 agents,
                 repetitions: 1,
                 starts: 2,
+                endurance: 1.0,
                 time: Duration::from_secs(1),
                 only,
             };
@@ -215,6 +202,7 @@ impl Extent {
             agents,
             repetitions: 3,
             starts: 10,
+            endurance: 2_000_000.0,
             time: Duration::from_secs(4),
             only,
         }
@@ -384,6 +372,16 @@ impl Bench {
         );
         let measured = self.measure(server, what, pgbench, load).await;
         report.add(what, measured);
+    }
+
+    /// Exchanges for as long as it takes, and looks whether memory grows with them.
+    async fn endure(&self, requests: f64, report: &mut Report) {
+        let server = Server::start(&self.dev, Keys::Cached).await;
+        self.exchange_everything(&server).await;
+        let exchanges = self.population.requests(Verb::Exchange, Transport::Http);
+        let directory = self.dev.directory.path();
+        let looks = &mut report.start_and_size.endurance;
+        *looks = size::of_one(&server, directory, &exchanges, requests, self.time).await;
     }
 
     /// The same request again and again, as `h2load` can, by our own client and by it.

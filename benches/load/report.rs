@@ -1,12 +1,12 @@
 //! What was measured: as a table for people, as JSON for whatever compares.
 
-use std::{fs, path::Path, process::Command, thread};
+use std::{fs, path::Path};
 
-use grantex_vault::clock::{Clock, SystemClock};
 use serde::Serialize;
 
 use crate::{
     instance::median,
+    machine::Origin,
     measure::{How, Measured, What},
     pgbench::Rates,
     population::Transport,
@@ -19,6 +19,15 @@ pub(crate) struct StartAndSize {
     pub(crate) cold_start_ms: Vec<f64>,
     pub(crate) idle_resident_mib: Vec<f64>,
     pub(crate) under_load: Vec<UnderLoad>,
+    /// Of one process that does nothing but exchange.
+    pub(crate) endurance: Vec<Look>,
+}
+
+/// The memory of a process when it had served so many requests.
+#[derive(Debug, Serialize)]
+pub(crate) struct Look {
+    pub(crate) requests: f64,
+    pub(crate) resident_mib: f64,
 }
 
 /// The memory of one process, in each repetition.
@@ -52,21 +61,12 @@ pub(crate) struct Report {
 /// As JSON has it.
 #[derive(Serialize)]
 struct Document<'a> {
-    measured_at: String,
-    commit: String,
-    machine: Machine,
+    #[serde(flatten)]
+    origin: Origin,
     settings: &'a Settings,
     start_and_size: &'a StartAndSize,
     pgbench: Compared,
     rows: Vec<Row<'a>>,
-}
-
-#[derive(Serialize)]
-struct Machine {
-    processors: usize,
-    processor: String,
-    memory_mib: f64,
-    linux: String,
 }
 
 #[derive(Serialize)]
@@ -99,9 +99,7 @@ impl Report {
 
     pub(crate) fn write(&self, file: &Path) {
         let document = Document {
-            measured_at: SystemClock.now().to_string(),
-            commit: commit(),
-            machine: Machine::this(),
+            origin: Origin::here_and_now(),
             settings: &self.settings,
             start_and_size: &self.start_and_size,
             pgbench: Compared {
@@ -211,6 +209,12 @@ impl StartAndSize {
                 one.requests, one.resident_before_mib, one.resident_after_mib, one.peak_mib
             );
         }
+        for look in &self.endurance {
+            println!(
+                "resident after {:.0} exchanges, MiB  {:.1}",
+                look.requests, look.resident_mib
+            );
+        }
     }
 }
 
@@ -238,37 +242,6 @@ impl<'a> Row<'a> {
             runs,
         }
     }
-}
-
-// === impl Machine ===
-
-impl Machine {
-    fn this() -> Self {
-        let value = |file: &str, name: &str| {
-            let text = fs::read_to_string(file).unwrap_or_default();
-            let line = text.lines().find_map(|line| line.strip_prefix(name));
-            line.unwrap_or_default()
-                .trim_matches([':', ' ', '\t'])
-                .to_owned()
-        };
-        let memory = value("/proc/meminfo", "MemTotal")
-            .replace(" kB", "")
-            .parse();
-        Self {
-            processors: thread::available_parallelism().map_or(0, usize::from),
-            processor: value("/proc/cpuinfo", "model name"),
-            memory_mib: memory.map_or(f64::NAN, |kibibytes: f64| kibibytes / 1024.0),
-            linux: value("/proc/sys/kernel/osrelease", ""),
-        }
-    }
-}
-
-/// What git calls what is measured; `-dirty` when it is not that.
-fn commit() -> String {
-    let describe = ["describe", "--always", "--dirty"];
-    let output = Command::new("git").args(describe).output();
-    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
-    text.unwrap_or_default().trim().to_owned()
 }
 
 /// The median, the lowest and the highest.

@@ -216,6 +216,8 @@ pub(super) struct ExchangedBody<'a> {
 /// One of the two places where a secret leaves the typed world; the other is gRPC's.
 pub(super) fn exchanged(released: Released<ExchangedCredential>) -> Response {
     let credential = released.into_inner();
+    // Room for all of it, but for what must be escaped: growing would leave copies of the token behind.
+    let room = credential.access_token.expose().len() + credential.metadata.as_str().len() + 512;
     let body = ExchangedBody {
         access_token: credential.access_token.expose(),
         service: credential.service.as_str(),
@@ -223,12 +225,18 @@ pub(super) fn exchanged(released: Released<ExchangedCredential>) -> Response {
         token_expires_at: credential.token_expires_at.map(|at| at.to_string()),
         metadata: metadata(&credential.metadata),
     };
-    json(StatusCode::OK, &body)
+    json_within(room, StatusCode::OK, &body)
 }
 
 /// An answer with a JSON body.
 pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response {
-    let bytes = serde_json::to_vec(body).expect("strings and parsed JSON serialise");
+    json_within(0, status, body)
+}
+
+/// The same, of about so many bytes.
+fn json_within(room: usize, status: StatusCode, body: &impl Serialize) -> Response {
+    let mut bytes = Vec::with_capacity(room);
+    serde_json::to_writer(&mut bytes, body).expect("strings and parsed JSON serialise");
     let mut response = json_stream(Body::from(bytes));
     *response.status_mut() = status;
     response
