@@ -63,6 +63,8 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 const CLIENTS: [usize; 3] = [1, 16, 64];
 const MOST_CLIENTS: usize = 64;
+/// A single pause of the machine, of 40 ms, is one percent of 4 s.
+const LONGER_AT_HALF: u32 = 4;
 /// What a KMS in the process takes, in milliseconds.
 const KMS_DELAYS: [u64; 2] = [0, 5];
 
@@ -368,7 +370,7 @@ impl Bench {
             MOST_CLIENTS,
             &requests,
             rate,
-            self.time,
+            self.time * LONGER_AT_HALF,
         );
         let measured = self.measure(server, what, pgbench, load).await;
         report.add(what, measured);
