@@ -150,6 +150,20 @@ async fn over_a_socket(sql: &Client, url: &str) -> String {
     format!("{account}@/{database}?host={directory}&port={port}")
 }
 
+/// A server that has run for a while writes over segments of its log that it no longer needs. A new one
+/// makes and syncs each, 16 MiB, while every commit waits.
+async fn write_ahead_logs_beforehand(sql: &Client) {
+    const SEGMENTS: usize = 64;
+    let keep = sql.batch_execute("alter system set min_wal_size = '1GB'");
+    keep.await.expect("dev connects as superuser");
+    let mut made = "select pg_reload_conf();".to_owned();
+    for _ in 0..SEGMENTS {
+        made += "select pg_logical_emit_message(true, '', ''); select pg_switch_wal();";
+    }
+    sql.batch_execute(&made).await.expect("there is room");
+    sql.batch_execute("checkpoint").await.expect("the same");
+}
+
 // === impl Arguments ===
 
 impl Arguments {
@@ -222,6 +236,7 @@ impl Bench {
         let mut dev = Dev::start(&[one, two, three, no_seals]);
         let sql = connect(&dev.instance.database_url).await;
         dev.instance.database_url = over_a_socket(&sql, &dev.instance.database_url).await;
+        write_ahead_logs_beforehand(&sql).await;
         let postgres = cpu::Postgres::of(&sql).await;
         let population = Population::settle(&dev, &sql, extent.agents).await;
         let directory = dev.directory.path().to_owned();

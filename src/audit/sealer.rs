@@ -29,11 +29,11 @@ use crate::{
 };
 
 /// How many events a seal has, but for the rest of its last transaction.
-const MAX_EVENTS: usize = 500;
+const MAX_EVENTS: usize = 2_000;
 /// How many of one transaction are sealed together at most. The vault writes batches of some hundreds.
 const MAX_OF_TRANSACTION: usize = 100_000;
 /// How many seals are made at once, before others have a turn.
-const MAX_SEALS: usize = 2_000;
+const MAX_SEALS: usize = 500;
 /// How many times as long as a seal took it pauses after it. Requests wait for the processors and the
 /// disk that sealing takes: done at once, it was the slowest percent of them.
 const PAUSES: u32 = 3;
