@@ -1,13 +1,15 @@
 //! Transactions, and their end together with an event.
 
+use std::{pin::pin, task::Poll};
+
 use deadpool_postgres::Object;
-use futures_util::FutureExt;
+use futures_util::{FutureExt, join, poll};
 use tracing::Instrument;
 
 use super::{
     Connection, Progress, Query, StoreFault,
     audit_events::{self, AuditEventRow, Tried},
-    database_span, deadline,
+    database_span, deadline, fault_of,
 };
 
 /// A transaction; it is rolled back unless it is committed.
@@ -56,15 +58,20 @@ impl Transaction<'_> {
     /// When the database does not answer: whether it committed is then unknown. When it refuses the
     /// event, and then nothing is committed.
     pub async fn commit_with(mut self, event: &AuditEventRow) -> Result<(), StoreFault> {
+        let prepare = audit_events::prepare(self.inner, Tried::Never);
+        let statement = self.deadline(prepare).await?;
+        // Each is sent when it is polled first, so in this order: the commit of a transaction in which a
+        // statement was refused is a rollback. An event that could not be sent is answered at once.
+        let (client, event) = (self.inner, std::slice::from_ref(event));
+        let mut append = pin!(audit_events::execute(client, &statement, event));
+        if let Poll::Ready(appended) = poll!(append.as_mut()) {
+            appended.map_err(fault_of)?;
+            return self.commit().await;
+        }
+        // Only now: who gave up before, or failed, has it rolled back.
         self.has_ended = true;
         let work = async {
-            // Each is sent when it is polled first, so in this order: the commit of a transaction in which
-            // a statement was refused is a rollback. Nothing may be waited for before the event is sent.
-            let statement = audit_events::prepare(self.inner, Tried::Never).await?;
-            let event = std::slice::from_ref(event);
-            let append = audit_events::execute(self.inner, &statement, event);
-            let commit = self.inner.batch_execute("commit");
-            let (appended, committed) = futures_util::join!(append, commit);
+            let (appended, committed) = join!(append, client.batch_execute("commit"));
             appended?;
             committed
         };

@@ -11,7 +11,7 @@ use serde_json::json;
 use tokio::{net::TcpStream, task::JoinHandle};
 
 use super::{Lock, released, until_waiting};
-use crate::harness::{Client, Server, Tenant, Via, connect, until};
+use crate::harness::{Client, Server, Setup, Tenant, Via, connect, until};
 
 async fn with_a_credential() -> (Server, Tenant) {
     let server = Server::start().await;
@@ -89,6 +89,54 @@ async fn an_event_whose_caller_had_no_more_time_is_written_nevertheless() {
         released(&server.audit_events().await).len() == 1
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_store_that_is_given_up_leaves_no_transaction_open() {
+    for via in Via::BOTH {
+        // A server that has stored nothing: its connection does not know the event's statement yet.
+        let server = Setup::new()
+            .with("GRANTEX_VAULT_DB_POOL_SIZE", "1")
+            .start()
+            .await;
+        let tenant = server.tenant("acme").await;
+        let developer = server.client(via, &tenant.key);
+        let (lock, sql) = (Lock::take(&server).await, server.sql().await);
+        let count = async |which: &str| {
+            let sessions = format!(
+                "select count(*) from pg_stat_activity where datname = current_database() and {which}"
+            );
+            sql.query_one(&sessions, &[])
+                .await
+                .unwrap()
+                .get::<_, i64>(0)
+        };
+        let fields = json!({"principalId": "user", "service": "github", "accessToken": "given up"});
+        let waits = until("it waits for the lock", async || {
+            count("wait_event_type = 'Lock'").await > 0
+        });
+        tokio::select! {
+            answer = developer.store(fields) => panic!("it is locked: {answer:?}"),
+            () = waits => {}
+        }
+        // The server has noticed.
+        let abandoned = format!(
+            "grantex_vault_requests_total{{outcome=\"abandoned\",transport=\"{}\",verb=\"store\"}}",
+            super::transport(via)
+        );
+        until("it is given up", async || {
+            server.metric(&abandoned).await == Some(1.0)
+        })
+        .await;
+        lock.release().await;
+        until("no transaction is open", async || {
+            count("state like 'idle in transaction%'").await == 0
+                && count("wait_event_type = 'Lock'").await == 0
+        })
+        .await;
+        developer.store_token("user", "slack", "secret").await;
+        assert_eq!(server.rows("credentials").await.len(), 1, "over {via:?}");
+    }
 }
 
 #[tokio::test]
