@@ -250,6 +250,9 @@ impl Statement {
     /// Asks for all and tells everyone who waits.
     async fn answer(&self, mut together: Vec<Waiting>) {
         together.retain(|waiting| !waiting.answer.is_closed());
+        if together.is_empty() {
+            return;
+        }
         let queries = together.iter().map(|waiting| &waiting.query);
         match self.ask(&queries.collect::<Vec<_>>()).await {
             Ok(rows) => {
