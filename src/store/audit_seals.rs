@@ -77,7 +77,10 @@ impl Store {
                 or until > clock_timestamp() + interval '2 hours'";
         let connection = self.connection().await?;
         let parameters: [&(dyn ToSql + Sync); 2] = [&holder, &time.as_secs_f64()];
-        let work = connection.client().execute(SQL, &parameters);
+        let work = async {
+            let statement = connection.client().prepare_cached(SQL).await?;
+            connection.client().execute(&statement, &parameters).await
+        };
         connection.deadline(work).await.map(|changed| changed == 1)
     }
 
@@ -207,7 +210,10 @@ impl Connection {
             select number, substring(header for 4097) as header,
                 substring(signature for 65) as signature, null::bytea as entries
             from vault.audit_seals order by number desc limit 1";
-        let work = self.client().query_opt(SQL, &[]);
+        let work = async {
+            let statement = self.client().prepare_cached(SQL).await?;
+            self.client().query_opt(&statement, &[]).await
+        };
         let row = self.deadline(work).await?;
         row.as_ref().map(seal).transpose()
     }
@@ -225,7 +231,10 @@ impl Connection {
             on conflict do nothing";
         let parameters: [&(dyn ToSql + Sync); 4] =
             [&seal.number, &seal.header, &seal.signature, &seal.entries];
-        let work = self.client().execute(SQL, &parameters);
+        let work = async {
+            let statement = self.client().prepare_cached(SQL).await?;
+            self.client().execute(&statement, &parameters).await
+        };
         self.deadline(work).await.map(|added| added == 1)
     }
 }

@@ -57,7 +57,8 @@ impl<'a> Columns<'a> {
             .ok_or_else(|| self.inconsistent("required_scopes or allowed_agents"))
     }
 
-    fn inconsistent(&self, column: &'static str) -> StoreFault {
+    /// A column is not what the vault writes.
+    pub(super) fn inconsistent(&self, column: &'static str) -> StoreFault {
         let row = self.row.try_get("id").unwrap_or("without a readable id");
         StoreFault::Inconsistent {
             table: self.table,
