@@ -291,7 +291,7 @@ impl Connection {
         // Connection::hashed_events
         // Along the index, whatever the statistics say: without any, as after a restore, Postgres would
         // sort all that is left for each seal (500 ms instead of 18 for 300,000 events). And as it is:
-        // when it thought this dear, Postgres compiled it for 100 ms on a processor of the requests.
+        // where much is left Postgres thinks it dear, and compiled it, in 20 ms for a statement of 4.
         const ALONG_THE_INDEX: &str = "set local enable_sort = off; set local jit = off;
             set local enable_bitmapscan = off; set local enable_seqscan = off";
         // Connection::hashed_events
