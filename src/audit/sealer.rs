@@ -158,17 +158,13 @@ impl Sealer {
 
     async fn seal_all(&mut self) -> Result<(), SealingFault> {
         let turn = Instant::now();
-        let mut renewed = None::<Instant>;
         for _ in 0..MAX_SEALS {
             let seal = Instant::now();
-            if renewed.is_none_or(|since| since.elapsed() >= self.interval) {
-                // Also in the midst of them: another replica may have been given the right in a pause.
-                let time = self.interval + GRACE;
-                if !self.store.may_seal(&self.holder, time).await? {
-                    self.held_back.ends();
-                    break;
-                }
-                renewed = Some(seal);
+            // Also between seals: another replica may have been given the right in a pause.
+            let time = self.interval + GRACE;
+            if !self.store.may_seal(&self.holder, time).await? {
+                self.held_back.ends();
+                break;
             }
             let Some(key) = self.key().await? else {
                 break;

@@ -70,6 +70,29 @@ pub(crate) async fn all_sealed(server: &Server) {
     .await;
 }
 
+/// Takes the right to seal away from the server. A seal that is under way has ended when this answers:
+/// the next one waits for the right.
+async fn nobody_seals(server: &Server) {
+    let sql = server.sql().await;
+    let taken = "begin; update vault.audit_sealer
+        set holder = 'nobody', until = clock_timestamp() + interval '1 hour'";
+    sql.batch_execute(taken).await.unwrap();
+    until("the sealer asks for its right", async || {
+        let asks = "select exists (select from pg_stat_activity
+            where datname = current_database() and wait_event_type = 'Lock'
+              and query like '%vault.audit_sealer%')";
+        server
+            .sql()
+            .await
+            .query_one(asks, &[])
+            .await
+            .unwrap()
+            .get(0)
+    })
+    .await;
+    sql.batch_execute("commit").await.unwrap();
+}
+
 /// The seals, with their events as far as they have not been forgotten.
 async fn seals(server: &Server) -> Vec<(Header, Option<Vec<Entry>>)> {
     let sql = "select header, entries from vault.audit_seals order by number";

@@ -9,7 +9,8 @@ use grantex_vault::{
 };
 
 use super::{
-    all_sealed, assert_whole, eager, exchange, seals, served, signing_key, store, verified,
+    all_sealed, assert_whole, eager, exchange, nobody_seals, seals, served, signing_key, store,
+    verified,
 };
 use crate::harness::{Server, Setup, Tenant};
 
@@ -110,9 +111,7 @@ async fn whoever_deletes_old_events_without_pruning_is_found_out() {
 #[tokio::test]
 async fn events_that_are_not_sealed_are_not_pruned() {
     let (server, tenant) = three_days().await;
-    server
-        .execute("update vault.audit_sealer set holder = 'nobody', until = clock_timestamp() + interval '1 hour'")
-        .await;
+    nobody_seals(&server).await;
     exchange(&server, &tenant, 1).await;
     let after = server.clock.now().after(DAY * 2).unwrap();
     let refused = prune_before(&server, after).await.unwrap_err();

@@ -2,7 +2,7 @@
 
 use std::process::{Command, Stdio};
 
-use super::{all_sealed, assert_whole, eager, exchange, seals, served, verified};
+use super::{all_sealed, assert_whole, eager, exchange, nobody_seals, seals, served, verified};
 use crate::harness::{Cluster, Server, Setup, Tenant};
 
 /// What `pg_dump` makes of a database, read by `psql` into another one.
@@ -49,8 +49,7 @@ async fn old_record(rounds: usize) -> (Server, Tenant) {
 async fn events_go_on_to_be_sealed_after_a_restore_into_a_new_cluster() {
     let (old, tenant) = old_record(4).await;
     // Some are not sealed yet when the dump is made.
-    old.execute("update vault.audit_sealer set holder = 'nobody', until = clock_timestamp() + interval '1 hour'")
-        .await;
+    nobody_seals(&old).await;
     exchange(&old, &tenant, 5).await;
     let sealed_before = seals(&old).await.len();
     let cluster = Cluster::start().await;

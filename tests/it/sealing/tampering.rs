@@ -2,7 +2,7 @@
 
 use grantex_vault::audit::{seal::Sha, verify::Anchor};
 
-use super::{all_sealed, assert_whole, exchange, sealing, seals, verified};
+use super::{all_sealed, assert_whole, exchange, nobody_seals, sealing, seals, verified};
 use crate::harness::{Server, Tenant};
 
 /// Some seals of some events each, and nothing that seals any more.
@@ -13,9 +13,7 @@ async fn record() -> (Server, Tenant, Vec<String>) {
         all_sealed(&server).await;
     }
     // Nobody gets the right to seal from now on, so that what is done is not sealed over.
-    server
-        .execute("update vault.audit_sealer set holder = 'nobody', until = clock_timestamp() + interval '1 hour'")
-        .await;
+    nobody_seals(&server).await;
     assert_whole(&server).await;
     let events = server.audit_events().await;
     let ids = events
