@@ -295,7 +295,7 @@ impl Connection {
         const ALONG_THE_INDEX: &str = "set local enable_sort = off; set local jit = off;
             set local enable_bitmapscan = off; set local enable_seqscan = off";
         // Connection::hashed_events
-        // In one row: thousands of rows were most of what sealing cost both sides.
+        // In one row: one for each costs both sides more, to write and to read.
         const SQL: &str = concat!(
             "select array_agg(event) as events from (
                 select textsend(id) || xid8send(xid) || sha256(canonical) as event

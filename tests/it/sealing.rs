@@ -78,19 +78,19 @@ async fn nobody_seals(server: &Server) {
         set holder = 'nobody', until = clock_timestamp() + interval '1 hour'";
     sql.batch_execute(taken).await.unwrap();
     until("the sealer asks for its right", async || {
-        let asks = "select exists (select from pg_stat_activity
-            where datname = current_database() and wait_event_type = 'Lock'
-              and query like '%vault.audit_sealer%')";
-        server
-            .sql()
-            .await
-            .query_one(asks, &[])
-            .await
-            .unwrap()
-            .get(0)
+        waits_for_a_lock(server, "update vault.audit_sealer").await
     })
     .await;
     sql.batch_execute("commit").await.unwrap();
+}
+
+/// Whether a statement with these words waits for a lock.
+async fn waits_for_a_lock(server: &Server, words: &str) -> bool {
+    let waiting = "select exists (select from pg_stat_activity
+        where datname = current_database() and wait_event_type = 'Lock'
+          and position($1 in query) > 0)";
+    let sql = server.sql().await;
+    sql.query_one(waiting, &[&words]).await.unwrap().get(0)
 }
 
 /// The seals, with their events as far as they have not been forgotten.

@@ -14,7 +14,7 @@ use grantex_vault::{
 
 use super::{
     all_sealed, assert_whole, eager, exchange, nobody_seals, sealing, seals, served, signing_key,
-    store, verified,
+    store, verified, waits_for_a_lock,
 };
 use crate::harness::{Server, Setup, Tenant, Trouble, Via, until};
 
@@ -270,15 +270,7 @@ async fn what_is_committed_while_a_partition_is_pruned_is_not_lost() {
     let before = Timestamp::parse("2001-02-01T00:00:00Z").unwrap();
     let pruning = tokio::spawn(async move { prune(&store(&url), &key, before, now).await });
     until("it waits for the partition", async || {
-        let waiting = "select exists (select from pg_stat_activity
-            where datname = current_database() and wait_event_type = 'Lock')";
-        server
-            .sql()
-            .await
-            .query_one(waiting, &[])
-            .await
-            .unwrap()
-            .get(0)
+        waits_for_a_lock(&server, "audit_events").await
     })
     .await;
     slow.batch_execute("commit").await.unwrap();
@@ -370,16 +362,7 @@ async fn what_is_given_up_does_not_go_on_in_postgres() {
     let agent = server.agent(Via::Grpc, &tenant, "user");
     assert_eq!(agent.exchange("github").await.unwrap_err().status, 503);
     until("nothing waits for the lock any more", async || {
-        let waiting = "select count(*) from pg_stat_activity
-            where datname = current_database() and wait_event_type = 'Lock'";
-        let count: i64 = server
-            .sql()
-            .await
-            .query_one(waiting, &[])
-            .await
-            .unwrap()
-            .get(0);
-        count == 0
+        !waits_for_a_lock(&server, "").await
     })
     .await;
     lock.batch_execute("commit").await.unwrap();
