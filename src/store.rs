@@ -178,15 +178,15 @@ impl Store {
     ) -> Result<Self, tls::TlsFault> {
         let answered = Arc::default();
         let readers = Readers::new(
-            pool(url, READERS, durability)?,
+            pool(url, READERS, durability, Plans::Once)?,
             tls::connector(url)?,
             Arc::clone(&answered),
         );
         Ok(Self {
-            pool: pool(url, size, durability)?,
+            pool: pool(url, size, durability, Plans::AsPostgresDoes)?,
             readers,
             lookups: OnceLock::new(),
-            journal: pool(url, 1, durability)?,
+            journal: pool(url, 1, durability, Plans::Once)?,
             authority: Authority::default(),
             tls: tls::connector(url)?,
             metrics: Metrics::unobserved(),
@@ -295,7 +295,23 @@ impl Store {
     }
 }
 
-fn pool(url: &DatabaseUrl, size: usize, durability: Durability) -> Result<Pool, tls::TlsFault> {
+/// When statements of a connection are planned.
+#[derive(Debug, Clone, Copy)]
+enum Plans {
+    /// When Postgres thinks that it is worth it.
+    AsPostgresDoes,
+    /// When they are prepared, for whatever is asked. A statement that asks for ten things at once, as
+    /// Postgres assumes when it does not see them, seems to be worth a new plan whenever it asks for
+    /// one: that was a quarter of Postgres' time for exchanges that come alone.
+    Once,
+}
+
+fn pool(
+    url: &DatabaseUrl,
+    size: usize,
+    durability: Durability,
+    plans: Plans,
+) -> Result<Pool, tls::TlsFault> {
     let config = ManagerConfig {
         recycling_method: RecyclingMethod::Fast,
     };
@@ -313,7 +329,16 @@ fn pool(url: &DatabaseUrl, size: usize, durability: Durability) -> Result<Pool, 
             Box::pin(async move {
                 let refused = |fault: schema::SchemaFault| HookError::message(fault.to_string());
                 schema::check(client, durability).await.map_err(refused)?;
-                schema::ensure_era(client).await.map_err(refused)
+                schema::ensure_era(client).await.map_err(refused)?;
+                if let Plans::Once = plans {
+                    // Behind a transaction pooler it is of some connections, and they are no worse.
+                    let set = "set plan_cache_mode = force_generic_plan";
+                    client
+                        .batch_execute(set)
+                        .await
+                        .map_err(HookError::Backend)?;
+                }
+                Ok(())
             })
         }))
         .build();

@@ -126,10 +126,12 @@ macro_rules! exchange_sql {
                 c.id, c.service, c.credential_type, c.token_expires_at,
                 c.metadata, c.required_scopes, c.allowed_agents,
                 c.access_token, c.wrapped_key, c.master_key
-            from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[],
-                    $7::timestamptz[])
-                with ordinality as asked(developer_id, principal_id, service_key,
-                    token, grant_id, parent_grant_id, at, number)
+            from (
+                select unnest($1::text[]) as developer_id, unnest($2::text[]) as principal_id,
+                    unnest($3::text[]) as service_key, unnest($4::text[]) as token,
+                    unnest($5::text[]) as grant_id, unnest($6::text[]) as parent_grant_id,
+                    unnest($7::timestamptz[]) as at, unnest($8::int[]) as number
+            ) asked
             left join lateral (
                 select id, service, credential_type, token_expires_at,
                     metadata::text as metadata, required_scopes, allowed_agents,
@@ -281,7 +283,8 @@ impl Statement {
             query.parent_grant.as_ref().map(GrantId::as_str)
         });
         let moments = column(queries, |query| query.at);
-        let parameters: [&(dyn ToSql + Sync); 7] = [
+        let numbers = (0_i32..).take(queries.len()).collect::<Vec<_>>();
+        let parameters: [&(dyn ToSql + Sync); 8] = [
             &developers,
             &principals,
             &services,
@@ -289,10 +292,11 @@ impl Statement {
             &grants,
             &parents,
             &moments,
+            &numbers,
         ];
         let read = self.readers.read(self.sql, &parameters, &self.metrics);
         let mut rows = read.await?;
-        rows.sort_by_key(|row| row.get::<_, i64>("number"));
+        rows.sort_by_key(|row| row.get::<_, i32>("number"));
         assert_eq!(
             rows.len(),
             queries.len(),

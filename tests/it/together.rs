@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::harness::{Answer, Server, Setup, Tenant, Via, until};
+use crate::harness::{Answer, Cluster, Server, Setup, Tenant, Via, until};
 
 const PRINCIPALS: [&str; 3] = ["alice", "bob", "carol"];
 const SERVICES: [&str; 3] = ["github", "slack", "notion"];
@@ -151,5 +151,43 @@ async fn who_gives_up_takes_nothing_from_those_who_asked_beside() {
         assert_eq!(answer.unwrap()["accessToken"], "globex alice github");
         let after = hasty.exchange("github").await.unwrap();
         assert_eq!(after["accessToken"], "acme alice github");
+    }
+}
+
+#[tokio::test]
+async fn exchanges_that_come_one_by_one_are_planned_once_a_connection() {
+    let settings = [
+        "shared_preload_libraries=pg_stat_statements",
+        "pg_stat_statements.track_planning=on",
+        // New statistics are a reason to plan again.
+        "autovacuum=off",
+    ];
+    let cluster = Cluster::start_with(&settings, &[]).await;
+    let url = cluster.database().await;
+    let server = Setup::new().with("DATABASE_URL", &url).start().await;
+    server.execute("create extension pg_stat_statements").await;
+    let tenants = settled(&server).await;
+    server.execute("select pg_stat_statements_reset()").await;
+    for _ in 0..10 {
+        for via in Via::BOTH {
+            let agent = server.agent(via, &tenants[0], "alice");
+            agent.exchange("github").await.unwrap();
+        }
+    }
+    // Two connections are read on, one is for the record.
+    for (statement, connections) in [
+        ("%asked.number%", 2),
+        ("%insert into vault.audit_events%", 1),
+    ] {
+        let sql = "select calls, plans from pg_stat_statements where query like $1 and query not like '%pg_stat%'";
+        let row = server
+            .sql()
+            .await
+            .query_one(sql, &[&statement])
+            .await
+            .unwrap();
+        let (calls, plans): (i64, i64) = (row.get("calls"), row.get("plans"));
+        assert_eq!(calls, 20, "{statement}");
+        assert!((1..=connections).contains(&plans), "{statement}: {plans}");
     }
 }
