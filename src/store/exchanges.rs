@@ -156,11 +156,14 @@ impl Store {
         &self,
         query: ExchangeQuery,
     ) -> Result<(Option<ExchangeRow>, GrantState), StoreFault> {
+        // Until the row is here, not until its statement was answered.
+        let reading = self.reading.begin();
         let row = self
             .lookups()
             .row_of(query)
             .instrument(database_span!("select", "credentials"))
             .await?;
+        drop(reading);
         let columns = Columns {
             table: "credentials",
             row: &row,
