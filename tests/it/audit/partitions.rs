@@ -195,6 +195,29 @@ async fn a_time_whose_events_are_in_the_default_partition_is_left_to_it() {
 }
 
 #[tokio::test]
+async fn every_partition_is_analysed_by_a_small_sample() {
+    // Its columns, and the expressions in its indexes.
+    const SAMPLED_BY_DEFAULT: &str = "
+        select c.relname || '.' || a.attname
+        from pg_attribute a join pg_class c on c.oid = a.attrelid
+        where a.attnum > 0 and not a.attisdropped and coalesce(a.attstattarget, -1) <> 10
+          and (c.oid in (select inhrelid from pg_inherits
+                  where inhparent = 'vault.audit_events'::regclass)
+            or exists (select from pg_index i join pg_inherits on inhrelid = i.indrelid
+                  where inhparent = 'vault.audit_events'::regclass
+                    and i.indexrelid = c.oid and i.indkey[a.attnum - 1] = 0))";
+    let (_, sql) = database().await;
+    for unit in ["day", "month"] {
+        let default = sql.query(SAMPLED_BY_DEFAULT, &[]).await.unwrap();
+        let default: Vec<String> = default.iter().map(|row| row.get(0)).collect();
+        assert!(default.is_empty(), "{default:?}");
+        // Those of the migration, and those that are made later.
+        forget_partitions(&sql).await;
+        assert!(make(&sql, unit).await.unwrap() > 0);
+    }
+}
+
+#[tokio::test]
 async fn several_may_make_partitions_at_once() {
     let (url, sql) = database().await;
     forget_partitions(&sql).await;
