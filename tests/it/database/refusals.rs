@@ -75,7 +75,7 @@ async fn an_older_schema_is_refused() {
 
 #[tokio::test]
 async fn a_newer_schema_that_does_not_serve_this_server_is_refused() {
-    let url = changed("update vault.schema_version set version = 7, serves_from = 5").await;
+    let url = changed("update vault.schema_version set version = 7, serves_from = 6").await;
     refuses(&url, |fault| matches!(fault, Newer(7)), "update the server").await;
 }
 
