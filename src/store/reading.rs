@@ -1,4 +1,4 @@
-//! How many requests wait for what they read. Each of them records an event next.
+//! How many requests wait for what they read. Nearly each of them records an event next.
 
 use std::sync::{
     Arc,
