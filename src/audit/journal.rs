@@ -195,7 +195,7 @@ impl Writer {
 
     /// Takes what comes still, while more requests wait for what they read than have come: those record
     /// an event next. So one half of the requests commits together while the other half is read for. At
-    /// 64 clients that made 28 events of 17 in a commit, and a fifth less of Postgres' time for each.
+    /// 64 clients that made 27 events of 17 in a commit, and a fifth less of Postgres' time for each.
     async fn gather(&mut self, batch: &mut Vec<Waiting>) {
         let mut patience = pin!(sleep(PATIENCE));
         while batch.len() < self.store.reading().count() {
