@@ -27,13 +27,23 @@ pub(crate) fn of_process(pid: u32) -> f64 {
 
 /// What everybody has had together.
 pub(crate) fn of_everybody() -> f64 {
+    of_processors().iter().sum()
+}
+
+/// What everybody has had together, of each processor.
+pub(crate) fn of_processors() -> Vec<f64> {
     let text = fs::read_to_string("/proc/stat").expect("this is Linux");
-    // user nice system idle iowait irq softirq steal …
-    let all = text
-        .lines()
-        .next()
-        .and_then(|line| line.strip_prefix("cpu "));
-    let times = all.into_iter().flat_map(str::split_whitespace).enumerate();
+    let lines = text.lines().filter_map(|line| {
+        let (number, times) = line.strip_prefix("cpu")?.split_once(' ')?;
+        // The first line, without a number, has the sums of all.
+        number.parse::<u32>().is_ok().then_some(times)
+    });
+    lines.map(busy).collect()
+}
+
+/// user nice system idle iowait irq softirq steal …
+fn busy(times: &str) -> f64 {
+    let times = times.split_whitespace().enumerate();
     let busy = times.filter(|(place, _)| matches!(place, 0..3 | 5..8));
     let ticks = busy.filter_map(|(_, ticks)| ticks.parse::<f64>().ok());
     TICK * ticks.sum::<f64>()

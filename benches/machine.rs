@@ -5,6 +5,9 @@ use std::{fs, process::Command, thread};
 use grantex_vault::clock::{Clock, SystemClock};
 use serde::Serialize;
 
+/// How the parameters of Linux begin that say who runs where and when.
+const SCHEDULER: [&str; 6] = ["sched", "preempt", "isolcpus", "nohz", "idle", "haltpoll"];
+
 /// Where numbers come from.
 #[derive(Serialize)]
 pub(crate) struct Origin {
@@ -19,6 +22,8 @@ struct Machine {
     processor: String,
     memory_mib: f64,
     linux: String,
+    /// What Linux was told, when it started, about who runs where and when.
+    scheduler: Vec<String>,
 }
 
 // === impl Origin ===
@@ -52,6 +57,11 @@ impl Machine {
             processor: value("/proc/cpuinfo", "model name"),
             memory_mib: memory.map_or(f64::NAN, |kibibytes: f64| kibibytes / 1024.0),
             linux: value("/proc/sys/kernel/osrelease", ""),
+            scheduler: value("/proc/cmdline", "")
+                .split_whitespace()
+                .filter(|word| SCHEDULER.iter().any(|name| word.starts_with(name)))
+                .map(str::to_owned)
+                .collect(),
         }
     }
 }

@@ -47,6 +47,9 @@ pub(crate) struct Measured {
     pub(crate) generator_cpu_us: f64,
     /// Of one processor, what others had.
     pub(crate) others_percent: f64,
+    /// How busy the processors were while it was asked: the one that was most, and the one that was least.
+    pub(crate) busiest_processor_percent: f64,
+    pub(crate) idlest_processor_percent: f64,
     pub(crate) resident_mib: f64,
     /// Since the process started, which has others of the same repetition in it.
     pub(crate) peak_mib: f64,
@@ -60,6 +63,7 @@ struct Look {
     postgres: f64,
     generator: f64,
     everybody: f64,
+    processors: Vec<f64>,
 }
 
 /// Measures a load. All of it must have been served, as the vault itself counts.
@@ -72,6 +76,7 @@ pub(crate) async fn measure(
 ) -> Measured {
     let before = Look::now(server, postgres).await;
     let load = load.await;
+    let shares = before.shares();
     server.seal().await;
     let after = Look::now(server, postgres).await;
     let requests = requests_served(&before, &after, what, &load);
@@ -89,6 +94,8 @@ pub(crate) async fn measure(
         postgres_cpu_us: spent(|look| look.postgres) / requests,
         generator_cpu_us: spent(|look| look.generator) / requests,
         others_percent: others / elapsed / 10_000.0,
+        busiest_processor_percent: shares.iter().copied().fold(f64::NAN, f64::max),
+        idlest_processor_percent: shares.iter().copied().fold(f64::NAN, f64::min),
         resident_mib: resident,
         peak_mib: peak,
     }
@@ -132,6 +139,8 @@ impl Measured {
             postgres_cpu_us: of(|run| run.postgres_cpu_us),
             generator_cpu_us: of(|run| run.generator_cpu_us),
             others_percent: of(|run| run.others_percent),
+            busiest_processor_percent: of(|run| run.busiest_processor_percent),
+            idlest_processor_percent: of(|run| run.idlest_processor_percent),
             resident_mib: of(|run| run.resident_mib),
             peak_mib: of(|run| run.peak_mib),
         }
@@ -149,6 +158,17 @@ impl Look {
             postgres: postgres.time(),
             generator: cpu::of_process(std::process::id()),
             everybody: cpu::of_everybody(),
+            processors: cpu::of_processors(),
         }
+    }
+
+    /// How many percent of the time since then each processor was busy.
+    fn shares(&self) -> Vec<f64> {
+        let elapsed = self.at.elapsed().as_secs_f64();
+        let now = cpu::of_processors();
+        let spent = now.iter().zip(&self.processors);
+        spent
+            .map(|(now, then)| (now - then) / elapsed / 10_000.0)
+            .collect()
     }
 }

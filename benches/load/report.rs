@@ -156,7 +156,7 @@ impl Report {
     fn print_rows(&self, title: &str, hows: &[How]) {
         println!("\n{title}");
         println!(
-            "verb      keys       transport clients asked by  requests/s (lowest to highest)   /pgbench   p50 ms   p99 ms p99.9 ms  p99/p50   µs: vault Postgres generator   others %   peak MiB"
+            "verb      keys       transport clients asked by  requests/s (lowest to highest)   /pgbench   p50 ms   p99 ms p99.9 ms  p99/p50   µs: vault Postgres generator   others %   busy %: most least   peak MiB"
         );
         for (what, runs) in &self.rows {
             if !hows.contains(&what.how) {
@@ -173,7 +173,7 @@ impl Report {
             } = Row::of(*what, runs);
             let rates = range(runs.iter().map(|run| run.requests_per_second).collect());
             println!(
-                "{verb:<9} {keys:<10} {transport:<9} {clients:>7} {generator:<8}  {rates:<31} {:>9.2} {:>8.2} {:>8.2} {:>8.2} {:>8.1} {:>11.0} {:>8.0} {:>9.1} {:>10.0} {:>10.1}",
+                "{verb:<9} {keys:<10} {transport:<9} {clients:>7} {generator:<8}  {rates:<31} {:>9.2} {:>8.2} {:>8.2} {:>8.2} {:>8.1} {:>11.0} {:>8.0} {:>9.1} {:>10.0} {:>14.0} {:>5.0} {:>10.1}",
                 one.of_pgbench,
                 one.p50_ms,
                 one.p99_ms,
@@ -183,6 +183,8 @@ impl Report {
                 one.postgres_cpu_us,
                 one.generator_cpu_us,
                 one.others_percent,
+                one.busiest_processor_percent,
+                one.idlest_processor_percent,
                 one.peak_mib,
             );
         }
