@@ -178,7 +178,7 @@ impl Report {
                 one.p50_ms,
                 one.p99_ms,
                 one.p999_ms,
-                one.p99_ms / one.p50_ms,
+                one.p99_of_p50,
                 one.vault_cpu_us,
                 one.postgres_cpu_us,
                 one.generator_cpu_us,
