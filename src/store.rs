@@ -37,7 +37,8 @@ use std::{
 };
 
 use deadpool_postgres::{
-    Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime,
+    Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError, QueueMode, RecyclingMethod,
+    Runtime,
 };
 use thiserror::Error;
 use tokio_postgres::{
@@ -332,6 +333,8 @@ fn pool(
     };
     let pool = Pool::builder(manager)
         .max_size(size)
+        // The one that was used last: its server process has all that it needs at hand.
+        .queue_mode(QueueMode::Lifo)
         .wait_timeout(Some(WAIT_TIMEOUT))
         .create_timeout(Some(CONNECT_TIMEOUT))
         .recycle_timeout(Some(CONNECT_TIMEOUT))

@@ -31,7 +31,7 @@ use crate::{
 /// How many events a seal has, or those of one transaction that has more. Requests wait
 /// for the processor that the database hashes them on, and each seal costs it some: in larger ones the
 /// slowest percent of the requests at half load was slower, in smaller ones Postgres' time was more.
-const MAX_EVENTS: usize = 256;
+const MAX_EVENTS: usize = 512;
 /// How many of one transaction are sealed together at most. The vault writes batches of some hundreds.
 const MAX_OF_TRANSACTION: usize = 100_000;
 /// How many seals are made at once, before others have a turn.
