@@ -136,9 +136,11 @@ impl Connection {
             };
         }
         const OF_ALL: &str = select!("");
-        // `left` leads to the index, which has no more of a principal; the rest is compared in rows.
-        const OF_PRINCIPAL: &str =
-            select!("and left(principal_id, 64) = left($9::text, 64) and principal_id = $9");
+        // The hash leads to the index; others that have it are told apart in their rows.
+        const OF_PRINCIPAL: &str = select!(
+            "and hashtextextended(principal_id, hashtextextended(developer_id, 0))
+                = hashtextextended($9::text, hashtextextended($1, 0)) and principal_id = $9 "
+        );
         let (from, to) = query.bounds();
         let developer = query.developer.as_str();
         let service = query.service.as_ref().map(ServiceKey::as_str);
