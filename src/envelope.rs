@@ -61,6 +61,10 @@ pub struct Opened {
     pub data_key: CacheUse,
 }
 
+/// A data key that is in memory: to open with it needs no KMS.
+#[derive(Debug)]
+pub struct KeyAtHand(Arc<DataKey>);
+
 /// Why a credential could not be sealed or opened.
 #[derive(Debug, Error)]
 pub enum EnvelopeError {
@@ -155,6 +159,17 @@ impl Envelope {
         })
     }
 
+    /// The data key of a credential of this place, if it is in memory.
+    pub async fn key_at_hand(&self, place: &Place, wrapped: &WrappedKey) -> Option<KeyAtHand> {
+        let context = place.kms_context();
+        let found = self.cache.at_hand(wrapped, &context).await?;
+        if found.refresh {
+            self.refresh(wrapped.clone(), context);
+        }
+        self.metrics.data_key_hit();
+        Some(KeyAtHand(found.key))
+    }
+
     /// Makes the key that signs the seals of the audit record; one KMS call.
     ///
     /// # Errors
@@ -217,6 +232,12 @@ impl Envelope {
         self.cache.purge().await;
     }
 
+    /// Whether data keys are kept in memory at all.
+    #[must_use]
+    pub fn keeps_data_keys(&self) -> bool {
+        self.cache.keeps_any()
+    }
+
     /// How many data keys are in memory.
     #[must_use]
     pub fn cached_data_keys(&self) -> u64 {
@@ -263,6 +284,25 @@ impl Envelope {
                 cache.insert(&wrapped, &context, key, asked).await;
             }
         });
+    }
+}
+
+// === impl KeyAtHand ===
+
+impl KeyAtHand {
+    /// Opens an access token that was sealed for this place beside these attributes.
+    ///
+    /// # Errors
+    ///
+    /// [`EnvelopeError::DoesNotOpen`] as [`Envelope::open_access_token`] does.
+    pub fn open_access_token(
+        &self,
+        place: &Place,
+        attributes: &Attributes<'_>,
+        sealed: Sealed<AccessToken>,
+    ) -> Result<AccessToken, EnvelopeError> {
+        let opened = self.0.open_access_token(place, attributes, sealed);
+        opened.map_err(EnvelopeError::DoesNotOpen)
     }
 }
 

@@ -18,6 +18,7 @@ pub mod grantex_source;
 pub mod imports;
 pub mod master_keys;
 mod page;
+pub mod precondition;
 mod readers;
 pub mod reading;
 pub mod revocations;

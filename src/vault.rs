@@ -8,6 +8,7 @@ pub mod error;
 mod exchange;
 mod get;
 mod list;
+mod recent;
 mod released;
 mod store;
 mod webhook;
@@ -23,6 +24,7 @@ use crate::{
     metrics::Metrics,
     store::Store,
 };
+use recent::Recent;
 
 pub use crate::audit::canonical::{RecordedCaller, RecordedEvent};
 pub use audit_events::{EventListing, ListedEvent};
@@ -46,6 +48,7 @@ pub struct Vault {
     clock: Arc<dyn Clock>,
     metrics: Metrics,
     webhook_signatures: Accepted,
+    recent: Recent,
 }
 
 impl Vault {
@@ -69,6 +72,7 @@ impl Vault {
             clock,
             metrics,
             webhook_signatures: Accepted::default(),
+            recent: Recent::new(),
         }
     }
 

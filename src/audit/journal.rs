@@ -1,6 +1,7 @@
 //! The way into the audit table, and the proof of having taken it.
 
 use std::{
+    iter,
     pin::pin,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
@@ -22,7 +23,8 @@ use crate::{
     metrics::Metrics,
     store::{
         Store, StoreFault, Transaction,
-        audit_events::{AuditEventRow, Tried},
+        audit_events::{ConditionalEvent, Tried},
+        precondition::Precondition,
     },
     underway,
 };
@@ -61,9 +63,12 @@ pub struct Unrecorded(#[source] pub Arc<StoreFault>);
 
 /// An event, and who waits for it.
 struct Waiting {
-    row: AuditEventRow,
-    written: oneshot::Sender<Result<(), Arc<StoreFault>>>,
+    event: ConditionalEvent,
+    written: oneshot::Sender<Written>,
 }
+
+/// Whether an event is there now.
+type Written = Result<bool, Arc<StoreFault>>;
 
 /// The only one who writes events that have no transaction.
 struct Writer {
@@ -105,16 +110,39 @@ impl Journal {
     ///
     /// [`Unrecorded`].
     pub async fn record(&self, event: &AuditEvent) -> Result<Receipt, Unrecorded> {
+        let recorded = self.record_now(event, None).await?;
+        Ok(recorded.expect("nothing had to hold"))
+    }
+
+    /// Records an event on its own, if that holds which its exchange took for granted: in the snapshot
+    /// that the event is recorded from. Otherwise there is no event.
+    ///
+    /// # Errors
+    ///
+    /// [`Unrecorded`].
+    pub async fn record_if(
+        &self,
+        precondition: Precondition,
+        event: &AuditEvent,
+    ) -> Result<Option<Receipt>, Unrecorded> {
+        self.record_now(event, Some(precondition)).await
+    }
+
+    async fn record_now(
+        &self,
+        event: &AuditEvent,
+        only_if: Option<Precondition>,
+    ) -> Result<Option<Receipt>, Unrecorded> {
         let row = event.to_row(self.clock.now());
         let since = Instant::now();
         let waits = self.metrics.audit_event_waits();
-        let recorded = self.written(row);
+        let recorded = self.written(ConditionalEvent { row, only_if });
         let recorded = recorded.instrument(tracing::info_span!("audit commit"));
         let recorded = underway::on_database(recorded).await;
         drop(waits);
-        self.learn(recorded)?;
+        let is_there = self.learn(recorded)?;
         self.metrics.audit_committed(since.elapsed());
-        Ok(Receipt(()))
+        Ok(is_there.then_some(Receipt(())))
     }
 
     /// Commits a change together with its event; both are durable when this has answered, or neither.
@@ -144,10 +172,10 @@ impl Journal {
         }
     }
 
-    async fn written(&self, row: AuditEventRow) -> Result<(), Arc<StoreFault>> {
+    async fn written(&self, event: ConditionalEvent) -> Written {
         let (written, answer) = oneshot::channel();
         let overloaded = || Arc::new(StoreFault::Overloaded);
-        let waiting = self.queue.try_send(Waiting { row, written });
+        let waiting = self.queue.try_send(Waiting { event, written });
         waiting.map_err(|_| overloaded())?;
         match timeout(RECORD_TIMEOUT, answer).await {
             Ok(Ok(written)) => written,
@@ -156,7 +184,7 @@ impl Journal {
         }
     }
 
-    fn learn(&self, recorded: Result<(), Arc<StoreFault>>) -> Result<(), Unrecorded> {
+    fn learn<T>(&self, recorded: Result<T, Arc<StoreFault>>) -> Result<T, Unrecorded> {
         if recorded.is_ok() {
             self.probe.succeeded();
         } else {
@@ -216,34 +244,40 @@ impl Writer {
 
     /// Writes a batch and tells everyone who waits for a part of it.
     async fn write(&self, batch: &mut Vec<Waiting>) {
-        let (rows, waiting): (Vec<_>, Vec<_>) = batch
+        let (events, waiting): (Vec<_>, Vec<_>) = batch
             .drain(..)
-            .map(|Waiting { row, written }| (row, written))
+            .map(|Waiting { event, written }| (event, written))
             .unzip();
-        let mut parts = vec![(&rows[..], waiting)];
-        while let Some((rows, mut waiting)) = parts.pop() {
-            match self.append(rows).await {
+        let mut parts = vec![(&events[..], waiting)];
+        while let Some((events, mut waiting)) = parts.pop() {
+            match self.append(events).await {
                 // One of them does not fit: the others must not suffer for it.
-                Err(StoreFault::Refused(_)) if rows.len() > 1 => {
-                    let (first, rest) = rows.split_at(rows.len() / 2);
+                Err(StoreFault::Refused(_)) if events.len() > 1 => {
+                    let (first, rest) = events.split_at(events.len() / 2);
                     let waiting_for_rest = waiting.split_off(first.len());
                     parts.extend([(rest, waiting_for_rest), (first, waiting)]);
                 }
-                Ok(()) => {
-                    self.metrics.audit_batch_committed(rows.len());
-                    tell(waiting, &Ok(()));
+                Ok(there) => {
+                    let recorded = there.iter().filter(|is_there| **is_there).count();
+                    self.metrics.audit_batch_committed(recorded);
+                    tell(waiting, there.into_iter().map(Ok));
                 }
-                Err(fault) => tell(waiting, &Err(Arc::new(fault))),
+                Err(fault) => {
+                    let fault = Arc::new(fault);
+                    tell(waiting, iter::repeat_with(|| Err(Arc::clone(&fault))));
+                }
             }
         }
     }
 
     /// Appends events. A connection that broke may have committed: then they are appended again,
     /// which is exact because each has its id.
-    async fn append(&self, rows: &[AuditEventRow]) -> Result<(), StoreFault> {
-        match self.store.append_audit_events(rows, Tried::Never).await {
+    async fn append(&self, events: &[ConditionalEvent]) -> Result<Vec<bool>, StoreFault> {
+        match self.store.append_audit_events(events, Tried::Never).await {
             Err(StoreFault::Unavailable(_)) => {
-                let again = self.store.append_audit_events(rows, Tried::OutcomeUnknown);
+                let again = self
+                    .store
+                    .append_audit_events(events, Tried::OutcomeUnknown);
                 again.await
             }
             answer => answer,
@@ -252,12 +286,9 @@ impl Writer {
 }
 
 /// Whoever has given up is told nothing.
-fn tell(
-    waiting: Vec<oneshot::Sender<Result<(), Arc<StoreFault>>>>,
-    written: &Result<(), Arc<StoreFault>>,
-) {
-    for request in waiting {
-        let _ = request.send(written.clone());
+fn tell(waiting: Vec<oneshot::Sender<Written>>, written: impl Iterator<Item = Written>) {
+    for (request, written) in waiting.into_iter().zip(written) {
+        let _ = request.send(written);
     }
 }
 
@@ -344,7 +375,10 @@ mod tests {
 
     fn waiting() -> Waiting {
         Waiting {
-            row: event().to_row(FakeClock::default().now()),
+            event: ConditionalEvent {
+                row: event().to_row(FakeClock::default().now()),
+                only_if: None,
+            },
             written: oneshot::channel().0,
         }
     }

@@ -84,7 +84,7 @@ pub struct VerifiedGrant {
     delegation_depth: Option<i64>,
 }
 
-/// A verified grant that the store did not know as revoked.
+/// A verified grant that the store did not know as revoked, or that is recorded only if it does not.
 #[derive(Debug)]
 pub struct LiveGrant<'a>(&'a VerifiedGrant);
 
@@ -290,6 +290,13 @@ impl VerifiedGrant {
     #[must_use]
     pub fn delegation_depth(&self) -> Option<i64> {
         self.delegation_depth
+    }
+
+    /// The grant as a live one, before the store was asked: for an exchange that is recorded only if
+    /// it is, and opens nothing before that.
+    #[must_use]
+    pub fn presumed_live(&self) -> LiveGrant<'_> {
+        LiveGrant(self)
     }
 
     /// With what the store knows of it, the grant is live or it is not.

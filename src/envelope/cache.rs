@@ -62,6 +62,15 @@ struct Entry {
     refreshing: Arc<AtomicBool>,
 }
 
+impl CacheKey {
+    fn new(wrapped: &WrappedKey, context: &KmsContext) -> Self {
+        Self {
+            wrapped: wrapped.clone(),
+            context: context.clone(),
+        }
+    }
+}
+
 impl TimeToLive {
     /// `None` for zero, which switches the cache off.
     #[must_use]
@@ -129,10 +138,7 @@ impl DataKeyCache {
                 hit: false,
             });
         };
-        let cache_key = CacheKey {
-            wrapped: wrapped.clone(),
-            context: context.clone(),
-        };
+        let cache_key = CacheKey::new(wrapped, context);
         if let Some(entry) = entries.get(&cache_key).await {
             if let Some(found) = self.usable(&entry) {
                 return Ok(found);
@@ -141,6 +147,13 @@ impl DataKeyCache {
         }
         // Boxed: a hit, which is what nearly all of them are, would carry its 12 KiB around.
         Box::pin(self.made(entries, cache_key, unwrap())).await
+    }
+
+    /// The data key, if it is in memory and may be used.
+    pub async fn at_hand(&self, wrapped: &WrappedKey, context: &KmsContext) -> Option<CachedKey> {
+        let entries = self.entries.as_ref()?;
+        let entry = entries.get(&CacheKey::new(wrapped, context)).await?;
+        self.usable(&entry)
     }
 
     async fn made(
@@ -180,10 +193,7 @@ impl DataKeyCache {
         let Some(entries) = &self.entries else {
             return;
         };
-        let cache_key = CacheKey {
-            wrapped: wrapped.clone(),
-            context: context.clone(),
-        };
+        let cache_key = CacheKey::new(wrapped, context);
         let Asked { since, generation } = asked;
         let entry = Entry {
             key: Arc::new(key),
@@ -202,6 +212,12 @@ impl DataKeyCache {
             since: self.clock.now(),
             generation,
         }
+    }
+
+    /// Whether it is switched on.
+    #[must_use]
+    pub fn keeps_any(&self) -> bool {
+        self.entries.is_some()
     }
 
     /// How many keys are in memory, about.

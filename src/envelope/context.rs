@@ -17,7 +17,7 @@ use crate::model::{
 
 /// Where a credential belongs. On exchange it comes from the grant, never from the row: a row that
 /// was re-labelled in the database does not open.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Place {
     /// The tenant.
     pub developer: DeveloperId,

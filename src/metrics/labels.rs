@@ -60,11 +60,13 @@ labels! {
         Failed => "failed",
     }
 
-    /// Where a data key came from.
+    /// What an exchange had in memory.
     CacheUse {
-        /// Memory.
+        /// The data key and the credential's row, which Postgres only had to confirm.
+        RowAndKey => "row_and_key",
+        /// The data key.
         Hit => "hit",
-        /// The KMS.
+        /// Nothing: the KMS was asked.
         Miss => "miss",
         /// It did not come to that.
         None => "none",

@@ -77,6 +77,12 @@ impl<T> Sealed<T> {
     }
 }
 
+impl<T> Clone for Sealed<T> {
+    fn clone(&self) -> Self {
+        Self::from_stored(self.bytes.clone())
+    }
+}
+
 impl<T> fmt::Debug for Sealed<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Sealed({} bytes)", self.bytes.len())

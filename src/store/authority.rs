@@ -41,6 +41,34 @@ pub struct KeyOwner {
     pub suspended: bool,
 }
 
+/// Whether what is `asked` with is revoked: its developer suspended, its token, grant or parent grant
+/// revoked here, or the grant dead by the word of the authority.
+macro_rules! revoked_sql {
+    (Standalone) => {
+        "exists (
+            select from vault.revocations r
+            where r.developer_id = asked.developer_id
+              and (r.kind = 'developer'
+                or (r.kind = 'token' and r.subject = asked.token)
+                or (r.kind = 'grant' and r.subject in (asked.grant_id, asked.parent_grant_id))))"
+    };
+    (Grantex) => {
+        concat!(
+            "(",
+            revoked_sql!(Standalone),
+            " or not exists (
+                select from public.grant_tokens t
+                join public.grants g on g.id = t.grant_id
+                where t.jti = asked.token and not t.is_revoked
+                  and t.expires_at > asked.at
+                  and g.status = 'active' and g.expires_at > asked.at
+                  and g.developer_id = asked.developer_id
+                  and g.principal_id = asked.principal_id))"
+        )
+    };
+}
+pub(super) use revoked_sql;
+
 impl FromStr for Authority {
     type Err = &'static str;
 

@@ -13,8 +13,12 @@ use tokio_postgres::{Row, types::ToSql};
 use tracing::Instrument;
 
 use super::{
-    MAX_WAITING, READERS, STATEMENT_TIMEOUT, Store, StoreFault, WAIT_TIMEOUT, authority::Authority,
-    columns::Columns, database_span, readers::Readers,
+    MAX_WAITING, READERS, STATEMENT_TIMEOUT, Store, StoreFault, WAIT_TIMEOUT,
+    authority::{Authority, revoked_sql},
+    columns::Columns,
+    database_span,
+    precondition::RowVersion,
+    readers::Readers,
 };
 use crate::{
     metrics::Metrics,
@@ -45,6 +49,8 @@ const MAX_UNDER_WAY: usize = 2 * READERS;
 pub struct ExchangeRow {
     /// Its id.
     pub id: CredentialId,
+    /// The version of the row.
+    pub version: RowVersion,
     /// The spelling of the last store.
     pub service: ServiceName,
     /// What kind it is.
@@ -105,25 +111,18 @@ struct Statement {
     metrics: Metrics,
 }
 
-/// What exchanges ask, in one statement and so of one snapshot: is the grant revoked here, its
-/// developer suspended, or the grant dead by the word of the authority; and the credential. One row
-/// for each, whose credential columns are null when there is none.
+/// What exchanges ask, in one statement and so of one snapshot: is what they ask with revoked; and the
+/// credential. One row for each, whose credential columns are null when there is none.
 ///
 /// There is one credential at most. The limit says so to the planner, who might join with all of them.
 macro_rules! exchange_sql {
-    ($dead:literal) => {
+    ($authority:ident) => {
         // Store::credential_for_exchange
         concat!(
-            "select asked.number, exists (
-                    select from vault.revocations r
-                    where r.developer_id = asked.developer_id
-                      and (r.kind = 'developer'
-                        or (r.kind = 'token' and r.subject = asked.token)
-                        or (r.kind = 'grant' and r.subject in (asked.grant_id, asked.parent_grant_id)))
-                ) or ",
-            $dead,
+            "select asked.number, ",
+            revoked_sql!($authority),
             " as revoked,
-                c.id, c.service, c.credential_type, c.token_expires_at,
+                c.id, c.version, c.service, c.credential_type, c.token_expires_at,
                 c.metadata, c.required_scopes, c.allowed_agents,
                 c.access_token, c.wrapped_key, c.master_key
             from (
@@ -133,7 +132,7 @@ macro_rules! exchange_sql {
                     unnest($7::timestamptz[]) as at, unnest($8::int[]) as number
             ) asked
             left join lateral (
-                select id, service, credential_type, token_expires_at,
+                select id, xmin as version, service, credential_type, token_expires_at,
                     metadata::text as metadata, required_scopes, allowed_agents,
                     access_token, wrapped_key, master_key
                 from vault.credentials
@@ -182,17 +181,8 @@ impl Store {
         self.lookups.get_or_init(|| {
             Lookups::begin(Statement {
                 sql: match self.authority {
-                    Authority::Standalone => exchange_sql!("false"),
-                    Authority::Grantex => exchange_sql!(
-                        "not exists (
-                            select from public.grant_tokens t
-                            join public.grants g on g.id = t.grant_id
-                            where t.jti = asked.token and not t.is_revoked
-                              and t.expires_at > asked.at
-                              and g.status = 'active' and g.expires_at > asked.at
-                              and g.developer_id = asked.developer_id
-                              and g.principal_id = asked.principal_id)"
-                    ),
+                    Authority::Standalone => exchange_sql!(Standalone),
+                    Authority::Grantex => exchange_sql!(Grantex),
                 },
                 readers: self.readers.clone(),
                 metrics: self.metrics.clone(),
@@ -327,6 +317,7 @@ fn share(fault: &Arc<StoreFault>) -> StoreFault {
 fn exchange_row(columns: &Columns<'_>) -> Result<ExchangeRow, StoreFault> {
     Ok(ExchangeRow {
         id: columns.parse_option("id", CredentialId::parse)?,
+        version: columns.get("version")?,
         service: columns.parse("service", ServiceName::parse)?,
         credential_type: columns.parse("credential_type", CredentialType::parse)?,
         token_expires_at: columns.get("token_expires_at")?,

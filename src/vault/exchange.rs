@@ -1,19 +1,24 @@
 //! Exchange: a grant for the access token that it names.
 
+use std::sync::Arc;
+
 use super::{
     KnownAgent, Released, Vault,
     error::{NotFound, Unauthenticated, VaultError},
 };
 use crate::{
     audit::event::AuditEvent,
-    auth::grant::{ExchangePermit, Restricted},
+    auth::grant::{ExchangePermit, Restricted, VerifiedGrant},
     envelope::context::{Attributes, Place},
     metrics::{CacheUse, ExchangeOutcome},
     model::{
-        credential::parse_service, metadata::Metadata, secret::AccessToken,
-        service_name::ServiceName, text::CredentialType, timestamp::Timestamp,
+        credential::parse_service, metadata::Metadata, restrictions::Restrictions,
+        secret::AccessToken, service_name::ServiceName, text::CredentialType, timestamp::Timestamp,
     },
-    store::exchanges::{ExchangeQuery, ExchangeRow},
+    store::{
+        exchanges::{ExchangeQuery, ExchangeRow},
+        precondition::Precondition,
+    },
 };
 
 /// What an agent receives.
@@ -47,18 +52,70 @@ impl Vault {
         service: &str,
     ) -> Result<Released<ExchangedCredential>, VaultError> {
         let service = parse_service(service)?;
-        let mut event = agent.exchange_event(&service);
-        let opened = self.open(agent, &service, &mut event).await;
-        let (released, from) = match opened {
+        let (released, from) = match self.exchange_recent(agent, &service).await {
+            Some(released) => (released, CacheUse::RowAndKey),
+            None => self.exchange_read(agent, &service).await,
+        };
+        self.metrics.exchanged(outcome(&released), from);
+        released
+    }
+
+    /// The exchange of a credential whose row and data key are in memory, if the grant lives and the row
+    /// is still the same: both are asked with the event, which is recorded only then. `None` in any other
+    /// case; what the caller is told is found out from the row of now.
+    async fn exchange_recent(
+        &self,
+        agent: &KnownAgent,
+        service: &ServiceName,
+    ) -> Option<Result<Released<ExchangedCredential>, VaultError>> {
+        let grant = &agent.grant;
+        let place = place(grant, service);
+        let row = self.recent.get(&place)?;
+        let scoped = grant.presumed_live().scoped_for(service).ok()?;
+        let permit = scoped.within(&row.restrictions).ok()?;
+        let key = self.envelope.key_at_hand(&place, &row.data_key).await?;
+        let precondition = Precondition {
+            version: row.version,
+            wrapped_key: row.data_key.bytes.clone(),
+            token: grant.token().clone(),
+            parent_grant: grant.parent_grant().cloned(),
+            at: self.clock.now(),
+        };
+        let mut event = agent.exchange_event(service);
+        event.credential = Some(row.id);
+        let receipt = match self.journal.record_if(precondition, &event).await {
+            Ok(receipt) => receipt?,
+            Err(unrecorded) => return Some(Err(unrecorded.into())),
+        };
+        let attributes = attributes(&row, permit.restrictions());
+        let opened = key.open_access_token(&place, &attributes, row.access_token.clone());
+        Some(match opened {
+            Ok(access_token) => {
+                let credential = ExchangedCredential::of(&row, access_token);
+                Ok(Released::new(credential, receipt))
+            }
+            Err(error) => {
+                let error = VaultError::from_envelope(error, Some(row.id));
+                Err(self.refused(event, error).await)
+            }
+        })
+    }
+
+    /// The exchange of whatever stands in the database.
+    async fn exchange_read(
+        &self,
+        agent: &KnownAgent,
+        service: &ServiceName,
+    ) -> (Result<Released<ExchangedCredential>, VaultError>, CacheUse) {
+        let mut event = agent.exchange_event(service);
+        match self.open(agent, service, &mut event).await {
             Ok((credential, from)) => {
                 let receipt = self.journal.record(&event).await;
                 let released = receipt.map(|receipt| Released::new(credential, receipt));
                 (released.map_err(VaultError::from), from)
             }
             Err(error) => (Err(self.refused(event, error).await), CacheUse::None),
-        };
-        self.metrics.exchanged(outcome(&released), from);
-        released
+        }
     }
 
     async fn open(
@@ -78,6 +135,9 @@ impl Vault {
             at: self.clock.now(),
         };
         let (row, state) = self.store.credential_for_exchange(query).await?;
+        if row.is_none() {
+            self.recent.forget(&place(grant, service));
+        }
         let live = grant
             .live(state)
             .map_err(|_| VaultError::Unauthenticated(Unauthenticated::RevokedGrant))?;
@@ -108,26 +168,49 @@ impl Vault {
             principal: permit.principal().clone(),
             service: permit.service().key().clone(),
         };
-        let attributes = Attributes {
-            service: &row.service,
-            credential_type: &row.credential_type,
-            token_expires_at: row.token_expires_at,
-            metadata: &row.metadata,
-            restrictions: permit.restrictions(),
-        };
+        let attributes = attributes(&row, permit.restrictions());
         let opened = self
             .envelope
-            .open_access_token(&place, &attributes, row.access_token, &row.data_key)
+            .open_access_token(&place, &attributes, row.access_token.clone(), &row.data_key)
             .await
             .map_err(|error| VaultError::from_envelope(error, Some(row.id)))?;
-        let credential = ExchangedCredential {
-            access_token: opened.access_token,
-            service: row.service,
-            credential_type: row.credential_type,
-            token_expires_at: row.token_expires_at,
-            metadata: row.metadata,
-        };
+        let credential = ExchangedCredential::of(&row, opened.access_token);
+        if self.envelope.keeps_data_keys() {
+            self.recent.keep(place, Arc::new(row));
+        }
         Ok((credential, opened.data_key))
+    }
+}
+
+impl ExchangedCredential {
+    fn of(row: &ExchangeRow, access_token: AccessToken) -> Self {
+        Self {
+            access_token,
+            service: row.service.clone(),
+            credential_type: row.credential_type.clone(),
+            token_expires_at: row.token_expires_at,
+            metadata: row.metadata.clone(),
+        }
+    }
+}
+
+/// Where the credential is that a grant asks for.
+fn place(grant: &VerifiedGrant, service: &ServiceName) -> Place {
+    Place {
+        developer: grant.developer().clone(),
+        principal: grant.principal().clone(),
+        service: service.key().clone(),
+    }
+}
+
+/// What is sealed beside the token, within these restrictions rather than those of the row.
+fn attributes<'a>(row: &'a ExchangeRow, restrictions: &'a Restrictions) -> Attributes<'a> {
+    Attributes {
+        service: &row.service,
+        credential_type: &row.credential_type,
+        token_expires_at: row.token_expires_at,
+        metadata: &row.metadata,
+        restrictions,
     }
 }
 

@@ -90,7 +90,7 @@ async fn history(server: &Server, tenant: &Tenant) {
 
 #[tokio::test]
 async fn an_event_is_answered_as_it_was_recorded_by_both_transports() {
-    let server = Server::start().await;
+    let server = Setup::new().without_data_keys().start().await;
     let tenant = server.tenant("acme").await;
     history(&server, &tenant).await;
     for via in Via::BOTH {
@@ -150,7 +150,7 @@ fn matches(event: &Value, query: &Value) -> bool {
 
 #[tokio::test]
 async fn every_filter_answers_what_matches_it_and_together_they_narrow() {
-    let server = Server::start().await;
+    let server = Setup::new().without_data_keys().start().await;
     let tenant = server.tenant("acme").await;
     let start = server.clock.now().to_string();
     history(&server, &tenant).await;
@@ -228,7 +228,7 @@ async fn a_moment_divides_events_to_the_millisecond() {
 
 #[tokio::test]
 async fn what_no_event_can_have_matches_nothing() {
-    let server = Server::start().await;
+    let server = Setup::new().without_data_keys().start().await;
     let tenant = server.tenant("acme").await;
     history(&server, &tenant).await;
     for via in Via::BOTH {

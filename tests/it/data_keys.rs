@@ -15,7 +15,7 @@ const COLD: usize = 15;
 
 /// A vault that keeps data keys as it does by default.
 fn caching() -> Setup {
-    Setup::new().with("GRANTEX_VAULT_DATA_KEY_CACHE_TTL", "5m")
+    Setup::new()
 }
 
 /// Another vault over the same database and KMS, with nothing in memory.
@@ -208,10 +208,7 @@ async fn a_hot_key_is_asked_for_again_before_its_time_is_over() {
 
 #[tokio::test]
 async fn switched_off_every_exchange_asks() {
-    let server = caching()
-        .with("GRANTEX_VAULT_DATA_KEY_CACHE_TTL", "0")
-        .start()
-        .await;
+    let server = caching().without_data_keys().start().await;
     let tenant = server.tenant("dev_one").await;
     store(&server, &tenant, 1).await;
     for asked in 1..4 {

@@ -19,7 +19,7 @@ const LONGEST_COOL_OFF: Duration = Duration::from_secs(10);
 async fn start(kms_timeout: &str) -> (Server, Tenant) {
     let setup = Setup::new()
         .with("GRANTEX_VAULT_KMS_TIMEOUT", kms_timeout)
-        .with("GRANTEX_VAULT_DATA_KEY_CACHE_TTL", "0");
+        .without_data_keys();
     let server = setup.start().await;
     let tenant = server.tenant("acme").await;
     let developer = server.client(Via::Rest, &tenant.key);

@@ -24,6 +24,7 @@ mod database;
 mod dev;
 mod docs_page;
 mod doctor;
+mod exchanged_before;
 mod grpc_contract;
 mod grpc_input;
 mod grpc_services;

@@ -7,12 +7,11 @@ use serde_json::json;
 
 use crate::harness::{Server, Setup, Via};
 
-/// Three, on one database, with data keys in memory.
+/// Three, on one database.
 async fn three() -> [Server; 3] {
-    let cached = || Setup::new().with("GRANTEX_VAULT_DATA_KEY_CACHE_TTL", "5m");
-    let first = cached().start().await;
-    let second = cached().beside(&first).start().await;
-    let third = cached().beside(&first).start().await;
+    let first = Setup::new().start().await;
+    let second = Setup::new().beside(&first).start().await;
+    let third = Setup::new().beside(&first).start().await;
     [first, second, third]
 }
 

@@ -5,7 +5,7 @@ mod at_rest;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Client, Server, Tenant, Via};
+use crate::harness::{Answer, Client, Server, Setup, Tenant, Via};
 
 /// The secret of these tests, and no refusal may hold it.
 const CANARY: &str = "canary";
@@ -14,7 +14,15 @@ const PATH: &str = "/v1/vault/credentials";
 const OUT_OF_SCOPE: &str = "Grant token is not scoped for github credential exchange";
 
 async fn started() -> (Server, Tenant) {
-    let server = Server::start().await;
+    of_tenant(Server::start().await).await
+}
+
+/// The same, where the KMS is asked for every exchange.
+async fn asking_the_kms() -> (Server, Tenant) {
+    of_tenant(Setup::new().without_data_keys().start().await).await
+}
+
+async fn of_tenant(server: Server) -> (Server, Tenant) {
     let tenant = server.tenant("acme").await;
     (server, tenant)
 }
@@ -51,7 +59,7 @@ async fn assert_denied(server: &Server, reason: &str, credential: &Value, what: 
 
 #[tokio::test]
 async fn every_required_scope_must_be_among_those_of_the_token() {
-    let (server, tenant) = started().await;
+    let (server, tenant) = asking_the_kms().await;
     for (required, scopes, is_met) in [
         (
             &["repo:write"][..],
@@ -109,7 +117,7 @@ async fn every_required_scope_must_be_among_those_of_the_token() {
 
 #[tokio::test]
 async fn the_agent_must_be_an_allowed_one() {
-    let (server, tenant) = started().await;
+    let (server, tenant) = asking_the_kms().await;
     for (allowed, name, is_met) in [
         (&[AGENT][..], AGENT, true),
         (&["did:other", AGENT], AGENT, true),

@@ -292,7 +292,7 @@ async fn many_events_make_many_seals_of_whole_transactions() {
 
 #[tokio::test]
 async fn a_kms_that_is_away_delays_seals_and_stops_no_request() {
-    let setup = eager(Setup::new()).with("GRANTEX_VAULT_DATA_KEY_CACHE_TTL", "5m");
+    let setup = eager(Setup::new());
     let server = setup.start().await;
     let tenant = server.tenant("acme").await;
     let developer = server.client(Via::Rest, &tenant.key);

@@ -2,14 +2,17 @@
 
 use serde_json::Value;
 
-use crate::harness::{Answer, Server, Tenant, Trouble, Via};
+use crate::harness::{Answer, Server, Setup, Tenant, Trouble, Via};
 
 /// Every secret of these tests holds it, and no answer may.
 const CANARY: &str = "canary";
 
 /// Stores the same credential for two principals, two services and two developers.
 async fn stored() -> (Server, Tenant, Tenant) {
-    let server = Server::start().await;
+    stored_in(Server::start().await).await
+}
+
+async fn stored_in(server: Server) -> (Server, Tenant, Tenant) {
     let (acme, globex) = (server.tenant("acme").await, server.tenant("globex").await);
     for (tenant, principal, service) in [
         (&acme, "alice", "github"),
@@ -267,7 +270,8 @@ async fn a_row_that_the_vault_never_writes_is_an_internal_error_for_every_reader
 
 #[tokio::test]
 async fn a_data_key_that_the_kms_calls_tampered_keeps_the_credential_shut() {
-    let (server, acme, _) = stored().await;
+    let setup = Setup::new().without_data_keys();
+    let (server, acme, _) = stored_in(setup.start().await).await;
     server.kms.set_trouble(Some(Trouble::Tampered));
     for via in Via::BOTH {
         assert_shut(

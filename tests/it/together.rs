@@ -164,7 +164,8 @@ async fn exchanges_that_come_one_by_one_are_planned_once_a_connection() {
     ];
     let cluster = Cluster::start_with(&settings, &[]).await;
     let url = cluster.database().await;
-    let server = Setup::new().with("DATABASE_URL", &url).start().await;
+    let setup = Setup::new().without_data_keys();
+    let server = setup.with("DATABASE_URL", &url).start().await;
     server.execute("create extension pg_stat_statements").await;
     let tenants = settled(&server).await;
     server.execute("select pg_stat_statements_reset()").await;

@@ -7,7 +7,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
-use crate::harness::{Server, Trouble, Via, answer, until};
+use crate::harness::{Server, Setup, Trouble, Via, answer, until};
 
 #[tokio::test]
 async fn stores_at_once_for_one_place_make_one_credential_that_opens() {
@@ -63,7 +63,7 @@ async fn deletes_at_once_of_one_credential_succeed_once() {
 
 #[tokio::test]
 async fn a_bug_is_an_internal_error_of_its_request_and_of_no_other() {
-    let server = Server::start().await;
+    let server = Setup::new().without_data_keys().start().await;
     let tenant = server.tenant("acme").await;
     server
         .client(Via::Rest, &tenant.key)
@@ -91,7 +91,7 @@ async fn a_bug_is_an_internal_error_of_its_request_and_of_no_other() {
 
 #[tokio::test]
 async fn what_is_under_way_is_answered_before_the_server_stops() {
-    let server = Server::start().await;
+    let server = Setup::new().without_data_keys().start().await;
     let tenant = server.tenant("acme").await;
     server
         .client(Via::Rest, &tenant.key)

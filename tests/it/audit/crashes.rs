@@ -147,7 +147,6 @@ async fn postgres_crashes_under_load_and_what_was_acknowledged_is_there_once() {
     let url = cluster.database().await;
     let setup = Setup::new()
         .with("DATABASE_URL", &url)
-        .with("GRANTEX_VAULT_DATA_KEY_CACHE_TTL", "5m")
         .with("GRANTEX_VAULT_AUDIT_SEAL_INTERVAL", "50ms");
     let server = setup.start().await;
     let tenant = server.tenant("acme").await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{history, matches, recorded};
-use crate::harness::{Client, Server, Via};
+use crate::harness::{Client, Server, Setup, Via};
 
 /// All pages of a query, one after another; something else happens between them.
 async fn pages(client: &Client<'_>, mut query: Value) -> Vec<Vec<Value>> {
@@ -99,7 +99,7 @@ async fn events_that_carry_much_make_shorter_pages_and_no_gaps() {
 
 #[tokio::test]
 async fn a_page_token_is_of_its_own_list_only() {
-    let server = Server::start().await;
+    let server = Setup::new().without_data_keys().start().await;
     let tenants = [server.tenant("acme").await, server.tenant("globex").await];
     for tenant in &tenants {
         history(&server, tenant).await;

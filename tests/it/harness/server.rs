@@ -88,8 +88,11 @@ impl Setup {
             .with("GRANTEX_VAULT_LIMIT_FAILED_AUTH_PER_ADDRESS", "0")
             // Sealing takes a key from the KMS; `audit/sealing.rs` is about it.
             .with("GRANTEX_VAULT_AUDIT_SEAL_INTERVAL", "0")
-            // What a test does to the KMS shows at once; `data_keys.rs` is about the cache.
-            .with("GRANTEX_VAULT_DATA_KEY_CACHE_TTL", "0")
+    }
+
+    /// Keeps no data keys in memory, nor rows that need them: what a test does to the KMS shows at once.
+    pub(crate) fn without_data_keys(self) -> Self {
+        self.with("GRANTEX_VAULT_DATA_KEY_CACHE_TTL", "0")
     }
 
     /// Changes a setting.

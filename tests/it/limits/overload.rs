@@ -76,6 +76,7 @@ async fn exchange_within_its_deadline(server: &Server, token: &str) -> String {
 async fn a_deadline_of_the_caller_ends_what_its_request_waits_for() {
     const DEADLINE_EXCEEDED: &str = "4";
     let setup = Setup::new()
+        .without_data_keys()
         .with("GRANTEX_VAULT_KMS_TIMEOUT", "20s")
         .with("GRANTEX_VAULT_DB_POOL_SIZE", "2");
     let server = setup.start().await;
@@ -113,7 +114,9 @@ async fn a_deadline_of_the_caller_ends_what_its_request_waits_for() {
 
 #[tokio::test]
 async fn a_request_whose_client_goes_away_is_counted_and_given_up() {
-    let setup = Setup::new().with("GRANTEX_VAULT_KMS_TIMEOUT", "20s");
+    let setup = Setup::new()
+        .without_data_keys()
+        .with("GRANTEX_VAULT_KMS_TIMEOUT", "20s");
     let server = setup.start().await;
     let tenant = server.tenant("acme").await;
     let developer = server.client(Via::Rest, &tenant.key);

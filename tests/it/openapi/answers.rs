@@ -186,7 +186,8 @@ async fn unknown_callers(answers: &mut Answers, server: &Server) {
 pub(super) async fn every_answer() -> Answers {
     let cluster = Cluster::start().await;
     let url = cluster.database().await;
-    let server = Setup::new().with("DATABASE_URL", &url).start().await;
+    let setup = Setup::new().without_data_keys();
+    let server = setup.with("DATABASE_URL", &url).start().await;
     let tenant = server.tenant("acme").await;
     let developer = server.client(Via::Rest, &tenant.key);
     let agent = server.agent(Via::Rest, &tenant, "user");

@@ -339,7 +339,7 @@ async fn what_breaks_a_rule_is_refused_by_its_name_and_does_nothing() {
 #[tokio::test]
 async fn data_keys_are_purged_and_master_keys_are_listed_with_what_they_wrap() {
     let files = Files::with_token(TOKEN);
-    let setup = files.setup().with("GRANTEX_VAULT_DATA_KEY_CACHE_TTL", "5m");
+    let setup = files.setup();
     let server = setup.start().await;
     let tenant = server.tenant("acme").await;
     let client = server.client(Via::Rest, &tenant.key);
