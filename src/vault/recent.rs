@@ -60,3 +60,72 @@ fn weight_of_restrictions(restrictions: &Restrictions) -> usize {
         .chain(agents.map(AgentId::as_str));
     texts.map(|text| text.len() + size_of::<String>()).sum()
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tokio_postgres::types::{FromSql, Type};
+
+    use super::*;
+    use crate::{
+        clock::{Clock, FakeClock},
+        model::{
+            id::CredentialId,
+            metadata::Metadata,
+            sealed::{MasterKeyId, Sealed, WrappedKey},
+            service_name::ServiceName,
+            text::{CredentialType, DeveloperId, PrincipalId},
+        },
+    };
+
+    fn place(number: usize) -> Place {
+        Place {
+            developer: DeveloperId::parse("acme").unwrap(),
+            principal: PrincipalId::parse(&format!("user-{number}")).unwrap(),
+            service: ServiceName::parse("github").unwrap().key().clone(),
+        }
+    }
+
+    fn row(metadata_bytes: usize, agents: usize) -> ExchangeRow {
+        let metadata = json!({"note": "x".repeat(metadata_bytes)}).to_string();
+        let agents: Vec<_> = (0..agents).map(|n| format!("did:agent:{n}")).collect();
+        ExchangeRow {
+            id: CredentialId::make(FakeClock::default().now()),
+            version: FromSql::from_sql(&Type::XID, &[0; 4]).unwrap(),
+            service: ServiceName::parse("github").unwrap(),
+            credential_type: CredentialType::parse("oauth2").unwrap(),
+            token_expires_at: None,
+            metadata: Metadata::from_stored(&metadata).unwrap(),
+            restrictions: Restrictions::parse(&[], &agents).unwrap(),
+            access_token: Sealed::from_stored(vec![0; 100]),
+            data_key: WrappedKey {
+                master_key: MasterKeyId::new("local:1/1"),
+                bytes: vec![0; 60],
+            },
+        }
+    }
+
+    #[test]
+    fn rows_are_kept_until_they_weigh_too_much_together() {
+        let recent = Recent::new();
+        let large = Arc::new(row(60 * 1024, 0));
+        for number in 0..1000 {
+            recent.keep(place(number), Arc::clone(&large));
+        }
+        recent.0.run_pending_tasks();
+        assert!(recent.0.weighted_size() <= MAX_BYTES);
+        let kept = (0..1000).filter(|number| recent.get(&place(*number)).is_some());
+        let kept = kept.count();
+        assert!((400..=540).contains(&kept), "{kept} of 60 KiB each");
+        let number = (0..1000).find(|number| recent.get(&place(*number)).is_some());
+        let place = place(number.unwrap());
+        recent.forget(&place);
+        assert!(recent.get(&place).is_none());
+    }
+
+    #[test]
+    fn the_restrictions_of_a_row_have_their_weight() {
+        let more = weight(&row(0, 64)) - weight(&row(0, 0));
+        assert!(more >= 64 * "did:agent:0".len(), "{more}");
+    }
+}
