@@ -337,7 +337,7 @@ impl Instruments {
             ),
             exchanges: counter(
                 "grantex_vault_exchanges_total",
-                "Exchanges of known agents, by what became of them and where the data key was",
+                "Exchanges of known agents, by what became of them and what was in memory",
             ),
             data_key_cache_hits: counter(
                 "grantex_vault_data_key_cache_hits_total",
