@@ -4,6 +4,7 @@ pub mod canonical;
 pub mod event;
 pub mod export;
 pub mod finding;
+mod group_commit;
 pub mod journal;
 pub mod merkle;
 pub mod prune;

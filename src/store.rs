@@ -9,6 +9,7 @@ pub mod audit_reading;
 pub mod audit_seals;
 pub mod authority;
 mod columns;
+pub mod conditional_events;
 pub mod credentials;
 pub mod database_url;
 pub mod developers;
@@ -112,7 +113,9 @@ pub struct Store {
     lookups: OnceLock<Lookups>,
     reading: Reading,
     /// One connection, on which nothing but audit events is written.
-    journal: Pool,
+    recording: Pool,
+    /// One connection, on which audit events are written whose exchange it confirms.
+    confirming: Pool,
     authority: Authority,
     /// How a connection that asks to cancel is secured.
     tls: Option<MakeRustlsConnect>,
@@ -170,7 +173,7 @@ pub enum StoreFault {
 }
 
 impl Store {
-    /// Opens a pool of at most `size` connections, `READERS` more for single reads, and one more for
+    /// Opens a pool of at most `size` connections, `READERS` more for single reads, and two more for
     /// the audit; none is made yet.
     ///
     /// # Errors
@@ -192,7 +195,8 @@ impl Store {
             readers,
             lookups: OnceLock::new(),
             reading: Reading::default(),
-            journal: pool(url, 1, durability, Plans::Once)?,
+            recording: pool(url, 1, durability, Plans::Once)?,
+            confirming: pool(url, 1, durability, Plans::Once)?,
             authority: Authority::default(),
             tls: tls::connector(url)?,
             metrics: Metrics::unobserved(),
@@ -304,7 +308,8 @@ impl Store {
     pub fn close(&self) {
         self.pool.close();
         self.readers.close();
-        self.journal.close();
+        self.recording.close();
+        self.confirming.close();
     }
 }
 

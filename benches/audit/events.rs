@@ -13,7 +13,7 @@ use grantex_vault::{
     },
     store::{
         Store,
-        audit_events::{AuditEventRow, ConditionalEvent, Tried},
+        audit_events::{AuditEventRow, Tried},
         schema::Durability,
     },
 };
@@ -109,7 +109,7 @@ async fn for_a_while(
     }
 }
 
-async fn append(store: &Store, rows: &[ConditionalEvent]) {
+async fn append(store: &Store, rows: &[AuditEventRow]) {
     let appended = store.append_audit_events(rows, Tried::Never).await;
     appended.expect("the database answers");
 }
@@ -131,13 +131,13 @@ impl Events {
         }
     }
 
-    fn rows(&mut self, count: u32) -> Vec<ConditionalEvent> {
+    fn rows(&mut self, count: u32) -> Vec<AuditEventRow> {
         let now = SystemClock.now();
         (0..count).map(|_| self.row(now)).collect()
     }
 
     /// What the vault records of an exchange.
-    fn row(&mut self, now: Timestamp) -> ConditionalEvent {
+    fn row(&mut self, now: Timestamp) -> AuditEventRow {
         self.made += 1;
         let (id, credential) = (EventId::make(now), CredentialId::make(now));
         let principal = format!("user-{}", self.made % 1000);
@@ -168,7 +168,7 @@ impl Events {
         });
         let canonical = event.to_string().into_bytes();
         assert!(RecordedEvent::parse(&canonical).is_ok(), "{event}");
-        let row = AuditEventRow {
+        AuditEventRow {
             developer: Some(self.developer.clone()),
             id,
             principal: Some(PrincipalId::parse(&principal).expect("a principal")),
@@ -177,7 +177,6 @@ impl Events {
             grant: Some(GrantId::parse(&grant).expect("a grant")),
             outcome: "released",
             canonical,
-        };
-        ConditionalEvent { row, only_if: None }
+        }
     }
 }

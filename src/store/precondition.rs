@@ -6,7 +6,6 @@ use std::error::Error;
 use bytes::{BufMut, BytesMut};
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, accepts, to_sql_checked};
 
-use super::audit_events::ConditionalEvent;
 use crate::model::{
     text::{GrantId, TokenId},
     timestamp::Timestamp,
@@ -33,32 +32,29 @@ pub struct Precondition {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RowVersion(u32);
 
-/// The preconditions of events, a column for each field. Those of an event that has none are null.
+/// The preconditions of events, a column for each field.
 pub(super) struct Preconditions<'a> {
-    versions: Vec<Option<RowVersion>>,
-    wrapped_keys: Vec<Option<&'a [u8]>>,
-    tokens: Vec<Option<&'a str>>,
+    versions: Vec<RowVersion>,
+    wrapped_keys: Vec<&'a [u8]>,
+    tokens: Vec<&'a str>,
     parent_grants: Vec<Option<&'a str>>,
-    moments: Vec<Option<Timestamp>>,
+    moments: Vec<Timestamp>,
 }
 
 impl<'a> Preconditions<'a> {
-    pub(super) fn of(events: &'a [ConditionalEvent]) -> Self {
-        let preconditions = || events.iter().map(|event| event.only_if.as_ref());
+    pub(super) fn of(all: impl Iterator<Item = &'a Precondition> + Clone) -> Self {
         Self {
-            versions: preconditions()
-                .map(|only_if| Some(only_if?.version))
+            versions: all.clone().map(|only_if| only_if.version).collect(),
+            wrapped_keys: all
+                .clone()
+                .map(|only_if| only_if.wrapped_key.as_slice())
                 .collect(),
-            wrapped_keys: preconditions()
-                .map(|only_if| Some(only_if?.wrapped_key.as_slice()))
+            tokens: all.clone().map(|only_if| only_if.token.as_str()).collect(),
+            parent_grants: all
+                .clone()
+                .map(|only_if| only_if.parent_grant.as_ref().map(GrantId::as_str))
                 .collect(),
-            tokens: preconditions()
-                .map(|only_if| Some(only_if?.token.as_str()))
-                .collect(),
-            parent_grants: preconditions()
-                .map(|only_if| only_if?.parent_grant.as_ref().map(GrantId::as_str))
-                .collect(),
-            moments: preconditions().map(|only_if| Some(only_if?.at)).collect(),
+            moments: all.map(|only_if| only_if.at).collect(),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Transactions, and their end together with an event.
 
-use std::{pin::pin, task::Poll};
+use std::{pin::pin, slice, task::Poll};
 
 use deadpool_postgres::Object;
 use futures_util::{FutureExt, join, poll};
@@ -62,8 +62,8 @@ impl Transaction<'_> {
         let statement = self.deadline(prepare).await?;
         // Each is sent when it is polled first, so in this order: the commit of a transaction in which a
         // statement was refused is a rollback. An event that could not be sent is answered at once.
-        let (client, events) = (self.inner, [event]);
-        let mut append = pin!(audit_events::execute(client, &statement, &events));
+        let (client, events) = (self.inner, slice::from_ref(event));
+        let mut append = pin!(audit_events::execute(client, &statement, events));
         if let Poll::Ready(appended) = poll!(append.as_mut()) {
             appended.map_err(fault_of)?;
             return self.commit().await;

@@ -2,6 +2,7 @@
 //! a Grantex auth service.
 
 mod grantex;
+mod locked_grants;
 
 use grantex_vault::store::authority::Authority;
 use serde_json::{Value, json};

@@ -127,7 +127,7 @@ fn every_statement_that_serves_a_request_names_its_developer() {
     for known in [
         "Store::credential_for_exchange",
         "Transaction::write_credential",
-        "audit_events::append_if",
+        "conditional_events::append",
     ] {
         assert!(serving.iter().any(|statement| statement.function == known));
     }

@@ -9,7 +9,7 @@ use grantex_vault::{
     model::{id::EventId, text::DeveloperId},
     store::{
         Store, StoreFault,
-        audit_events::{AuditEventRow, ConditionalEvent, Tried},
+        audit_events::{AuditEventRow, Tried},
         schema::Durability,
     },
 };
@@ -132,8 +132,8 @@ async fn an_event_that_does_not_fit_fails_alone() {
 }
 
 /// An event of a developer that says no more than its id.
-fn event(server: &Server, text: &Value) -> ConditionalEvent {
-    let row = AuditEventRow {
+fn event(server: &Server, text: &Value) -> AuditEventRow {
+    AuditEventRow {
         developer: Some(DeveloperId::parse("acme").unwrap()),
         id: EventId::make(server.clock.now()),
         principal: None,
@@ -142,8 +142,7 @@ fn event(server: &Server, text: &Value) -> ConditionalEvent {
         grant: None,
         outcome: "listed",
         canonical: text.to_string().into_bytes(),
-    };
-    ConditionalEvent { row, only_if: None }
+    }
 }
 
 #[tokio::test]
@@ -153,13 +152,13 @@ async fn events_that_are_written_again_stay_as_they_are() {
     let store = Store::open(&url, 1, Durability::Required).unwrap();
     let mut events: Vec<_> = (0..3).map(|n| event(&server, &json!(n))).collect();
     let append =
-        async |events: &[ConditionalEvent], tried| store.append_audit_events(events, tried).await;
+        async |events: &[AuditEventRow], tried| store.append_audit_events(events, tried).await;
     append(&events[..2], Tried::Never).await.unwrap();
     append(&events[..2], Tried::OutcomeUnknown).await.unwrap();
     let there = append(&events[..2], Tried::Never).await;
     assert!(matches!(there, Err(StoreFault::Refused(_))), "{there:?}");
     // One that has become another, and one that is new.
-    events[0].row.canonical = b"\"forged\"".to_vec();
+    events[0].canonical = b"\"forged\"".to_vec();
     append(&events[..], Tried::OutcomeUnknown).await.unwrap();
     assert_eq!(
         server.audit_events().await,

@@ -1,0 +1,124 @@
+//! Audit events that are appended if something holds.
+
+use std::collections::HashSet;
+
+use deadpool_postgres::GenericClient;
+
+use super::{
+    Query, Store, StoreFault,
+    audit_events::{AuditEventRow, Events, Tried},
+    authority::{Authority, revoked_sql},
+    precondition::{Precondition, Preconditions},
+};
+
+/// An event that is appended if something holds.
+#[derive(Debug, Clone)]
+pub struct ConditionalEvent {
+    /// The event.
+    pub row: AuditEventRow,
+    /// What must hold.
+    pub only_if: Precondition,
+}
+
+impl Store {
+    /// Appends those events whose preconditions hold, on a connection that is kept for it, in one
+    /// statement and one commit; they are durable when this has answered. When that was tried before and
+    /// its outcome is unknown, those that are there already are left as they are.
+    ///
+    /// The statement reads what others write and may lock, the auth service's grants say; so it has a
+    /// connection of its own, and no other event waits behind it.
+    ///
+    /// It answers of each event whether it is there.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreFault::Refused`] when it is an event that must change, and then none was appended; when
+    /// the database does not answer.
+    pub async fn append_conditional_events(
+        &self,
+        events: &[ConditionalEvent],
+        tried: Tried,
+    ) -> Result<Vec<bool>, StoreFault> {
+        let connection = self.connection_of(&self.confirming).await?;
+        let append = append(connection.client(), events, self.authority, tried);
+        connection.deadline(append).await
+    }
+}
+
+/// The insert of those events whose precondition holds in the snapshot of this statement; it answers the
+/// ids of what was inserted.
+///
+/// The version is compared with that of one row, found by the limit: as a join it would be planned with
+/// all of them.
+macro_rules! append_sql {
+    ($authority:ident, $there:literal) => {
+        // conditional_events::append
+        concat!(
+            "insert into vault.audit_events (
+                developer_id, id, principal_id, service_key, credential_id, grant_id, outcome,
+                canonical)
+            select developer_id, id, principal_id, service_key, credential_id, grant_id, outcome,
+                canonical
+            from (
+                select unnest($1::text[]) as developer_id, unnest($2::text[]) as id,
+                    unnest($3::text[]) as principal_id, unnest($4::text[]) as service_key,
+                    unnest($5::text[]) as credential_id, unnest($6::text[]) as grant_id,
+                    unnest($7::text[]) as outcome, unnest($8::bytea[]) as canonical,
+                    unnest($9::xid[]) as version, unnest($10::bytea[]) as wrapped_key,
+                    unnest($11::text[]) as token, unnest($12::text[]) as parent_grant_id,
+                    unnest($13::timestamptz[]) as at
+            ) asked
+            where (
+                select c.xmin = asked.version and c.wrapped_key = asked.wrapped_key
+                from vault.credentials c
+                where c.developer_id = asked.developer_id
+                  and c.principal_id = asked.principal_id
+                  and c.service_key = asked.service_key
+                limit 1)
+              and not ",
+            revoked_sql!($authority),
+            $there,
+            " returning id"
+        )
+    };
+}
+
+/// The same when it was tried before: it answers the ids of what was inserted now or then.
+macro_rules! append_again_sql {
+    ($authority:ident) => {
+        // conditional_events::append
+        concat!(
+            "with inserted as (",
+            append_sql!($authority, " on conflict do nothing"),
+            ")
+            select id from inserted
+            union all
+            select e.id
+            from unnest($1::text[], $2::text[]) asked (developer_id, id)
+            join vault.audit_events e
+              on e.developer_id = asked.developer_id and e.id = asked.id"
+        )
+    };
+}
+
+async fn append(
+    client: &impl GenericClient,
+    events: &[ConditionalEvent],
+    authority: Authority,
+    tried: Tried,
+) -> Query<Vec<bool>> {
+    let statement = client
+        .prepare_cached(match (authority, tried) {
+            (Authority::Standalone, Tried::Never) => append_sql!(Standalone, ""),
+            (Authority::Grantex, Tried::Never) => append_sql!(Grantex, ""),
+            (Authority::Standalone, Tried::OutcomeUnknown) => append_again_sql!(Standalone),
+            (Authority::Grantex, Tried::OutcomeUnknown) => append_again_sql!(Grantex),
+        })
+        .await?;
+    let preconditions = Preconditions::of(events.iter().map(|event| &event.only_if));
+    let events = Events::of(events.iter().map(|event| &event.row));
+    let parameters = [&events.parameters()[..], &preconditions.parameters()[..]].concat();
+    let rows = client.query(&statement, &parameters).await?;
+    let there: HashSet<&str> = rows.iter().map(|row| row.get("id")).collect();
+    Ok(events.ids().map(|id| there.contains(id)).collect())
+}
