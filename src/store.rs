@@ -313,6 +313,11 @@ impl Store {
     }
 }
 
+/// What single statements are, whatever the database's default is: a store relies on it, and makes sure.
+const READ_COMMITTED: &str = "set default_transaction_isolation = 'read committed'";
+/// Behind a transaction pooler it is of some connections, and they are no worse.
+const GENERIC_PLANS: &str = "set plan_cache_mode = force_generic_plan";
+
 /// When statements of a connection are planned.
 #[derive(Debug, Clone, Copy)]
 enum Plans {
@@ -350,15 +355,12 @@ fn pool(
                 let refused = |fault: schema::SchemaFault| HookError::message(fault.to_string());
                 schema::check(client, durability).await.map_err(refused)?;
                 schema::ensure_era(client).await.map_err(refused)?;
-                if let Plans::Once = plans {
-                    // Behind a transaction pooler it is of some connections, and they are no worse.
-                    let set = "set plan_cache_mode = force_generic_plan";
-                    client
-                        .batch_execute(set)
-                        .await
-                        .map_err(HookError::Backend)?;
-                }
-                Ok(())
+                let set = match plans {
+                    Plans::AsPostgresDoes => READ_COMMITTED.to_owned(),
+                    Plans::Once => format!("{READ_COMMITTED}; {GENERIC_PLANS}"),
+                };
+                let set = client.batch_execute(&set).await;
+                set.map_err(HookError::Backend)
             })
         }))
         .build();

@@ -171,7 +171,27 @@ impl AuditEvent {
 
     /// As it is stored, with an id of this moment.
     pub(super) fn to_row(&self, now: Timestamp) -> AuditEventRow {
+        self.row_of(EventId::make(now), now)
+    }
+
+    /// As it is stored when this credential is new, and when it takes the place of another.
+    pub(super) fn to_rows_of_write(
+        &self,
+        credential: CredentialId,
+        now: Timestamp,
+    ) -> [AuditEventRow; 2] {
         let id = EventId::make(now);
+        [Outcome::Stored, Outcome::Replaced].map(|outcome| {
+            let event = Self {
+                outcome,
+                credential: Some(credential),
+                ..self.clone()
+            };
+            event.row_of(id, now)
+        })
+    }
+
+    fn row_of(&self, id: EventId, now: Timestamp) -> AuditEventRow {
         let (outcome, reason) = self.outcome.as_columns();
         let outcome = outcome.as_str();
         let recorded = RecordedEvent::new(Fields {

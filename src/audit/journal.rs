@@ -15,8 +15,12 @@ use crate::{
     health::Probe,
     metrics::Metrics,
     store::{
-        Store, StoreFault, Transaction, audit_events::AuditEventRow,
-        conditional_events::ConditionalEvent, precondition::Precondition, reading::Reading,
+        Connection, Store, StoreFault, Transaction,
+        audit_events::AuditEventRow,
+        conditional_events::ConditionalEvent,
+        credentials::{CredentialWrite, WriteEvent, Written},
+        precondition::Precondition,
+        reading::Reading,
     },
     underway,
 };
@@ -121,6 +125,31 @@ impl Journal {
         let row = event.to_row(self.clock.now());
         let committed = transaction.commit_with(&row).await;
         self.learn(committed.map_err(Arc::new))
+    }
+
+    /// Writes a credential together with its event: both are durable when this has answered, or neither.
+    /// Whether the event says that it was stored or replaced, and of which id, is found out by the write.
+    ///
+    /// # Errors
+    ///
+    /// [`Unrecorded`]; whether they are durable is then unknown when the database did not answer. The
+    /// inner error is about the credential and leaves no event.
+    pub async fn write(
+        &self,
+        connection: &Connection,
+        credential: &CredentialWrite<'_>,
+        event: &AuditEvent,
+    ) -> Result<Result<Written, StoreFault>, Unrecorded> {
+        let now = self.clock.now();
+        let [stored, replaced] = &event.to_rows_of_write(credential.id_if_new, now);
+        let event = WriteEvent { stored, replaced };
+        match connection.write_credential(credential, &event).await {
+            Ok(written) => self.learn(Ok(Ok(written))),
+            Err(fault @ (StoreFault::RetiredMasterKey(_) | StoreFault::Inconsistent { .. })) => {
+                Ok(Err(fault))
+            }
+            Err(fault) => self.learn(Err(Arc::new(fault))),
+        }
     }
 
     /// Writes what waits still, and takes no more.

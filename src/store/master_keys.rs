@@ -1,5 +1,5 @@
 //! `vault.master_keys`: which master keys nothing may be stored under any more. Operator verbs only,
-//! but for the look that every store takes at it (`Transaction::write_credential`).
+//! but for the look that every store takes at it (`Connection::write_credential`).
 
 use std::time::Duration;
 
@@ -91,7 +91,7 @@ impl Store {
     ///
     /// No store slips through. A statement of Postgres locks its tables before it takes the snapshot
     /// that it reads with, at least in the isolation level READ COMMITTED, which our transactions ask
-    /// for. So there are two kinds of stores under this key. Those that read after the mark was
+    /// for and a store makes sure of. So there are two kinds of stores under this key. Those that read after the mark was
     /// committed see it and are refused. Those that read before hold their lock on the credentials
     /// already when the mark is committed, and until their transaction ends: they are waited for, and
     /// then their rows are seen. Nobody is locked out meanwhile, as a lock on the table would do for

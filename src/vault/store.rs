@@ -48,7 +48,7 @@ impl Vault {
         let mut event = developer.event(Verb::Store, Outcome::Stored);
         event.principal = Some(new.principal_id.clone());
         event.service = Some(new.service.clone());
-        match self.write(developer, &new, &mut event).await {
+        match self.write(developer, &new, &event).await {
             Ok(written) => Ok(StoredCredential {
                 id: written.id,
                 principal_id: new.principal_id,
@@ -64,7 +64,7 @@ impl Vault {
         &self,
         KnownDeveloper { developer, .. }: &KnownDeveloper,
         new: &NewCredential,
-        event: &mut AuditEvent,
+        event: &AuditEvent,
     ) -> Result<Written, VaultError> {
         let place = Place {
             developer: developer.id.clone(),
@@ -90,27 +90,19 @@ impl Vault {
             .map_err(|error| VaultError::from_envelope(error, None))?;
 
         let now = self.clock.now();
-        let mut connection = self.store.connection().await?;
-        let transaction = connection.transaction().await?;
-        let written = transaction
-            .write_credential(&CredentialWrite {
-                developer: &developer.id,
-                id_if_new: CredentialId::make(now),
-                principal: &new.principal_id,
-                service: &new.service,
-                credential_type: &new.credential_type,
-                sealed: &sealed,
-                token_expires_at: new.token_expires_at,
-                metadata: &new.metadata,
-                restrictions: &new.restrictions,
-                at: now,
-            })
-            .await?;
-        event.credential = Some(written.id);
-        if written.replaced {
-            event.outcome = Outcome::Replaced;
-        }
-        self.journal.commit(transaction, event).await?;
-        Ok(written)
+        let write = CredentialWrite {
+            developer: &developer.id,
+            id_if_new: CredentialId::make(now),
+            principal: &new.principal_id,
+            service: &new.service,
+            credential_type: &new.credential_type,
+            sealed: &sealed,
+            token_expires_at: new.token_expires_at,
+            metadata: &new.metadata,
+            restrictions: &new.restrictions,
+            at: now,
+        };
+        let connection = self.store.connection().await?;
+        Ok(self.journal.write(&connection, &write, event).await??)
     }
 }

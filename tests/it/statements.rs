@@ -126,7 +126,7 @@ fn every_statement_that_serves_a_request_names_its_developer() {
     let serving: Vec<_> = statements.iter().filter(serves).collect();
     for known in [
         "Store::credential_for_exchange",
-        "Transaction::write_credential",
+        "Connection::write_credential",
         "conditional_events::append",
     ] {
         assert!(serving.iter().any(|statement| statement.function == known));

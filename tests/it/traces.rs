@@ -109,7 +109,12 @@ async fn a_trace_goes_from_its_caller_through_database_and_kms_and_holds_no_secr
     let spans = trace(&collector, &stored).await;
     let request = "POST /v1/vault/credentials";
     assert_eq!(hex(&spans[request].parent_span_id), CALLER);
-    for child in ["select vault.api_keys", "kms generate", "begin", "commit"] {
+    for child in [
+        "select vault.api_keys",
+        "kms generate",
+        "connect",
+        "insert vault.credentials",
+    ] {
         assert_child(&spans, child, request);
     }
 

@@ -92,15 +92,24 @@ async fn an_event_whose_caller_had_no_more_time_is_written_nevertheless() {
 }
 
 #[tokio::test]
-async fn a_store_that_is_given_up_leaves_no_transaction_open() {
-    for via in Via::BOTH {
-        // A server that has stored nothing: its connection does not know the event's statement yet.
+async fn a_store_that_is_given_up_ends_and_is_there_with_its_event_or_not_at_all() {
+    // The statement is given up while it is prepared, on a connection that does not know it yet, and while
+    // it writes.
+    for (via, known) in [
+        (Via::Rest, false),
+        (Via::Rest, true),
+        (Via::Grpc, false),
+        (Via::Grpc, true),
+    ] {
         let server = Setup::new()
             .with("GRANTEX_VAULT_DB_POOL_SIZE", "1")
             .start()
             .await;
         let tenant = server.tenant("acme").await;
         let developer = server.client(via, &tenant.key);
+        if known {
+            developer.store_token("user", "known", "secret").await;
+        }
         let (lock, sql) = (Lock::take(&server).await, server.sql().await);
         let count = async |which: &str| {
             let sessions = format!(
@@ -135,7 +144,10 @@ async fn a_store_that_is_given_up_leaves_no_transaction_open() {
         })
         .await;
         developer.store_token("user", "slack", "secret").await;
-        assert_eq!(server.rows("credentials").await.len(), 1, "over {via:?}");
+        let stored = server.outcomes().await;
+        assert!(stored.iter().all(|outcome| outcome == "store stored"));
+        let rows = server.rows("credentials").await.len();
+        assert_eq!((rows, stored.len()), (rows, rows), "over {via:?}");
     }
 }
 

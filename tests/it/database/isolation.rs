@@ -1,0 +1,101 @@
+//! Stores are READ COMMITTED, whatever the database's default is: retiring a master key relies on it.
+
+use std::path::Path;
+
+use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, copy},
+    net::{UnixListener, UnixStream},
+};
+
+use crate::harness::{Cluster, Server, Setup, Via, connect};
+
+const SOCKET: &str = ".s.PGSQL.5432";
+const ASKED: &[u8] = b"set default_transaction_isolation = 'read committed'";
+/// Of the same length.
+const LOST: &[u8] = b"set default_transaction_isolation = 'serializable'  ";
+
+/// A database whose transactions are REPEATABLE READ unless they ask for something else.
+async fn repeatable_read() -> String {
+    let url = Cluster::shared().await.database().await;
+    let sql = connect(&url).await;
+    let name = sql
+        .query_one("select current_database()", &[])
+        .await
+        .unwrap();
+    let name: &str = name.get(0);
+    let default = "default_transaction_isolation = 'repeatable read'";
+    let alter = format!("alter database {name} set {default}");
+    sql.batch_execute(&alter).await.unwrap();
+    url
+}
+
+/// Listens in a directory for connections to the Postgres of another one. Their sessions are not set to what
+/// they are asked to be, as may be behind a transaction pooler.
+fn forget_settings(here: &Path, there: &Path) {
+    assert_eq!(ASKED.len(), LOST.len());
+    let listener = UnixListener::bind(here.join(SOCKET)).unwrap();
+    let there = there.join(SOCKET);
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let server = UnixStream::connect(&there).await.unwrap();
+            let (mut answers, mut asked) = server.into_split();
+            let (mut asking, mut answered) = client.into_split();
+            tokio::spawn(async move { copy(&mut answers, &mut answered).await });
+            tokio::spawn(async move {
+                let mut buffer = vec![0; 1 << 16];
+                while let Ok(read @ 1..) = asking.read(&mut buffer).await {
+                    let sent = &mut buffer[..read];
+                    let found = sent.windows(ASKED.len()).position(|part| part == ASKED);
+                    if let Some(at) = found {
+                        sent[at..at + LOST.len()].copy_from_slice(LOST);
+                    }
+                    asked.write_all(sent).await.unwrap();
+                }
+            });
+        }
+    });
+}
+
+async fn on(url: &str) -> Server {
+    Setup::new().with("DATABASE_URL", url).start().await
+}
+
+#[tokio::test]
+async fn a_database_with_another_default_serves() {
+    let server = on(&repeatable_read().await).await;
+    let tenant = server.tenant("acme").await;
+    for via in Via::BOTH {
+        let developer = server.client(via, &tenant.key);
+        developer.store_token("user", "github", "secret").await;
+        let released = server.agent(via, &tenant, "user").exchange("github").await;
+        assert_eq!(released.unwrap()["accessToken"], "secret");
+    }
+    let outcomes = server.outcomes().await;
+    assert_eq!(
+        outcomes[..3],
+        ["store stored", "exchange released", "store replaced"]
+    );
+}
+
+#[tokio::test]
+async fn a_store_in_another_isolation_level_stores_nothing() {
+    let url = Cluster::shared().await.database().await;
+    let (_, directory) = url.split_once("host=").unwrap();
+    let (directory, _) = directory.split_once('&').unwrap();
+    let between = tempfile::tempdir().unwrap();
+    forget_settings(between.path(), Path::new(directory));
+    let server = on(&url.replace(directory, between.path().to_str().unwrap())).await;
+    let tenant = server.tenant("acme").await;
+    for via in Via::BOTH {
+        let fields = json!({"principalId": "user", "service": "github", "accessToken": "secret"});
+        let refused = server
+            .client(via, &tenant.key)
+            .store(fields)
+            .await
+            .unwrap_err();
+        assert_eq!((refused.status, &refused.code[..]), (503, "UNAVAILABLE"));
+    }
+    assert!(server.rows("credentials").await.is_empty());
+    assert!(server.outcomes().await.is_empty());
+}
