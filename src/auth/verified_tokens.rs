@@ -7,15 +7,21 @@
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
-use moka::sync::Cache;
+use quick_cache::{Weighter, sync::Cache};
 
 use super::{claims::Claims, grant::VerifiedGrant, jwks::Thumbprint};
 
-/// How much the tokens that are remembered may weigh: about 16,000 of a kilobyte.
+/// How much the tokens that are remembered may weigh.
 const MAX_BYTES: u64 = 16 * 1024 * 1024;
+/// How many of them that is: of a kilobyte each.
+const TOKENS: usize = 16_000;
 
 /// Verified tokens, by their hash.
-pub(super) struct VerifiedTokens(Cache<TokenHash, Arc<VerifiedToken>>);
+pub(super) struct VerifiedTokens(Cache<TokenHash, Arc<VerifiedToken>, Weight>);
+
+/// What a token weighs: its size.
+#[derive(Clone)]
+struct Weight;
 
 /// SHA-256 of a whole token, its signature included: two tokens are never one.
 pub(super) type TokenHash = [u8; 32];
@@ -36,10 +42,7 @@ pub(super) struct VerifiedToken {
 
 impl VerifiedTokens {
     pub(super) fn new() -> Self {
-        let cache = Cache::builder()
-            .max_capacity(MAX_BYTES)
-            .weigher(|_, token: &Arc<VerifiedToken>| token.bytes);
-        Self(cache.build())
+        Self(Cache::with_weighter(TOKENS, MAX_BYTES, Weight))
     }
 
     pub(super) fn hash(token: &str) -> TokenHash {
@@ -56,6 +59,12 @@ impl VerifiedTokens {
     }
 
     pub(super) fn forget(&self, hash: &TokenHash) {
-        self.0.invalidate(hash);
+        self.0.remove(hash);
+    }
+}
+
+impl Weighter<TokenHash, Arc<VerifiedToken>> for Weight {
+    fn weight(&self, _: &TokenHash, token: &Arc<VerifiedToken>) -> u64 {
+        token.bytes.into()
     }
 }

@@ -15,6 +15,9 @@ use crate::model::{
     timestamp::Timestamp,
 };
 
+/// Room for nearly every place in bytes.
+const USUAL_BYTES: usize = 256;
+
 /// Where a credential belongs. On exchange it comes from the grant, never from the row: a row that
 /// was re-labelled in the database does not open.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -72,7 +75,7 @@ impl Place {
     /// The context of this place's data keys.
     #[must_use]
     pub fn kms_context(&self) -> KmsContext {
-        let mut bytes = Vec::new();
+        let mut bytes = Vec::with_capacity(USUAL_BYTES);
         for part in self.parts() {
             push(&mut bytes, part);
         }
@@ -87,7 +90,8 @@ impl Place {
     /// The additional authenticated data of one field: format version, field name, place, and a
     /// SHA-256 over the attributes, each with its length before it, so that no two have one encoding.
     pub(super) fn additional_data(&self, field: Field, attributes: &Attributes<'_>) -> Vec<u8> {
-        let mut bytes = vec![VERSION];
+        let mut bytes = Vec::with_capacity(USUAL_BYTES);
+        bytes.push(VERSION);
         push(&mut bytes, field.as_str().as_bytes());
         for part in self.parts() {
             push(&mut bytes, part);
@@ -123,7 +127,7 @@ impl Attributes<'_> {
         let expiry = self
             .token_expires_at
             .map(|expiry| expiry.as_millisecond().to_be_bytes());
-        let mut bytes = Vec::new();
+        let mut bytes = Vec::with_capacity(USUAL_BYTES + self.metadata.as_str().len());
         push(&mut bytes, self.service.as_str().as_bytes());
         push(&mut bytes, self.credential_type.as_str().as_bytes());
         // No expiry is the empty string, an expiry always eight bytes.

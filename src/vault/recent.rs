@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use moka::sync::Cache;
+use quick_cache::{Weighter, sync::Cache};
 
 use crate::{
     envelope::context::Place,
@@ -13,20 +13,23 @@ use crate::{
     store::exchanges::ExchangeRow,
 };
 
-/// How much the rows in memory may weigh, in bytes: more than 20,000 of them, mostly.
+/// How much the rows in memory may weigh, in bytes.
 const MAX_BYTES: u64 = 32 * 1024 * 1024;
+/// How many of them that is, mostly.
+const ROWS: usize = 20_000;
 /// What a row weighs beside its variable parts.
 const ROW_BYTES: usize = 1024;
 
 /// Rows by their place; the ones that are asked for least go first.
-pub(super) struct Recent(Cache<Place, Arc<ExchangeRow>>);
+pub(super) struct Recent(Cache<Place, Arc<ExchangeRow>, Weight>);
+
+/// What a row weighs.
+#[derive(Clone)]
+struct Weight;
 
 impl Recent {
     pub(super) fn new() -> Self {
-        let rows = Cache::builder()
-            .max_capacity(MAX_BYTES)
-            .weigher(|_, row: &Arc<ExchangeRow>| u32::try_from(weight(row)).unwrap_or(u32::MAX));
-        Self(rows.build())
+        Self(Cache::with_weighter(ROWS, MAX_BYTES, Weight))
     }
 
     pub(super) fn get(&self, place: &Place) -> Option<Arc<ExchangeRow>> {
@@ -40,7 +43,13 @@ impl Recent {
 
     /// Forgets a row that is not there any more.
     pub(super) fn forget(&self, place: &Place) {
-        self.0.invalidate(place);
+        self.0.remove(place);
+    }
+}
+
+impl Weighter<Place, Arc<ExchangeRow>> for Weight {
+    fn weight(&self, _: &Place, row: &Arc<ExchangeRow>) -> u64 {
+        weight(row) as u64
     }
 }
 
@@ -112,8 +121,7 @@ mod tests {
         for number in 0..1000 {
             recent.keep(place(number), Arc::clone(&large));
         }
-        recent.0.run_pending_tasks();
-        assert!(recent.0.weighted_size() <= MAX_BYTES);
+        assert!(recent.0.weight() <= MAX_BYTES);
         let kept = (0..1000).filter(|number| recent.get(&place(*number)).is_some());
         let kept = kept.count();
         assert!((400..=540).contains(&kept), "{kept} of 60 KiB each");

@@ -61,7 +61,7 @@ const ROOMS: [(&str, &[&str]); 23] = [
 const TOP: [&str; 6] = ["app", "cli", "dev", "doctor", "main", "lib"];
 
 /// Crates that belong to some rooms only.
-const CRATES: [(&str, &[&str]); 21] = [
+const CRATES: [(&str, &[&str]); 23] = [
     ("tonic", &["grpc", "app"]),
     ("tonic_health", &["grpc"]),
     ("tonic_reflection", &["grpc"]),
@@ -70,6 +70,8 @@ const CRATES: [(&str, &[&str]); 21] = [
     ("opentelemetry_sdk", &["metrics", "telemetry", "listener"]),
     ("prometheus", &["metrics"]),
     ("governor", &["limits"]),
+    ("moka", &["envelope", "limits"]),
+    ("quick_cache", &["auth", "vault"]),
     ("opentelemetry_otlp", &["telemetry"]),
     ("tracing_opentelemetry", &["listener", "telemetry"]),
     ("utoipa", &["gateway"]),
