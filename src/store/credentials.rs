@@ -161,8 +161,9 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// When the master key is retired, and then there is no event; when the database does not answer, or
-    /// refuses one of them: whether they are durable is then unknown.
+    /// When the master key is retired, or the row that would be replaced is not one that the vault wrote:
+    /// then nothing is written. When the database does not answer, or refuses one of them: whether they
+    /// are durable is then unknown.
     pub async fn write_credential(
         &self,
         write: &CredentialWrite<'_>,
@@ -171,7 +172,8 @@ impl Connection {
         // Connection::write_credential
         // xmax is 0 only on a row that this statement inserted. Nothing is written when the master key is
         // retired; `Store::retire_master_key` says why none can slip through, but in READ COMMITTED only.
-        // The id of a new credential is nowhere else in its event: nobody has seen it before.
+        // The id of a new credential is nowhere else in its event: nobody has seen it before. The one
+        // that was kept is put into JSON, so it must be an id: somebody may have changed the row.
         const SQL: &str = "
             with written as (
                 insert into vault.credentials as c (
@@ -197,6 +199,8 @@ impl Connection {
                     allowed_agents = excluded.allowed_agents,
                     updated_at = greatest(
                         excluded.updated_at, c.updated_at + interval '1 millisecond')
+                where c.id ~ '^vc_[0-7][0-9A-HJKMNP-TV-Z]{25}$'
+                  and c.created_at between '0001-01-01T00:00:00Z' and '9999-12-31T00:00:00Z'
                 returning id, created_at, xmax <> 0 as replaced),
             recorded as (
                 insert into vault.audit_events (
@@ -204,8 +208,18 @@ impl Connection {
                 select $1, $16, $3, $5, id, case when replaced then $19 else $17 end,
                     convert_to(replace(case when replaced then $20 else $18 end, $2, id), 'UTF8')
                 from written)
-            select id, created_at, replaced,
-                current_setting('transaction_isolation') = 'read committed' as read_committed
+            select
+                current_setting('transaction_isolation') = 'read committed' as read_committed,
+                exists (
+                    select from vault.master_keys where id = $10 and state = 'retired') as retired,
+                coalesce(written.id, (
+                    select c.id from vault.credentials c
+                    where c.developer_id = $1 and c.principal_id = $3 and c.service_key = $5)) as id,
+                coalesce(written.created_at, (
+                    select c.created_at from vault.credentials c
+                    where c.developer_id = $1 and c.principal_id = $3 and c.service_key = $5
+                    )) as created_at,
+                replaced
             from (values (true)) one left join written on true";
         let scopes = write.restrictions.required_scopes().iter();
         let scopes = column(scopes.map(RequiredScope::as_str));
@@ -248,14 +262,14 @@ impl Connection {
             let why = "the database's transactions are not READ COMMITTED";
             return Err(StoreFault::Unavailable(why.into()));
         }
-        let Some(replaced) = columns.get("replaced")? else {
+        if columns.get("retired")? {
             let master_key = write.sealed.data_key.master_key.clone();
             return Err(StoreFault::RetiredMasterKey(master_key));
-        };
+        }
         Ok(Written {
             id: columns.parse_option("id", CredentialId::parse)?,
             created_at: columns.get("created_at")?,
-            replaced,
+            replaced: columns.get("replaced")?,
         })
     }
 

@@ -91,10 +91,10 @@ impl Store {
     ///
     /// No store slips through. A statement of Postgres locks its tables before it takes the snapshot
     /// that it reads with, at least in the isolation level READ COMMITTED, which our transactions ask
-    /// for and a store makes sure of. So there are two kinds of stores under this key. Those that read after the mark was
-    /// committed see it and are refused. Those that read before hold their lock on the credentials
-    /// already when the mark is committed, and until their transaction ends: they are waited for, and
-    /// then their rows are seen. Nobody is locked out meanwhile, as a lock on the table would do for
+    /// for and a store makes sure of. So there are two kinds of stores under this key. Those that read
+    /// after the mark was committed see it and are refused. Those that read before hold their lock on the
+    /// credentials already when the mark is committed, and until their transaction ends: they are waited
+    /// for, and then their rows are seen. Nobody is locked out meanwhile, as a lock on the table would do for
     /// as long as it takes to read all of it.
     ///
     /// When a credential needs the key after all the mark is taken back. A kill in between leaves it,

@@ -281,3 +281,36 @@ async fn a_data_key_that_the_kms_calls_tampered_keeps_the_credential_shut() {
     }
     assert_last_event(&server, 2, "does_not_open").await;
 }
+
+#[tokio::test]
+async fn a_store_over_a_row_that_was_changed_changes_nothing_and_its_event_cannot_be_forged() {
+    let forged = r#"vc_x","outcome":"listed"#;
+    for change in [
+        format!("id = '{forged}'"),
+        "id = lower(id)".into(),
+        "id = id || E'\\n'".into(),
+        "id = 'vc_8ZZZZZZZZZZZZZZZZZZZZZZZZZ'".into(),
+        "created_at = 'infinity'".into(),
+        "created_at = '-infinity'".into(),
+    ] {
+        let (server, acme, _) = stored().await;
+        let sql = format!("update vault.credentials set {change} where {ALICE}");
+        server.execute(&sql).await;
+        let rows = server.rows("credentials").await;
+        for via in Via::BOTH {
+            let before = server.outcomes().await.len();
+            let fields = serde_json::json!({
+                "principalId": "alice", "service": "github", "accessToken": CANARY,
+            });
+            let answer = server.client(via, &acme.key).store(fields).await;
+            assert_shut(answer, &change);
+            let outcomes = server.outcomes().await;
+            assert_eq!(
+                outcomes[before..],
+                ["store failed inconsistent_row"],
+                "{change}"
+            );
+        }
+        assert_eq!(server.rows("credentials").await, rows, "{change}");
+    }
+}
