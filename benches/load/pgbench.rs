@@ -1,5 +1,5 @@
 //! `pgbench`, beside which the vault is measured: the same lookup on the same database, and an insert of
-//! as large a row, over TCP on loopback as the vault's connections are.
+//! as large a row, over the Unix socket as the vault's connections are.
 
 use std::{fs, path::PathBuf, time::Duration};
 
