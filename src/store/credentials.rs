@@ -208,19 +208,7 @@ impl Connection {
                 select $1, $16, $3, $5, id, case when replaced then $19 else $17 end,
                     convert_to(replace(case when replaced then $20 else $18 end, $2, id), 'UTF8')
                 from written)
-            select
-                current_setting('transaction_isolation') = 'read committed' as read_committed,
-                exists (
-                    select from vault.master_keys where id = $10 and state = 'retired') as retired,
-                coalesce(written.id, (
-                    select c.id from vault.credentials c
-                    where c.developer_id = $1 and c.principal_id = $3 and c.service_key = $5)) as id,
-                coalesce(written.created_at, (
-                    select c.created_at from vault.credentials c
-                    where c.developer_id = $1 and c.principal_id = $3 and c.service_key = $5
-                    )) as created_at,
-                replaced
-            from (values (true)) one left join written on true";
+            select id, created_at, replaced from written";
         let scopes = write.restrictions.required_scopes().iter();
         let scopes = column(scopes.map(RequiredScope::as_str));
         let agents = write.restrictions.allowed_agents().iter();
@@ -250,9 +238,49 @@ impl Connection {
                     &event.replaced.outcome,
                     &canonical_text(event.replaced),
                 ];
-                self.client().query_one(&statement, &parameters).await
+                self.client().query_opt(&statement, &parameters).await
             })
             .instrument(database_span!("insert", "credentials"))
+            .await?;
+        let Some(row) = row else {
+            return Err(self.why_unwritten(write).await?);
+        };
+        let columns = Columns {
+            table: "credentials",
+            row: &row,
+        };
+        Ok(Written {
+            id: columns.parse_option("id", CredentialId::parse)?,
+            created_at: columns.get("created_at")?,
+            replaced: columns.get("replaced")?,
+        })
+    }
+
+    /// Why a write wrote nothing: asked afterwards, so that only those pay for it.
+    async fn why_unwritten(&self, write: &CredentialWrite<'_>) -> Result<StoreFault, StoreFault> {
+        // Connection::why_unwritten
+        const SQL: &str = "
+            select
+                current_setting('transaction_isolation') = 'read committed' as read_committed,
+                exists (
+                    select from vault.master_keys where id = $4 and state = 'retired') as retired,
+                c.id is not null as stands, c.id, c.created_at
+            from (values (true)) one
+            left join vault.credentials c
+                on c.developer_id = $1 and c.principal_id = $2 and c.service_key = $3";
+        let master_key = &write.sealed.data_key.master_key;
+        let row = self
+            .deadline(async {
+                let statement = self.client().prepare_cached(SQL).await?;
+                let parameters: [&(dyn ToSql + Sync); 4] = [
+                    &write.developer.as_str(),
+                    &write.principal.as_str(),
+                    &write.service.key().as_str(),
+                    &master_key.as_str(),
+                ];
+                self.client().query_one(&statement, &parameters).await
+            })
+            .instrument(database_span!("select", "credentials"))
             .await?;
         let columns = Columns {
             table: "credentials",
@@ -260,17 +288,17 @@ impl Connection {
         };
         if !columns.get::<bool>("read_committed")? {
             let why = "the database's transactions are not READ COMMITTED";
-            return Err(StoreFault::Unavailable(why.into()));
+            return Ok(StoreFault::Unavailable(why.into()));
         }
         if columns.get("retired")? {
-            let master_key = write.sealed.data_key.master_key.clone();
-            return Err(StoreFault::RetiredMasterKey(master_key));
+            return Ok(StoreFault::RetiredMasterKey(master_key.clone()));
         }
-        Ok(Written {
-            id: columns.parse_option("id", CredentialId::parse)?,
-            created_at: columns.get("created_at")?,
-            replaced: columns.get("replaced")?,
-        })
+        if columns.get("stands")? {
+            columns.parse_option("id", CredentialId::parse)?;
+            columns.get::<Timestamp>("created_at")?;
+        }
+        let why = "what kept a credential from being written is not there any more";
+        Ok(StoreFault::Unavailable(why.into()))
     }
 
     async fn credentials(
