@@ -243,7 +243,7 @@ impl Connection {
             .instrument(database_span!("insert", "credentials"))
             .await?;
         let Some(row) = row else {
-            return Err(self.why_unwritten(write).await?);
+            return self.refuse(write).await;
         };
         let columns = Columns {
             table: "credentials",
@@ -256,9 +256,10 @@ impl Connection {
         })
     }
 
-    /// Why a write wrote nothing: asked afterwards, so that only those pay for it.
-    async fn why_unwritten(&self, write: &CredentialWrite<'_>) -> Result<StoreFault, StoreFault> {
-        // Connection::why_unwritten
+    /// The error of a write that wrote nothing, and always one. Why is asked afterwards, so that only those
+    /// pay for it.
+    async fn refuse(&self, write: &CredentialWrite<'_>) -> Result<Written, StoreFault> {
+        // Connection::refuse
         const SQL: &str = "
             select
                 current_setting('transaction_isolation') = 'read committed' as read_committed,
@@ -288,17 +289,17 @@ impl Connection {
         };
         if !columns.get::<bool>("read_committed")? {
             let why = "the database's transactions are not READ COMMITTED";
-            return Ok(StoreFault::Unavailable(why.into()));
+            return Err(StoreFault::Unavailable(why.into()));
         }
         if columns.get("retired")? {
-            return Ok(StoreFault::RetiredMasterKey(master_key.clone()));
+            return Err(StoreFault::RetiredMasterKey(master_key.clone()));
         }
         if columns.get("stands")? {
             columns.parse_option("id", CredentialId::parse)?;
             columns.get::<Timestamp>("created_at")?;
         }
         let why = "what kept a credential from being written is not there any more";
-        Ok(StoreFault::Unavailable(why.into()))
+        Err(StoreFault::Unavailable(why.into()))
     }
 
     async fn credentials(
