@@ -263,7 +263,7 @@ async fn a_transaction_that_is_open_holds_back_what_comes_after_it_and_falls_int
 async fn many_events_make_many_seals_of_whole_transactions() {
     let (server, _) = served(Setup::new()).await;
     // As the vault writes them: batches of one transaction each, small ones and the largest.
-    let fill = "do $$ begin for batch in 1..60 loop
+    let fill = "do $$ begin for batch in 1..600 loop
             insert into vault.audit_events (developer_id, id, outcome, canonical)
             select 'acme', '01K' || lpad((batch * 1000 + n)::text, 23, '0'), 'read', '{}'
             from generate_series(1, case when batch % 10 < 9 then 35 else 512 end) n;
@@ -279,8 +279,8 @@ async fn many_events_make_many_seals_of_whole_transactions() {
         .map(|(_, entries)| entries.as_ref().map_or(0, Vec::len));
     let of_each: Vec<_> = of_each.collect();
     // Nine small ones are 315 events, which a large one does not fit beside.
-    assert_eq!(of_each.iter().sum::<usize>(), 54 * 35 + 6 * 512 + 1);
-    assert!((13..=15).contains(&seals.len()), "{of_each:?}");
+    assert_eq!(of_each.iter().sum::<usize>(), 540 * 35 + 60 * 512 + 1);
+    assert!((120..=122).contains(&seals.len()), "{of_each:?}");
     let mut last = 0;
     for (header, entries) in &seals {
         assert_eq!(header.from_transaction, last);
