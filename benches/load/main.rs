@@ -276,7 +276,6 @@ impl Bench {
         let requests = server.metrics().await.all_requests();
         for transport in Transport::ALL {
             let pgbench = self.compare(report).await;
-            let mut saturation = f64::NAN;
             let asked_for = |verb: &Verb| self.only.is_none_or(|only| only == *verb);
             for verb in Verb::ALL.into_iter().filter(asked_for) {
                 let of = |clients| What {
@@ -287,20 +286,21 @@ impl Bench {
                     how: How::AtOnce,
                 };
                 let requests = self.population.requests(verb, transport);
+                let mut saturation = f64::NAN;
                 for clients in CLIENTS {
                     let measured = self.at_once(&server, of(clients), &requests, pgbench).await;
                     report.add(of(clients), measured);
-                    if verb == Verb::Exchange {
-                        saturation = measured.requests_per_second;
+                    saturation = measured.requests_per_second;
+                }
+                match verb {
+                    // At once: half of what the machine did a minute ago may be more than half now.
+                    Verb::Exchange => {
+                        self.at_half(&server, transport, saturation, pgbench, report)
+                            .await;
                     }
+                    Verb::Store => self.tidy().await,
+                    Verb::Get | Verb::List => {}
                 }
-                if verb == Verb::Store {
-                    self.tidy().await;
-                }
-            }
-            if asked_for(&Verb::Exchange) {
-                self.at_half(&server, transport, saturation, pgbench, report)
-                    .await;
             }
         }
         self.control(&server, report).await;
