@@ -45,13 +45,13 @@ pub struct Place {
     pub developer: String,
 }
 
-/// An event as a seal needs it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// An event as a seal needs it; in this order it is sealed.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HashedEvent {
-    /// Its id, as it stands there.
-    pub id: String,
     /// Its transaction.
     pub transaction: i64,
+    /// Its id, as it stands there.
+    pub id: String,
     /// SHA-256 of its canonical bytes.
     pub hash: [u8; 32],
 }
@@ -279,7 +279,8 @@ impl Connection {
         })
     }
 
-    /// The first events of a span, in order.
+    /// The first events of a span, in order. Of the last transaction, when there are as many events as
+    /// `limit`, they may be any.
     ///
     /// # Errors
     ///
@@ -299,15 +300,16 @@ impl Connection {
             set local enable_bitmapscan = off; set local enable_seqscan = off;
             set local plan_cache_mode = force_generic_plan";
         // Connection::hashed_events
-        // In one row: one for each costs both sides more, to write and to read.
+        // In one value: a row for each costs both sides more, to write and to read. In the order of the
+        // index alone: to sort the events of a transaction, Postgres copies them whole.
         const SQL: &str = concat!(
-            "select array_agg(event) as events from (
-                select textsend(id) || xid8send(xid) || sha256(canonical) as event
+            "select string_agg(event, '') as events from (
+                select xid8send(xid) || textsend(id) || sha256(canonical) as event
                 from vault.audit_events
                 where era = $1 and xid >= $2::bigint::text::xid8 and xid < $3::bigint::text::xid8
                   and ",
             in_form!(),
-            " order by xid, id, developer_id limit $4) as in_order"
+            " order by xid limit $4) as in_order"
         );
         let parameters: [&(dyn ToSql + Sync); 4] = [&span.era, &span.from, &span.to, &limit];
         let client = self.client();
@@ -330,10 +332,8 @@ impl Connection {
             row: &row,
         };
         // Of no events it is null.
-        let events: Option<Vec<&[u8]>> = columns.get("events")?;
-        let events = events.into_iter().flatten().map(hashed);
-        let events: Option<Vec<_>> = events.collect();
-        events.ok_or_else(|| columns.inconsistent("events"))
+        let events: Option<&[u8]> = columns.get("events")?;
+        hashed(events.unwrap_or_default()).ok_or_else(|| columns.inconsistent("events"))
     }
 
     async fn in_order(
@@ -349,15 +349,26 @@ impl Connection {
     }
 }
 
-/// Reads an id, a transaction of 64 bits, and a hash.
-fn hashed(bytes: &[u8]) -> Option<HashedEvent> {
-    let (rest, hash) = bytes.split_last_chunk()?;
-    let (id, transaction) = rest.split_last_chunk()?;
-    Some(HashedEvent {
-        id: str::from_utf8(id).ok()?.to_owned(),
-        transaction: i64::try_from(u64::from_be_bytes(*transaction)).ok()?,
-        hash: *hash,
-    })
+/// The bytes of a [`HashedEvent`]: its transaction, its id, its hash.
+const HASHED_EVENT: usize = 8 + 26 + 32;
+
+/// Reads events and sorts them.
+fn hashed(bytes: &[u8]) -> Option<Vec<HashedEvent>> {
+    let (events, []) = bytes.as_chunks() else {
+        return None;
+    };
+    let event = |event: &[u8; HASHED_EVENT]| {
+        let (transaction, rest) = event.split_first_chunk()?;
+        let (id, hash) = rest.split_last_chunk()?;
+        Some(HashedEvent {
+            transaction: i64::try_from(u64::from_be_bytes(*transaction)).ok()?,
+            id: str::from_utf8(id).ok()?.to_owned(),
+            hash: *hash,
+        })
+    };
+    let mut events: Vec<_> = events.iter().map(event).collect::<Option<_>>()?;
+    events.sort_unstable();
+    Some(events)
 }
 
 pub(super) fn whole(row: &Row) -> Result<WholeEvent, StoreFault> {
@@ -378,4 +389,43 @@ pub(super) fn whole(row: &Row) -> Result<WholeEvent, StoreFault> {
         outcome: columns.get("outcome")?,
         canonical: columns.get("canonical")?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(transaction: u64, id: char, hash: u8) -> Vec<u8> {
+        let id = id.to_string().repeat(26);
+        [&transaction.to_be_bytes()[..], id.as_bytes(), &[hash; 32]].concat()
+    }
+
+    #[test]
+    fn hashed_events_are_in_order_whatever_order_they_came_in() {
+        let events = [
+            bytes(7, 'B', 1),
+            bytes(7, 'A', 2),
+            bytes(6, 'C', 4),
+            bytes(7, 'A', 3),
+        ];
+        let read = hashed(&events.concat()).unwrap();
+        let read = read
+            .iter()
+            .map(|event| (event.transaction, &event.id[..1], event.hash[0]));
+        let order = [(6, "C", 4), (7, "A", 2), (7, "A", 3), (7, "B", 1)];
+        assert!(read.eq(order));
+    }
+
+    #[test]
+    fn what_is_not_whole_hashed_events_is_none() {
+        assert_eq!(hashed(&[]), Some(Vec::new()));
+        let event = bytes(7, 'A', 1);
+        assert_eq!(hashed(&event[1..]), None);
+        assert_eq!(hashed(&[&event[..], &event[..1]].concat()), None);
+        assert_eq!(
+            hashed(&bytes(u64::MAX, 'A', 1)),
+            None,
+            "no such transaction"
+        );
+    }
 }
