@@ -39,9 +39,11 @@ const MAX_READ: usize = 128;
 const MAX_OF_TRANSACTION: usize = 100_000;
 /// How many seals are made at once, before others have a turn.
 const MAX_SEALS: usize = 2_000;
-/// How many times as long as a seal took it pauses after it. Requests wait for the processors and the
-/// disk that sealing takes: done at once, it was the slowest percent of them.
+/// How many times as long as the work of sealing are its pauses. Requests wait for the processors and
+/// the disk that it takes: done at once, it was the slowest percent of them.
 const PAUSES: u32 = 3;
+/// How long a pause in the middle of a seal is at most: it keeps a connection that others may wait for.
+const SHORT_PAUSE: Duration = Duration::from_millis(10);
 /// How long the right to seal outlives the interval in which it is renewed.
 const GRACE: Duration = Duration::from_secs(3);
 
@@ -84,6 +86,17 @@ pub enum SealingFault {
     /// Somebody wrote events that the vault did not.
     #[error("transaction {0} has more events than the vault writes in one")]
     Transaction(i64),
+}
+
+/// The pauses of a turn, so that its work is spread over the interval. With more to do than the interval
+/// has time for there are none in the end.
+#[derive(Debug)]
+struct Pauses {
+    end_of_turn: Instant,
+    /// When the last one was over.
+    working_since: Instant,
+    /// How much longer the work so far wanted them.
+    owed: Duration,
 }
 
 /// Since when an open transaction holds the sealing back.
@@ -161,9 +174,8 @@ impl Sealer {
     }
 
     async fn seal_all(&mut self) -> Result<(), SealingFault> {
-        let turn = Instant::now();
+        let mut pauses = Pauses::of_turn(self.interval);
         for _ in 0..MAX_SEALS {
-            let seal = Instant::now();
             // Also between seals: another replica may have been given the right in a pause.
             let time = self.interval + GRACE;
             if !self.store.may_seal(&self.holder, time).await? {
@@ -173,12 +185,10 @@ impl Sealer {
             let Some(key) = self.key().await? else {
                 break;
             };
-            if !self.seal_next(&key).await? {
+            if !self.seal_next(&key, &mut pauses).await? {
                 break;
             }
-            // With more to do than the interval has time for there are no pauses in the end.
-            let left = self.interval.saturating_sub(turn.elapsed());
-            sleep(left.min(seal.elapsed() * PAUSES)).await;
+            pauses.pause(Duration::MAX).await;
         }
         Ok(())
     }
@@ -188,7 +198,7 @@ impl Sealer {
     ///
     /// All on one connection: what another server says, after a failover for example, must not be mixed
     /// with what this one says.
-    async fn seal_next(&self, key: &SigningKey) -> Result<bool, SealingFault> {
+    async fn seal_next(&self, key: &SigningKey, pauses: &mut Pauses) -> Result<bool, SealingFault> {
         let connection = self.store.connection().await?;
         let horizon = connection.audit_horizon().await?;
         if !horizon.here {
@@ -201,9 +211,10 @@ impl Sealer {
         let last = connection.last_seal().await?;
         let last = last.map(|row| verified(&row, &public_key)).transpose()?;
         let last = last.as_ref().map(|(header, hash)| (header, *hash));
-        let Some((span, events)) = unsealed(&connection, last, horizon).await? else {
+        let Some((span, events)) = unsealed(&connection, last, horizon, pauses).await? else {
             return Ok(false);
         };
+        pauses.pause(SHORT_PAUSE).await;
         let entries = entries(&events);
         let now = self.clock.now();
         let header = Header::after(last, &entries, &public_key, now).covering(span);
@@ -256,6 +267,7 @@ async fn unsealed(
     connection: &Connection,
     last: Option<(&Header, Sha)>,
     horizon: Horizon,
+    pauses: &mut Pauses,
 ) -> Result<Option<(Span, Vec<HashedEvent>)>, SealingFault> {
     let (mut era, mut from) = last.map_or((1, 0), |(header, _)| header.end());
     if era > horizon.era {
@@ -265,7 +277,7 @@ async fn unsealed(
         // Of an era that is over, everything: its numbers say nothing here.
         let over = era < horizon.era;
         let to = if over { i64::MAX } else { horizon.closed_below };
-        let (span, events) = of_a_seal(connection, Span { era, from, to }).await?;
+        let (span, events) = of_a_seal(connection, Span { era, from, to }, pauses).await?;
         if !events.is_empty() {
             return Ok(Some((span, events)));
         }
@@ -278,9 +290,11 @@ async fn unsealed(
 async fn of_a_seal(
     connection: &Connection,
     span: Span,
+    pauses: &mut Pauses,
 ) -> Result<(Span, Vec<HashedEvent>), SealingFault> {
     let (mut covered, mut events) = whole_transactions(connection, span).await?;
     while events.len() + MAX_READ <= MAX_EVENTS && covered.to < span.to {
+        pauses.pause(SHORT_PAUSE).await;
         let from = covered.to;
         let (next, more) = whole_transactions(connection, Span { from, ..span }).await?;
         if more.is_empty() || events.len() + more.len() > MAX_EVENTS {
@@ -383,6 +397,29 @@ fn entries(events: &[HashedEvent]) -> Vec<Entry> {
         })
     };
     events.iter().filter_map(entry).collect()
+}
+
+// === impl Pauses ===
+
+impl Pauses {
+    fn of_turn(interval: Duration) -> Self {
+        let now = Instant::now();
+        Self {
+            end_of_turn: now + interval,
+            working_since: now,
+            owed: Duration::ZERO,
+        }
+    }
+
+    /// Pauses for as long as the work so far wants it, the turn has time for it, and it may.
+    async fn pause(&mut self, at_most: Duration) {
+        self.owed += self.working_since.elapsed() * PAUSES;
+        let left = self.end_of_turn.saturating_duration_since(Instant::now());
+        let pause = self.owed.min(at_most).min(left);
+        sleep(pause).await;
+        self.owed -= pause;
+        self.working_since = Instant::now();
+    }
 }
 
 // === impl HeldBack ===
