@@ -302,8 +302,11 @@ async fn an_export_leaves_out_no_seal_without_saying_so() {
 
 #[tokio::test]
 async fn a_replica_without_a_master_key_lets_another_one_seal() {
-    let (first, tenant) = served(eager(Setup::new())).await;
+    let first = eager(Setup::new()).start().await;
+    let tenant = first.tenant("acme").await;
+    // Before there is an event to seal, and with it the key in memory.
     first.kms.set_trouble(Some(Trouble::Denied));
+    assert!(first.client(Via::Rest, &tenant.key).list().await.is_ok());
     until("it fails to seal", async || {
         seal_failures(&first).await > 0.0
     })
