@@ -5,11 +5,11 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use thiserror::Error;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use super::seal::{self, Entry, Header, NotASeal, Sha};
@@ -457,5 +457,37 @@ impl HeldBack {
                 .elapsed()
                 .saturating_sub(Duration::from_millis(since - 1)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    /// How long one part of the work and the pause after it take together.
+    async fn worked(pauses: &mut Pauses, work: Duration, at_most: Duration) -> Duration {
+        let since = Instant::now();
+        advance(work).await;
+        pauses.pause(at_most).await;
+        since.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_short_pause_leaves_is_made_up_for_by_the_next() {
+        let mut pauses = Pauses::of_turn(1000 * MS);
+        assert_eq!(worked(&mut pauses, 2 * MS, 10 * MS).await, 8 * MS);
+        assert_eq!(worked(&mut pauses, 5 * MS, 10 * MS).await, 15 * MS);
+        assert_eq!(worked(&mut pauses, 2 * MS, Duration::MAX).await, 13 * MS);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_without_time_left_has_no_pauses() {
+        let mut pauses = Pauses::of_turn(20 * MS);
+        assert_eq!(worked(&mut pauses, 10 * MS, Duration::MAX).await, 20 * MS);
+        assert_eq!(worked(&mut pauses, 10 * MS, Duration::MAX).await, 10 * MS);
     }
 }
