@@ -32,9 +32,6 @@ use crate::{
 /// in smaller ones its time was more, in larger ones the slowest percent of the requests at half load was
 /// slower.
 const MAX_EVENTS: usize = 512;
-/// How many are read at once, or those of one transaction that has more. Exchanges wait for the processor
-/// that Postgres hashes them on: read all at once, they were in the way for a slice of 1.5 ms.
-const MAX_READ: usize = 128;
 /// How many of one transaction are sealed together at most. The vault writes batches of some hundreds.
 const MAX_OF_TRANSACTION: usize = 100_000;
 /// How many seals are made at once, before others have a turn.
@@ -211,7 +208,7 @@ impl Sealer {
         let last = connection.last_seal().await?;
         let last = last.map(|row| verified(&row, &public_key)).transpose()?;
         let last = last.as_ref().map(|(header, hash)| (header, *hash));
-        let Some((span, events)) = unsealed(&connection, last, horizon, pauses).await? else {
+        let Some((span, events)) = unsealed(&connection, last, horizon).await? else {
             return Ok(false);
         };
         pauses.pause(SHORT_PAUSE).await;
@@ -267,7 +264,6 @@ async fn unsealed(
     connection: &Connection,
     last: Option<(&Header, Sha)>,
     horizon: Horizon,
-    pauses: &mut Pauses,
 ) -> Result<Option<(Span, Vec<HashedEvent>)>, SealingFault> {
     let (mut era, mut from) = last.map_or((1, 0), |(header, _)| header.end());
     if era > horizon.era {
@@ -277,7 +273,7 @@ async fn unsealed(
         // Of an era that is over, everything: its numbers say nothing here.
         let over = era < horizon.era;
         let to = if over { i64::MAX } else { horizon.closed_below };
-        let (span, events) = of_a_seal(connection, Span { era, from, to }, pauses).await?;
+        let (span, events) = whole_transactions(connection, Span { era, from, to }).await?;
         if !events.is_empty() {
             return Ok(Some((span, events)));
         }
@@ -286,34 +282,15 @@ async fn unsealed(
     Ok(None)
 }
 
-/// The first transactions of a span, as many as a seal has, and the span that they cover.
-async fn of_a_seal(
-    connection: &Connection,
-    span: Span,
-    pauses: &mut Pauses,
-) -> Result<(Span, Vec<HashedEvent>), SealingFault> {
-    let (mut covered, mut events) = whole_transactions(connection, span).await?;
-    while events.len() + MAX_READ <= MAX_EVENTS && covered.to < span.to {
-        pauses.pause(SHORT_PAUSE).await;
-        let from = covered.to;
-        let (next, more) = whole_transactions(connection, Span { from, ..span }).await?;
-        if more.is_empty() || events.len() + more.len() > MAX_EVENTS {
-            break;
-        }
-        covered.to = next.to;
-        events.extend(more);
-    }
-    Ok((covered, events))
-}
-
-/// The first transactions of a span, each with all of its events, and the span that they cover.
+/// The first transactions of a span, as many as a seal has, each with all of its events, and the span that
+/// they cover.
 async fn whole_transactions(
     connection: &Connection,
     span: Span,
 ) -> Result<(Span, Vec<HashedEvent>), SealingFault> {
     let limit = |many: usize| i64::try_from(many + 1).unwrap_or(i64::MAX);
-    let mut events = connection.hashed_events(span, limit(MAX_READ)).await?;
-    let Some(last) = events.get(MAX_READ).map(|event| event.transaction) else {
+    let mut events = connection.hashed_events(span, limit(MAX_EVENTS)).await?;
+    let Some(last) = events.get(MAX_EVENTS).map(|event| event.transaction) else {
         let end = events.last().map_or(span.to, |event| event.transaction + 1);
         // To the horizon, which is beyond the last event; of an era that is over, to its last.
         let to = if span.to == i64::MAX { end } else { span.to };

@@ -1,6 +1,7 @@
 //! `vault.audit_events`: append only.
 
 use deadpool_postgres::GenericClient;
+use sha2::{Digest, Sha256};
 use tokio_postgres::{Statement, types::ToSql};
 
 use super::{Query, Store, StoreFault};
@@ -70,9 +71,10 @@ macro_rules! append_sql {
         concat!(
             "insert into vault.audit_events (
                 developer_id, id, principal_id, service_key, credential_id, grant_id, outcome,
-                canonical)
+                canonical, hash)
             select unnest($1::text[]), unnest($2::text[]), unnest($3::text[]), unnest($4::text[]),
-                unnest($5::text[]), unnest($6::text[]), unnest($7::text[]), unnest($8::bytea[])",
+                unnest($5::text[]), unnest($6::text[]), unnest($7::text[]), unnest($8::bytea[]),
+                unnest($9::bytea[])",
             $there
         )
     };
@@ -117,6 +119,7 @@ pub(super) struct Events<'a> {
     grants: Vec<Option<&'a str>>,
     outcomes: Vec<&'a str>,
     canonical: Vec<&'a [u8]>,
+    hashes: Vec<Vec<u8>>,
 }
 
 impl<'a> Events<'a> {
@@ -134,6 +137,8 @@ impl<'a> Events<'a> {
             grants: column(&rows, |row| row.grant.as_ref().map(GrantId::as_str)),
             outcomes: column(&rows, |row| row.outcome),
             canonical: column(&rows, |row| row.canonical.as_slice()),
+            // Here rather than by Postgres for each seal, whom one costs 2 µs.
+            hashes: column(&rows, |row| Sha256::digest(&row.canonical).to_vec()),
         }
     }
 
@@ -143,7 +148,7 @@ impl<'a> Events<'a> {
     }
 
     /// In the order of the fields.
-    pub(super) fn parameters(&self) -> [&(dyn ToSql + Sync); 8] {
+    pub(super) fn parameters(&self) -> [&(dyn ToSql + Sync); 9] {
         [
             &self.developers,
             &self.ids,
@@ -153,6 +158,7 @@ impl<'a> Events<'a> {
             &self.grants,
             &self.outcomes,
             &self.canonical,
+            &self.hashes,
         ]
     }
 }

@@ -52,7 +52,7 @@ pub struct HashedEvent {
     pub transaction: i64,
     /// Its id, as it stands there.
     pub id: String,
-    /// SHA-256 of its canonical bytes.
+    /// SHA-256 of its canonical bytes, as it was recorded with them or else made of them now.
     pub hash: [u8; 32],
 }
 
@@ -304,7 +304,8 @@ impl Connection {
         // index alone: to sort the events of a transaction, Postgres copies them whole.
         const SQL: &str = concat!(
             "select string_agg(event, '') as events from (
-                select xid8send(xid) || textsend(id) || sha256(canonical) as event
+                select xid8send(xid) || textsend(id) ||
+                    case octet_length(hash) when 32 then hash else sha256(canonical) end as event
                 from vault.audit_events
                 where era = $1 and xid >= $2::bigint::text::xid8 and xid < $3::bigint::text::xid8
                   and ",

@@ -56,17 +56,18 @@ macro_rules! append_sql {
         concat!(
             "insert into vault.audit_events (
                 developer_id, id, principal_id, service_key, credential_id, grant_id, outcome,
-                canonical)
+                canonical, hash)
             select developer_id, id, principal_id, service_key, credential_id, grant_id, outcome,
-                canonical
+                canonical, hash
             from (
                 select unnest($1::text[]) as developer_id, unnest($2::text[]) as id,
                     unnest($3::text[]) as principal_id, unnest($4::text[]) as service_key,
                     unnest($5::text[]) as credential_id, unnest($6::text[]) as grant_id,
                     unnest($7::text[]) as outcome, unnest($8::bytea[]) as canonical,
-                    unnest($9::xid[]) as version, unnest($10::bytea[]) as wrapped_key,
-                    unnest($11::text[]) as token, unnest($12::text[]) as parent_grant_id,
-                    unnest($13::timestamptz[]) as at
+                    unnest($9::bytea[]) as hash,
+                    unnest($10::xid[]) as version, unnest($11::bytea[]) as wrapped_key,
+                    unnest($12::text[]) as token, unnest($13::text[]) as parent_grant_id,
+                    unnest($14::timestamptz[]) as at
             ) asked
             where (
                 select c.xmin = asked.version and c.wrapped_key = asked.wrapped_key

@@ -16,7 +16,7 @@ mod embedded {
 }
 
 /// The schema version that this server was written for.
-pub const SCHEMA_VERSION: i32 = 6;
+pub const SCHEMA_VERSION: i32 = 7;
 
 /// Any number that is the same for every runner.
 const MIGRATION_LOCK: i64 = 0x6772_616e_7465_7800;

@@ -27,7 +27,7 @@ const NEEDED: [(&str, &str); 12] = [
 
 /// What serving says of an event. Where it stands in the order of commits is for the defaults to say.
 const EVENT_COLUMNS: &str = "developer_id, id, principal_id, service_key, credential_id, grant_id, \
-                             outcome, canonical";
+                             outcome, canonical, hash";
 
 /// What serving calls that acts with the rights of the schema's owner.
 const CALLED: [&str; 2] = ["make_audit_partitions(text)", "begin_audit_era()"];

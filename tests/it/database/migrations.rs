@@ -37,14 +37,14 @@ async fn execute(url: &str, sql: &str) {
 /// As a later version of the vault would leave it.
 const NEWER: &str = "
     insert into vault.schema_history (version, name, applied_on, checksum)
-    values (7, 'later', '2030-01-01T00:00:00Z', '1');
-    update vault.schema_version set version = 7";
+    values (8, 'later', '2030-01-01T00:00:00Z', '1');
+    update vault.schema_version set version = 8";
 
 #[tokio::test]
 async fn an_empty_database_is_migrated_once() {
     let url = Cluster::shared().await.empty_database().await;
     let first = migrate(&url).await.unwrap();
-    assert_eq!((first.applied, first.version), (6, SCHEMA_VERSION));
+    assert_eq!((first.applied, first.version), (7, SCHEMA_VERSION));
     let second = migrate(&url).await.unwrap();
     assert_eq!((second.applied, second.version), (0, SCHEMA_VERSION));
     assert!(check(&url).await.is_ok());
@@ -62,7 +62,7 @@ async fn events_of_version_1_stay_where_no_seal_covers_them() {
         assert!(matches!(older, SchemaFault::Older(1)), "{older:?}");
         execute(&url, before).await;
         let migrated = migrate(&url).await.unwrap();
-        assert_eq!((migrated.applied, migrated.version), (5, SCHEMA_VERSION));
+        assert_eq!((migrated.applied, migrated.version), (6, SCHEMA_VERSION));
 
         let server = Setup::new().with("DATABASE_URL", &url).start().await;
         let sql = "select to_regclass('vault.audit_events_v1') is not null";
@@ -100,7 +100,7 @@ async fn eight_runners_at_once_migrate_an_empty_database_once() {
         let runners = join_all((0..8).map(|_| migrate(&url))).await;
         let migrated = runners.into_iter().map(|outcome| outcome.unwrap());
         let applied: usize = migrated.map(|migrated| migrated.applied).sum();
-        assert_eq!(applied, 6);
+        assert_eq!(applied, 7);
         assert!(check(&url).await.is_ok());
     }
 }
@@ -125,7 +125,7 @@ async fn a_newer_schema_is_left_as_it_is() {
     let url = Cluster::shared().await.database().await;
     execute(&url, NEWER).await;
     let migrated = migrate(&url).await.unwrap();
-    assert_eq!((migrated.applied, migrated.version), (0, 7));
+    assert_eq!((migrated.applied, migrated.version), (0, 8));
     let setup = Setup::new().with("DATABASE_URL", &url);
     let rolled_back = setup.with("GRANTEX_VAULT_MIGRATE", "true").start().await;
     rolled_back.tenant("acme").await;

@@ -75,13 +75,13 @@ async fn an_older_schema_is_refused() {
 
 #[tokio::test]
 async fn a_newer_schema_that_does_not_serve_this_server_is_refused() {
-    let url = changed("update vault.schema_version set version = 8, serves_from = 7").await;
-    refuses(&url, |fault| matches!(fault, Newer(8)), "update the server").await;
+    let url = changed("update vault.schema_version set version = 9, serves_from = 8").await;
+    refuses(&url, |fault| matches!(fault, Newer(9)), "update the server").await;
 }
 
 #[tokio::test]
 async fn a_newer_schema_that_serves_this_server_is_served() {
-    serves(&changed("update vault.schema_version set version = 7, serves_from = 2").await).await;
+    serves(&changed("update vault.schema_version set version = 8, serves_from = 2").await).await;
 }
 
 #[tokio::test]
