@@ -380,10 +380,11 @@ impl Bench {
         };
         let requests = self.population.requests(what.verb, transport);
         let (address, rate) = (server.address(transport), saturation / 2.0);
+        self.sql_batch("checkpoint").await;
         for _ in 0..TIMES_AT_HALF {
             let clients = MOST_CLIENTS;
             let load = generator::at_rate(transport, &address, clients, &requests, rate, self.time);
-            let measured = self.measure(server, what, pgbench, load).await;
+            let measured = self.measure_on(server, what, pgbench, load).await;
             report.add(what, measured);
         }
     }
@@ -438,6 +439,17 @@ impl Bench {
     ) -> Measured {
         // What was written before is not charged to this.
         self.sql_batch("checkpoint").await;
+        self.measure_on(server, what, pgbench, load).await
+    }
+
+    /// Measures without a checkpoint before.
+    async fn measure_on(
+        &self,
+        server: &Server,
+        what: What,
+        pgbench: Rates,
+        load: impl Future<Output = Load>,
+    ) -> Measured {
         let pgbench = match what.verb {
             Verb::Store => pgbench.insert,
             Verb::Exchange | Verb::Get | Verb::List => pgbench.lookup,

@@ -29,6 +29,8 @@ pub(crate) const NO_LIMITS: [(&str, &str); 3] = [
 /// Often enough that a measurement has the sealing of its own events in it. By default it is every 5 s.
 const SEAL_INTERVAL: (&str, &str) = ("GRANTEX_VAULT_AUDIT_SEAL_INTERVAL", "1s");
 const NO_CACHE: (&str, &str) = ("GRANTEX_VAULT_DATA_KEY_CACHE_TTL", "0");
+/// Sealing is at most a turn behind, and never takes as long.
+const SEALED_WITHIN: Duration = Duration::from_secs(60);
 
 /// Who holds the master key, and how often it is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -167,7 +169,9 @@ impl Server {
 
     /// Waits until all that it recorded is sealed, so that nobody else is charged for it.
     pub(crate) async fn seal(&self) {
+        let since = Instant::now();
         loop {
+            assert!(since.elapsed() < SEALED_WITHIN, "not everything is sealed");
             let metrics = self.metrics().await;
             // Every verb records an event.
             let recorded = metrics.sum(|line| line.contains("requests_total{outcome=\"ok\""));
