@@ -30,7 +30,7 @@ pub(crate) const NO_LIMITS: [(&str, &str); 3] = [
 const SEAL_INTERVAL: (&str, &str) = ("GRANTEX_VAULT_AUDIT_SEAL_INTERVAL", "1s");
 const NO_CACHE: (&str, &str) = ("GRANTEX_VAULT_DATA_KEY_CACHE_TTL", "0");
 /// Sealing is at most a turn behind, and never takes as long.
-const SEALED_WITHIN: Duration = Duration::from_secs(60);
+const SEALED_WITHIN: Duration = Duration::from_mins(1);
 
 /// Who holds the master key, and how often it is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
