@@ -75,9 +75,9 @@ async fn an_event_whose_bytes_are_changed_is_named() {
 async fn an_event_whose_bytes_are_changed_before_it_is_sealed_is_named() {
     let (server, tenant) = sealing().await;
     nobody_seals(&server).await;
-    // Exchanges are recorded by one statement, what developers read by another. The bytes are still those
-    // of an event, and no column has the address.
-    exchange(&server, &tenant, 1).await;
+    // The second exchange, whose row is in memory, is recorded by one statement, what developers read by
+    // another. The bytes are still those of an event, and no column has the address.
+    exchange(&server, &tenant, 2).await;
     let listed = server.client(Via::Rest, &tenant.key).list().await;
     listed.unwrap();
     let events = server.audit_events().await;
