@@ -6,6 +6,7 @@
 # make bench-growth  the same verbs on tenants of 10 thousand to 10 million credentials; 12 GB of disk
 
 VENV := .venv
+NODE := .venv/node
 BUF := npx --yes @bufbuild/buf@1.75.0
 
 .PHONY: dev test lint chart bench bench-growth setup postgres
@@ -36,12 +37,17 @@ bench: postgres
 bench-growth: postgres
 	cargo bench --bench growth -- $(ARGS)
 
-# What the tests need beside Rust: Postgres' server programs, and from PyPI a KMS endpoint and the SDK.
-setup: postgres $(VENV)/ready
+# What the tests need beside Rust: Postgres' server programs; from PyPI a KMS endpoint, the SDK and what
+# signs tokens; from npm what signs tokens.
+setup: postgres $(VENV)/ready $(NODE)/ready
 
 postgres:
 	@tests/install-postgres.sh
 
 $(VENV)/ready: tests/requirements.txt
 	@tests/make-venv.sh $(VENV)
+	@touch $@
+
+$(NODE)/ready: tests/tokens/package.json $(VENV)/ready
+	@tests/make-node.sh $(NODE)
 	@touch $@

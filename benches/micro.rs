@@ -17,14 +17,16 @@ use grantex_vault::{
         journal::Journal,
     },
     auth::{
-        grant::{AudiencePolicy, GrantPolicy, GrantVerifier},
+        grant_rules::{AudiencePolicy, GrantPolicy},
+        grant_verifier::GrantVerifier,
         jwks::VerificationKeys,
+        key_set::SignatureAlgorithm,
         key_source::FileKeySource,
     },
     clock::{Clock, SystemClock},
     dev::{
         self,
-        issuer::{DevIssuer, GrantClaims},
+        issuer::{ClaimsForm, DevIssuer, GrantClaims},
     },
     envelope::{
         context::{Attributes, Place},
@@ -47,7 +49,7 @@ use grantex_vault::{
         sealed::{Sealed, SealedCredential},
         secret::{AccessToken, RefreshToken},
         service_name::ServiceName,
-        text::{CredentialType, DeveloperId, PrincipalId},
+        text::{CredentialType, DeveloperId, Issuer, PrincipalId},
     },
     store::{Store, schema::Durability},
 };
@@ -58,7 +60,7 @@ use tokio::runtime::Runtime;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-const SCOPE: &str = "vault:credentials:exchange";
+const SCOPE: &str = "vault:github:exchange";
 const METADATA: &str = r#"{"team":"platform","scopes":["repo","read:org"],"installation":12345678,"enterprise":false}"#;
 /// Events that are recorded together.
 const TOGETHER: usize = 64;
@@ -79,7 +81,7 @@ fn main() {
 fn grant(criterion: &mut Criterion, runtime: &Runtime, dev: &Dev) {
     let issuer = DevIssuer::load(dev.directory.path()).expect("the instance made it");
     let name = dev.instance.issuer.clone().expect("it has its own");
-    let token = issuer.mint(&GrantClaims {
+    let claims = GrantClaims {
         issuer: &name,
         developer: &dev.instance.developer_id,
         principal: "user_abc123",
@@ -87,7 +89,8 @@ fn grant(criterion: &mut Criterion, runtime: &Runtime, dev: &Dev) {
         scopes: &[SCOPE.to_owned()],
         now: SystemClock.now(),
         expires_in: Duration::from_hours(24),
-    });
+    };
+    let token = issuer.mint(&claims, ClaimsForm::Standard, SignatureAlgorithm::Rs256);
     let token = GrantToken::new(&token);
     let source = Arc::new(FileKeySource::new(dev.directory.path().join("jwks.json")));
     let stale = Duration::from_hours(24);
@@ -96,12 +99,13 @@ fn grant(criterion: &mut Criterion, runtime: &Runtime, dev: &Dev) {
         .block_on(keys.refresh())
         .expect("the instance made it");
     let policy = GrantPolicy {
-        audience: AudiencePolicy::Any,
+        audience: AudiencePolicy::Optional(None),
         max_delegation_depth: Some(1),
         max_token_lifetime: None,
-        scope_mode: ScopeMode::Compatible,
+        scope_mode: ScopeMode::Exact,
     };
-    let verifier = GrantVerifier::new(Arc::new(keys), Arc::new(SystemClock), name, policy);
+    let issuer_name = Issuer::parse(&name).expect("an instance's issuer is a URL");
+    let verifier = GrantVerifier::new(Arc::new(keys), Arc::new(SystemClock), issuer_name, policy);
     criterion.bench_function("token verification", |bencher| {
         bencher.to_async(runtime).iter(async || {
             let grant = verifier.verify(black_box(&token)).await;
@@ -112,7 +116,7 @@ fn grant(criterion: &mut Criterion, runtime: &Runtime, dev: &Dev) {
     let service = ServiceName::parse("GitHub").expect("a service");
     let check = |bencher: &mut Bencher<'_>, scope: &str, permitted| {
         let scope = Scope::new(scope);
-        let mode = ScopeMode::Compatible;
+        let mode = ScopeMode::Exact;
         assert_eq!(scope.permits_exchange(service.key(), mode), permitted);
         bencher.iter(|| black_box(&scope).permits_exchange(black_box(service.key()), mode));
     };

@@ -15,9 +15,10 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use crate::{
-    auth::{grant::GrantPolicy, webhook},
+    auth::{grant_rules::GrantPolicy, webhook},
     limits::PerMinute,
     listener::tls::{Listener, TlsFiles},
+    model::text::Issuer,
     store::{
         audit_partitions::PartitionUnit, authority::Authority, database_url::DatabaseUrl,
         schema::Durability, serving_role::RoleName,
@@ -48,7 +49,7 @@ pub struct Config {
     pub old_master_keys: Vec<MasterKey>,
     pub data_key_cache: DataKeyCache,
     pub kms_timeout: Duration,
-    pub issuer: String,
+    pub issuer: Issuer,
     pub keys: KeyLocation,
     pub grants: GrantPolicy,
     pub webhook_signatures: webhook::Accepted,
@@ -180,8 +181,8 @@ impl Config {
         let time_to_live = values.duration("GRANTEX_VAULT_DATA_KEY_CACHE_TTL");
         let entries = values.parsed("GRANTEX_VAULT_DATA_KEY_CACHE_ENTRIES");
         let kms_timeout = values.timeout("GRANTEX_VAULT_KMS_TIMEOUT");
-        let issuer = values.required("GRANTEX_VAULT_ISSUER");
-        let keys = values.keys(issuer.as_deref());
+        let issuer = values.issuer();
+        let keys = values.keys(issuer.as_ref().map(Issuer::as_str));
         let authority = database.as_ref().map(|database| database.authority);
         let grants = values.grants(authority.unwrap_or_default());
         let webhook_signatures = values.webhook_signatures();

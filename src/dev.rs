@@ -20,12 +20,13 @@ use tokio::net::TcpListener;
 
 use crate::{
     app::{self, Outside, StartFault, stop_or_signal},
+    auth::key_set::SignatureAlgorithm,
     clock::{Clock, SystemClock},
     config::{Config, ConfigFaults},
     envelope::local_keyring::{KeyringFault, LocalKeyring},
     shutdown::StopSignals,
 };
-use issuer::{DevIssuer, GrantClaims};
+use issuer::{ClaimsForm, DevIssuer, GrantClaims};
 use postgres::{Postgres, PostgresFault};
 use tenant::Tenant;
 
@@ -37,7 +38,8 @@ const PRINCIPAL: &str = "user_abc123";
 /// How long the printed grant token is good for.
 const GRANT_LIFETIME: Duration = Duration::from_hours(24);
 const AGENT: &str = "did:grantex:dev-agent";
-const SCOPE: &str = "vault:credentials:exchange";
+/// The services that the printed grant token is for.
+const SERVICES: [&str; 3] = ["github", "google", "slack"];
 
 /// A running instance: what its user needs to know. It is kept in the directory for operator verbs.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -167,18 +169,19 @@ pub async fn run(
     let tenant = Tenant::ensure(&directory, &config.database, Arc::new(SystemClock)).await?;
     let instance = Instance {
         grant_token: own_issuer.then(|| {
-            issuer.mint(&GrantClaims {
+            let claims = GrantClaims {
                 issuer: &http,
                 developer: &tenant.developer_id,
                 principal: PRINCIPAL,
                 agent: AGENT,
-                scopes: &[SCOPE.to_owned()],
+                scopes: &SERVICES.map(exchange_scope),
                 now: SystemClock.now(),
                 expires_in: GRANT_LIFETIME,
-            })
+            };
+            issuer.mint(&claims, ClaimsForm::default(), SignatureAlgorithm::Rs256)
         }),
         jwks_url: own_issuer.then(|| format!("{http}{}", issuer::JWKS_PATH)),
-        issuer: Some(config.issuer.clone()),
+        issuer: Some(config.issuer.to_string()),
         http,
         grpc: running.grpc_addr,
         admin: format!("{admin_scheme}://{}", running.admin_addr),
@@ -197,6 +200,12 @@ pub async fn run(
     stop_or_signal(running, config.drain_delay, &mut signals).await;
     postgres.stop();
     Ok(())
+}
+
+/// The scope that permits exchanges for a service.
+#[must_use]
+pub fn exchange_scope(service: &str) -> String {
+    format!("vault:{}:exchange", service.to_ascii_lowercase())
 }
 
 /// The keyring of the instance in a directory.

@@ -16,7 +16,10 @@ use opentelemetry_sdk::{
 };
 use prometheus::{Registry, TextEncoder};
 
-use crate::model::request::{Transport, Verb};
+use crate::model::{
+    grant_check::GrantCheck,
+    request::{Transport, Verb},
+};
 
 pub use labels::{CacheUse, ExchangeOutcome, KmsOperation, Limit, RequestOutcome};
 
@@ -51,6 +54,7 @@ struct Instruments {
     audit_failures: Counter<u64>,
     audit_backlog: UpDownCounter<i64>,
     db_pool_wait: Histogram<f64>,
+    grant_tokens_rejected: Counter<u64>,
     rate_limited: Counter<u64>,
     shed: Counter<u64>,
     tampered: Counter<u64>,
@@ -68,6 +72,10 @@ pub enum Gauge {
     DataKeyCacheEntries,
     /// Seconds since the issuer's keys were fetched; since the start when they never were.
     JwksAge,
+    /// Keys of the issuer that verify grant tokens.
+    JwksKeys,
+    /// Keys of the issuer's set that are of no use here.
+    JwksKeysSkipped,
     /// Connections to Postgres that are in use.
     DbPoolInUse,
     /// Seconds until the serving certificate expires.
@@ -238,6 +246,12 @@ impl Metrics {
         self.0.db_pool_wait.record(duration.as_secs_f64(), &[]);
     }
 
+    /// A grant token was refused.
+    pub fn grant_token_rejected(&self, check: GrantCheck) {
+        let labels = [KeyValue::new("check", check.as_str())];
+        self.0.grant_tokens_rejected.add(1, &labels);
+    }
+
     /// A limit refused a request.
     pub fn rate_limited(&self, limit: Limit) {
         let labels = [KeyValue::new("limit", limit.as_str())];
@@ -296,6 +310,14 @@ impl Gauge {
             Self::JwksAge => (
                 "grantex_vault_jwks_age_seconds",
                 "Since the issuer's keys were last fetched; since the start when they never were",
+            ),
+            Self::JwksKeys => (
+                "grantex_vault_jwks_keys",
+                "Keys of the issuer that verify grant tokens",
+            ),
+            Self::JwksKeysSkipped => (
+                "grantex_vault_jwks_keys_skipped",
+                "Keys of the issuer's set that are of no use: of another type, or too weak",
             ),
             Self::DbPoolInUse => (
                 "grantex_vault_db_pool_in_use",
@@ -396,6 +418,10 @@ impl Instruments {
                 "grantex_vault_db_pool_wait_seconds",
                 "What it took to get a connection to Postgres",
             ),
+            grant_tokens_rejected: counter(
+                "grantex_vault_grant_tokens_rejected_total",
+                "Grant tokens that were refused, by the check that they failed",
+            ),
             rate_limited: counter(
                 "grantex_vault_rate_limited_total",
                 "Requests that a limit refused",
@@ -429,6 +455,10 @@ impl Instruments {
             &self.tampered,
         ] {
             counter.add(0, &[]);
+        }
+        for check in GrantCheck::ALL {
+            self.grant_tokens_rejected
+                .add(0, &[KeyValue::new("check", check.as_str())]);
         }
         for limit in Limit::ALL {
             self.rate_limited

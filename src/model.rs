@@ -5,6 +5,7 @@ pub mod caller;
 pub mod cause;
 pub mod credential;
 pub mod event_filter;
+pub mod grant_check;
 pub mod grant_state;
 pub mod id;
 pub mod invalid;

@@ -9,6 +9,7 @@ mod exchange;
 mod get;
 mod list;
 mod recent;
+mod rejected_tokens;
 mod released;
 mod store;
 mod webhook;
@@ -17,7 +18,7 @@ use std::sync::Arc;
 
 use crate::{
     audit::{event::AuditEvent, journal::Journal},
-    auth::{grant::GrantVerifier, webhook::Accepted},
+    auth::{grant_verifier::GrantVerifier, webhook::Accepted},
     clock::Clock,
     envelope::Envelope,
     limits::Limits,
@@ -25,6 +26,7 @@ use crate::{
     store::Store,
 };
 use recent::Recent;
+use rejected_tokens::RejectedTokens;
 
 pub use crate::audit::canonical::{RecordedCaller, RecordedEvent};
 pub use audit_events::{EventListing, ListedEvent};
@@ -43,6 +45,7 @@ pub struct Vault {
     store: Store,
     envelope: Arc<Envelope>,
     grants: GrantVerifier,
+    rejected_tokens: RejectedTokens,
     journal: Arc<Journal>,
     limits: Limits,
     clock: Arc<dyn Clock>,
@@ -67,6 +70,7 @@ impl Vault {
             store,
             envelope,
             grants,
+            rejected_tokens: RejectedTokens::new(metrics.clone(), Arc::clone(&clock)),
             journal,
             limits,
             clock,

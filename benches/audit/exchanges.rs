@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use grantex_vault::{
+    auth::key_set::SignatureAlgorithm,
     clock::{Clock, SystemClock},
-    dev::issuer::{DevIssuer, GrantClaims},
+    dev::issuer::{ClaimsForm, DevIssuer, GrantClaims},
 };
 use serde_json::json;
 use tokio::time::sleep;
@@ -19,7 +20,7 @@ use crate::{
 
 const CLIENTS: [usize; 3] = [1, 16, 64];
 const MOST_CLIENTS: usize = 64;
-const SCOPE: &str = "vault:credentials:exchange";
+const SCOPE: &str = "vault:github:exchange";
 /// No budget of a caller is to be measured.
 const NO_LIMITS: [(&str, &str); 3] = [
     ("GRANTEX_VAULT_LIMIT_EXCHANGE_PER_GRANT", "0"),
@@ -185,7 +186,7 @@ impl Bench {
             let store = "POST /v1/vault/credentials";
             let store = http::request(store, &instance.api_key, &credential.to_string());
             http.ask(&store).await;
-            let token = issuer.mint(&GrantClaims {
+            let claims = GrantClaims {
                 issuer: instance.issuer.as_deref().expect("it has its own"),
                 developer: &instance.developer_id,
                 principal: &principal,
@@ -193,7 +194,8 @@ impl Bench {
                 scopes: &[SCOPE.to_owned()],
                 now: SystemClock.now(),
                 expires_in: Duration::from_hours(1),
-            });
+            };
+            let token = issuer.mint(&claims, ClaimsForm::Standard, SignatureAlgorithm::Rs256);
             let exchange = "POST /v1/vault/credentials/exchange";
             requests.push(http::request(exchange, &token, r#"{"service":"GitHub"}"#));
         }

@@ -3,10 +3,11 @@
 use std::{ops::Range, time::Duration};
 
 use grantex_vault::{
+    auth::key_set::SignatureAlgorithm,
     clock::{Clock, SystemClock},
     dev::{
         self,
-        issuer::{DevIssuer, GrantClaims},
+        issuer::{ClaimsForm, DevIssuer, GrantClaims},
     },
     envelope::local_keyring::LocalKeyring,
     grpc::pb,
@@ -21,7 +22,6 @@ use crate::{grpc, http, instance::Dev, sealed_rows};
 pub(crate) const SERVICES: u32 = 10;
 /// Principals are numbers, as many applications' users are.
 pub(crate) const FIRST_PRINCIPAL: u32 = 100_000;
-const SCOPE: &str = "vault:credentials:exchange";
 /// The principal of a stored credential is this and so many digits.
 const STORED: &str = "stored-";
 const DIGITS: usize = 12;
@@ -120,16 +120,19 @@ impl Population {
     pub(crate) fn among(dev: &Dev, agents: u32, every: u32) -> Self {
         let instance = &dev.instance;
         let issuer = DevIssuer::load(dev.directory.path()).expect("the instance made it");
+        let scopes = (0..SERVICES).map(|number| dev::exchange_scope(&service(number)));
+        let scopes: Vec<String> = scopes.collect();
         let token = |agent| {
-            issuer.mint(&GrantClaims {
+            let claims = GrantClaims {
                 issuer: instance.issuer.as_deref().expect("it has its own"),
                 developer: &instance.developer_id,
                 principal: &principal(agent * every),
                 agent: "did:grantex:dev-agent",
-                scopes: &[SCOPE.to_owned()],
+                scopes: &scopes,
                 now: SystemClock.now(),
                 expires_in: Duration::from_hours(24),
-            })
+            };
+            issuer.mint(&claims, ClaimsForm::Standard, SignatureAlgorithm::Rs256)
         };
         Self {
             agents,

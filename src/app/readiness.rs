@@ -30,8 +30,7 @@ use crate::{
 const SOON: Duration = Duration::from_secs(2);
 /// How often a master key is asked for.
 const MASTER_KEY_INTERVAL: Duration = Duration::from_secs(15);
-/// The issuer's key set is fetched anew this often, and this soon after a failure.
-const KEYS_REFRESH: Duration = Duration::from_mins(5);
+/// The issuer's key set is fetched again this soon after a failure.
 const KEYS_RETRY: Duration = Duration::from_secs(15);
 /// How long the start waits for the issuer's keys; they may come later.
 const KEYS_PATIENCE: Duration = Duration::from_secs(5);
@@ -241,7 +240,7 @@ impl Subject {
                 if refresh_at.is_due() {
                     let refreshed = keys.refresh().await;
                     refresh_at.set(if refreshed.is_ok() {
-                        KEYS_REFRESH
+                        keys.refresh_after()
                     } else {
                         KEYS_RETRY
                     });

@@ -11,7 +11,7 @@ use crate::{
     audit::{journal::Journal, sealer::Sealer},
     auth::{
         admin_token::AdminToken,
-        grant::GrantVerifier,
+        grant_verifier::GrantVerifier,
         jwks::VerificationKeys,
         key_source::{FileKeySource, HttpKeySource, KeySource},
     },
@@ -240,10 +240,19 @@ impl Ground<'_> {
 
     /// What is read when somebody looks at the metrics.
     fn gauges(&self, keys: &Arc<VerificationKeys>, envelope: &Arc<Envelope>) {
-        let keys = Arc::downgrade(keys);
+        let issuer = Arc::downgrade(keys);
         self.metrics.gauge(Gauge::JwksAge, move || {
-            Some(keys.upgrade()?.age().as_secs_f64())
+            Some(issuer.upgrade()?.age().as_secs_f64())
         });
+        let of_keys = |gauge, count: fn(&VerificationKeys) -> usize| {
+            let issuer = Arc::downgrade(keys);
+            self.metrics.gauge(gauge, move || {
+                let keys = count(&*issuer.upgrade()?);
+                Some(f64::from(u32::try_from(keys).unwrap_or(u32::MAX)))
+            });
+        };
+        of_keys(Gauge::JwksKeys, VerificationKeys::usable);
+        of_keys(Gauge::JwksKeysSkipped, VerificationKeys::skipped);
         let envelope = Arc::downgrade(envelope);
         self.metrics.gauge(Gauge::DataKeyCacheEntries, move || {
             let entries = envelope.upgrade()?.cached_data_keys();

@@ -51,15 +51,8 @@ pub enum RecordedCaller<'a> {
         api_key_id: Option<Cow<'a, str>>,
     },
     /// An agent, by a grant.
-    Agent {
-        #[serde(borrow)]
-        agent: Cow<'a, str>,
-        grant_id: Cow<'a, str>,
-        token_id: Cow<'a, str>,
-        parent_agent: Option<Cow<'a, str>>,
-        parent_grant_id: Option<Cow<'a, str>>,
-        delegation_depth: Option<i64>,
-    },
+    #[serde(borrow)]
+    Agent(RecordedAgent<'a>),
     /// An operator.
     Operator {
         #[serde(borrow)]
@@ -70,6 +63,23 @@ pub enum RecordedCaller<'a> {
         #[serde(borrow)]
         webhook_event_id: Cow<'a, str>,
     },
+}
+
+/// An agent, by a grant token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[expect(missing_docs, reason = "`Caller` and the proto describe them")]
+pub struct RecordedAgent<'a> {
+    #[serde(borrow)]
+    pub agent: Cow<'a, str>,
+    pub issuer: Cow<'a, str>,
+    pub client_id: Option<Cow<'a, str>>,
+    pub grant_id: Cow<'a, str>,
+    pub token_id: Cow<'a, str>,
+    pub parent_agent: Option<Cow<'a, str>>,
+    pub parent_grant_id: Option<Cow<'a, str>>,
+    pub delegation_depth: Option<i64>,
+    pub delegation: Vec<Cow<'a, str>>,
 }
 
 /// The bytes are not those that the vault writes of an event.
@@ -156,21 +166,7 @@ impl<'a> RecordedEvent<'a> {
                 RecordedCaller::Developer { api_key_id } => RecordedCaller::Developer {
                     api_key_id: api_key_id.map(owned),
                 },
-                RecordedCaller::Agent {
-                    agent,
-                    grant_id,
-                    token_id,
-                    parent_agent,
-                    parent_grant_id,
-                    delegation_depth,
-                } => RecordedCaller::Agent {
-                    agent: owned(agent),
-                    grant_id: owned(grant_id),
-                    token_id: owned(token_id),
-                    parent_agent: parent_agent.map(owned),
-                    parent_grant_id: parent_grant_id.map(owned),
-                    delegation_depth,
-                },
+                RecordedCaller::Agent(agent) => RecordedCaller::Agent(agent.into_owned()),
                 RecordedCaller::Operator { operator } => RecordedCaller::Operator {
                     operator: owned(operator),
                 },
@@ -190,7 +186,7 @@ impl<'a> RecordedEvent<'a> {
     #[must_use]
     pub fn grant_id(&self) -> Option<&str> {
         match &self.caller {
-            RecordedCaller::Agent { grant_id, .. } => Some(grant_id),
+            RecordedCaller::Agent(agent) => Some(&agent.grant_id),
             _ if self.verb == Operation::RevokeGrant.as_str() => self.subject.as_deref(),
             _ => None,
         }
@@ -209,6 +205,25 @@ pub fn hash(canonical: &[u8]) -> [u8; 32] {
     Sha256::digest(canonical).into()
 }
 
+// === impl RecordedAgent ===
+
+impl RecordedAgent<'_> {
+    fn into_owned(self) -> RecordedAgent<'static> {
+        let owned = |text: Cow<'_, str>| Cow::from(text.into_owned());
+        RecordedAgent {
+            agent: owned(self.agent),
+            issuer: owned(self.issuer),
+            client_id: self.client_id.map(owned),
+            grant_id: owned(self.grant_id),
+            token_id: owned(self.token_id),
+            parent_agent: self.parent_agent.map(owned),
+            parent_grant_id: self.parent_grant_id.map(owned),
+            delegation_depth: self.delegation_depth,
+            delegation: self.delegation.into_iter().map(owned).collect(),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::{option, prelude::*};
@@ -222,17 +237,27 @@ mod tests {
     fn caller() -> impl Strategy<Value = RecordedCaller<'static>> {
         let developer =
             option::of(text()).prop_map(|api_key_id| RecordedCaller::Developer { api_key_id });
-        let parents = (option::of(text()), option::of(text()), any::<Option<i64>>());
-        let agent = (text(), text(), text(), parents).prop_map(
-            |(agent, grant_id, token_id, (parent_agent, parent_grant_id, delegation_depth))| {
-                RecordedCaller::Agent {
+        let required = proptest::array::uniform4(text());
+        let optional = proptest::array::uniform3(option::of(text()));
+        let delegation = (
+            any::<Option<i64>>(),
+            proptest::collection::vec(text(), 0..4),
+        );
+        let agent = (required, optional, delegation).prop_map(
+            |(required, optional, (delegation_depth, delegation))| {
+                let [agent, issuer, grant_id, token_id] = required;
+                let [client_id, parent_agent, parent_grant_id] = optional;
+                RecordedCaller::Agent(RecordedAgent {
                     agent,
+                    issuer,
+                    client_id,
                     grant_id,
                     token_id,
                     parent_agent,
                     parent_grant_id,
                     delegation_depth,
-                }
+                    delegation,
+                })
             },
         );
         let operator = text().prop_map(|operator| RecordedCaller::Operator { operator });

@@ -1,6 +1,6 @@
 //! What an audit event says. Never a token, never a hash of one.
 
-use super::canonical::{Fields, RecordedCaller, RecordedEvent};
+use super::canonical::{Fields, RecordedAgent, RecordedCaller, RecordedEvent};
 use crate::{
     model::{
         caller::Developer,
@@ -8,7 +8,10 @@ use crate::{
         id::{ApiKeyId, CredentialId, EventId},
         request::{Operation, RequestContext, Verb},
         service_name::ServiceName,
-        text::{AgentId, DeveloperId, GrantId, OperatorName, PrincipalId, TokenId, WebhookEventId},
+        text::{
+            AgentId, ClientId, DeveloperId, GrantId, Issuer, OperatorName, PrincipalId, TokenId,
+            WebhookEventId,
+        },
         timestamp::Timestamp,
     },
     store::audit_events::AuditEventRow,
@@ -63,16 +66,20 @@ pub enum Caller {
     Agent {
         /// Its DID.
         agent: AgentId,
+        /// Who signed the token.
+        issuer: Issuer,
+        /// Its client at the issuer, when the token names it.
+        client: Option<ClientId>,
         /// The token that it presented.
         token: TokenId,
         /// The grant of the token.
         grant: GrantId,
-        /// The agent that delegated.
-        parent_agent: Option<AgentId>,
         /// The grant that was delegated from.
         parent_grant: Option<GrantId>,
-        /// How many delegations deep.
+        /// How many delegations deep, as the token claims.
         delegation_depth: Option<i64>,
+        /// The agents that delegated, first to last, as far as the token names them.
+        delegation: Vec<AgentId>,
     },
     /// An operator, on the admin listener or the command line.
     Operator(OperatorName),
@@ -265,19 +272,27 @@ impl Caller {
             },
             Self::Agent {
                 agent,
+                issuer,
+                client,
                 token,
                 grant,
-                parent_agent,
                 parent_grant,
                 delegation_depth,
-            } => RecordedCaller::Agent {
+                delegation,
+            } => RecordedCaller::Agent(RecordedAgent {
                 agent: agent.as_str().into(),
+                issuer: issuer.as_str().into(),
+                client_id: client.as_ref().map(|client| client.as_str().into()),
                 grant_id: grant.as_str().into(),
                 token_id: token.as_str().into(),
-                parent_agent: parent_agent.as_ref().map(|agent| agent.as_str().into()),
+                parent_agent: delegation.last().map(|agent| agent.as_str().into()),
                 parent_grant_id: parent_grant.as_ref().map(|grant| grant.as_str().into()),
                 delegation_depth: *delegation_depth,
-            },
+                delegation: delegation
+                    .iter()
+                    .map(|agent| agent.as_str().into())
+                    .collect(),
+            }),
             Self::Operator(name) => RecordedCaller::Operator {
                 operator: name.as_str().into(),
             },

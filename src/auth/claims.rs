@@ -1,143 +1,205 @@
-//! The claims of a grant token whose signature has been verified.
+//! The claims of a grant token whose signature has been verified: one type for both forms of them.
+//!
+//! With `urn:grantex:grant` a token has the standard form, else the short form of issuers before 0.6.
 
+mod read;
+mod short;
+mod standard;
+
+use super::rejection::Rejection;
 use crate::model::{
-    json::{Json, JsonFault, Members, check_depth},
+    grant_check::GrantCheck,
+    json::{Members, check_depth},
     scope::Scope,
-    text::{AgentId, DeveloperId, GrantId, PrincipalId, TextFault, TokenId},
+    text::{AgentId, ClientId, DeveloperId, GrantId, Issuer, PrincipalId, TokenId},
 };
 
-/// The most scopes that a token may carry.
-const MAX_SCOPES: usize = 256;
-/// Seconds that are exact as a double (2⁵³): what every JSON reader agrees on.
-const MAX_SECONDS: i64 = 1 << 53;
-
-/// A claim is missing, stands twice, or is not of its type and size. The caller learns only that the
-/// token is invalid.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct BadClaims;
+/// The claim that makes a token one of the standard form.
+const GRANT: &str = "urn:grantex:grant";
 
 /// All claims that are read, typed.
+#[derive(Debug)]
 pub(super) struct Claims {
-    pub(super) issuer: String,
+    pub(super) form: Form,
     pub(super) audience: Option<Vec<String>>,
     pub(super) issued_at: i64,
     pub(super) expires_at: i64,
     pub(super) not_before: Option<i64>,
+    /// Whether the token is bound to a key of the agent (`cnf`).
+    pub(super) key_bound: bool,
+    pub(super) grant: GrantClaims,
+}
+
+/// Which claims a token has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// `urn:grantex:grant`, `scope`, `client_id`, `act`: since 0.6.
+    Standard,
+    /// `agt`, `dev`, `scp`, `grnt`.
+    Short,
+}
+
+/// What a token grants, and to whom.
+#[derive(Debug, Clone)]
+pub(super) struct GrantClaims {
+    pub(super) issuer: Issuer,
+    pub(super) developer: DeveloperId,
     pub(super) principal: PrincipalId,
     pub(super) agent: AgentId,
-    pub(super) developer: DeveloperId,
+    pub(super) client: Option<ClientId>,
     pub(super) scopes: Vec<Scope>,
     pub(super) token: TokenId,
     pub(super) grant: GrantId,
-    pub(super) parent_agent: Option<AgentId>,
     pub(super) parent_grant: Option<GrantId>,
     pub(super) delegation_depth: Option<i64>,
+    /// The agents that delegated, first to last, as far as the token names them.
+    pub(super) delegation: Vec<AgentId>,
 }
 
 impl Claims {
-    pub(super) fn parse(payload: &[u8]) -> Result<Self, BadClaims> {
-        let members = Members::split(payload)?;
+    pub(super) fn parse(payload: &[u8]) -> Result<Self, Rejection> {
+        let malformed = |_| Rejection::claim("payload", "one JSON object, 64 levels deep at most");
+        let members = Members::split(payload).map_err(malformed)?;
         for (_, raw) in members.iter() {
-            check_depth(raw)?;
+            check_depth(raw).map_err(malformed)?;
         }
-        let token = required(text(&members, "jti", TokenId::parse)?)?;
-        Ok(Self {
-            issuer: required(string(members.get("iss")?)?)?,
-            audience: audience(members.get("aud")?)?,
-            issued_at: required(seconds(&members, "iat")?)?,
-            expires_at: required(seconds(&members, "exp")?)?,
-            not_before: seconds(&members, "nbf")?,
-            principal: required(text(&members, "sub", PrincipalId::parse)?)?,
-            agent: required(text(&members, "agt", AgentId::parse)?)?,
-            developer: required(text(&members, "dev", DeveloperId::parse)?)?,
-            scopes: scopes(required(members.get("scp")?)?)?,
-            grant: text(&members, "grnt", GrantId::parse)?.unwrap_or_else(|| (&token).into()),
-            token,
-            parent_agent: text(&members, "parentAgt", AgentId::parse)?,
-            parent_grant: text(&members, "parentGrnt", GrantId::parse)?,
-            delegation_depth: depth(seconds(&members, "delegationDepth")?)?,
-        })
-    }
-}
-
-fn required<T>(claim: Option<T>) -> Result<T, BadClaims> {
-    claim.ok_or(BadClaims)
-}
-
-fn string(claim: Option<Json>) -> Result<Option<String>, BadClaims> {
-    match claim {
-        None => Ok(None),
-        Some(Json::String(text)) => Ok(Some(text)),
-        Some(_) => Err(BadClaims),
-    }
-}
-
-fn text<T>(
-    members: &Members<'_>,
-    name: &str,
-    parse: impl Fn(&str) -> Result<T, TextFault>,
-) -> Result<Option<T>, BadClaims> {
-    let text = string(members.get(name)?)?;
-    text.map(|text| parse(&text).map_err(|_| BadClaims))
-        .transpose()
-}
-
-/// An integer within ±2⁵³; `1e3` and `1.0` are not integers here.
-fn seconds(members: &Members<'_>, name: &str) -> Result<Option<i64>, BadClaims> {
-    match members.get(name)? {
-        None => Ok(None),
-        Some(Json::Number(number)) => {
-            let value = number.as_i64().ok_or(BadClaims)?;
-            (-MAX_SECONDS..=MAX_SECONDS)
-                .contains(&value)
-                .then_some(Some(value))
-                .ok_or(BadClaims)
+        // A session of a principal has the same issuer and signs with the same keys.
+        if members.has("purpose") {
+            let expected = "absent: a session of a principal is no grant";
+            return Err(Rejection::new(GrantCheck::Purpose, "purpose", expected));
         }
-        Some(_) => Err(BadClaims),
-    }
-}
-
-fn depth(claim: Option<i64>) -> Result<Option<i64>, BadClaims> {
-    if claim.is_some_and(|depth| depth < 0) {
-        Err(BadClaims)
-    } else {
-        Ok(claim)
-    }
-}
-
-/// A string, or an array of at least one (RFC 7519, section 4.1.3).
-fn audience(claim: Option<Json>) -> Result<Option<Vec<String>>, BadClaims> {
-    match claim {
-        None => Ok(None),
-        Some(Json::String(one)) => Ok(Some(vec![one])),
-        Some(Json::Array(items)) if !items.is_empty() => {
-            let each = |item| string(Some(item)).and_then(required);
-            items
-                .into_iter()
-                .map(each)
-                .collect::<Result<_, _>>()
-                .map(Some)
+        if members.has(GRANT) {
+            standard::claims(&members)
+        } else {
+            short::claims(&members)
         }
-        Some(_) => Err(BadClaims),
     }
 }
 
-fn scopes(claim: Json) -> Result<Vec<Scope>, BadClaims> {
-    let Json::Array(items) = claim else {
-        return Err(BadClaims);
-    };
-    if items.len() > MAX_SCOPES {
-        return Err(BadClaims);
+impl GrantClaims {
+    /// The agent that delegated last.
+    pub(super) fn parent_agent(&self) -> Option<&AgentId> {
+        self.delegation.last()
     }
-    let scope = |item| match item {
-        Json::String(text) if text.chars().count() <= Scope::MAX_CHARS => Ok(Scope::new(&text)),
-        _ => Err(BadClaims),
-    };
-    items.into_iter().map(scope).collect()
+
+    /// How deep the grant was delegated: what the token claims, or how many it names, if they are more.
+    pub(super) fn depth(&self) -> i64 {
+        let named = i64::try_from(self.delegation.len()).unwrap_or(i64::MAX);
+        self.delegation_depth.unwrap_or_default().max(named)
+    }
 }
 
-impl From<JsonFault> for BadClaims {
-    fn from(_: JsonFault) -> Self {
-        Self
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, option, prelude::*};
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn parse(claims: &Value) -> Result<Claims, Rejection> {
+        Claims::parse(claims.to_string().as_bytes())
+    }
+
+    fn registered(subject: &str) -> Value {
+        json!({"iss": "https://issuer.test", "sub": subject, "jti": "token", "iat": 1, "exp": 2})
+    }
+
+    fn with(mut claims: Value, more: &Value) -> Value {
+        let members = more.as_object().unwrap().clone();
+        claims.as_object_mut().unwrap().extend(members);
+        claims
+    }
+
+    fn short(agent: &str, scopes: &[String], grant: Option<&str>, parent: Option<&str>) -> Value {
+        let mut claims = json!({"agt": agent, "dev": "acme", "scp": scopes});
+        if let Some(grant) = grant {
+            claims["grnt"] = grant.into();
+        }
+        if let Some(parent) = parent {
+            claims["parentAgt"] = parent.into();
+            claims["delegationDepth"] = 1.into();
+        }
+        claims
+    }
+
+    fn standard(
+        agent: &str,
+        scopes: &[String],
+        grant: Option<&str>,
+        parent: Option<&str>,
+    ) -> Value {
+        let mut named = json!({"agent_did": agent, "developer_id": "acme"});
+        let mut claims = json!({"scope": scopes.join(" "), "client_id": "ag_1"});
+        if let Some(grant) = grant {
+            named["grant_id"] = grant.into();
+        }
+        if let Some(parent) = parent {
+            claims["act"] = json!({"sub": parent});
+            named["delegation_depth"] = 1.into();
+        }
+        claims[GRANT] = named;
+        claims
+    }
+
+    #[test]
+    fn delegators_are_named_first_to_last() {
+        let act =
+            json!({"sub": "third", "iss": 7, "act": {"sub": "second", "act": {"sub": "first"}}});
+        let claims = with(registered("alice"), &standard("agent", &[], None, None));
+        let claims = parse(&with(claims, &json!({"act": act}))).unwrap();
+        let named: Vec<_> = claims
+            .grant
+            .delegation
+            .iter()
+            .map(AgentId::as_str)
+            .collect();
+        assert_eq!(named, ["first", "second", "third"]);
+        assert_eq!(
+            claims.grant.parent_agent().map(AgentId::as_str),
+            Some("third")
+        );
+        assert_eq!(claims.grant.depth(), 3);
+    }
+
+    proptest! {
+        #[test]
+        fn both_forms_of_a_grant_say_the_same_and_may_stand_in_one_token(
+            subject in "[a-z]{1,8}", agent in "[a-z:]{1,8}", scopes in vec("[a-z:*]{1,8}", 0..4),
+            grant in option::of("[a-z]{1,8}"), parent in option::of("[a-z]{1,8}"),
+        ) {
+            let (grant, parent) = (grant.as_deref(), parent.as_deref());
+            let short = short(&agent, &scopes, grant, parent);
+            let standard = standard(&agent, &scopes, grant, parent);
+            let read = |claims: &Value| {
+                let claims = parse(&with(registered(&subject), claims)).unwrap();
+                let mut grant = claims.grant;
+                grant.client = None;
+                (claims.form, format!("{grant:?}"))
+            };
+            let (of_short, of_standard) = (read(&short), read(&standard));
+            prop_assert_eq!(of_short.0, Form::Short);
+            prop_assert_eq!(of_standard.0, Form::Standard);
+            prop_assert_eq!(of_short.1, &*of_standard.1);
+            prop_assert_eq!(read(&with(standard, &short)), of_standard);
+        }
+
+        #[test]
+        fn an_alias_that_says_something_else_is_refused(
+            alias in prop_oneof![Just("agt"), Just("dev"), Just("grnt"), Just("parentAgt"), Just("parentGrnt")],
+            other in "[a-z]{1,8}",
+        ) {
+            prop_assume!(!["agent", "acme", "token"].contains(&&*other));
+            let claims = with(registered("alice"), &standard("agent", &[], None, None));
+            let refused = parse(&with(claims, &json!({alias: other}))).unwrap_err();
+            prop_assert_eq!(refused.check(), GrantCheck::Aliases);
+            prop_assert_eq!(refused.member(), alias);
+        }
+
+        #[test]
+        fn no_payload_makes_it_panic(text in "\\PC{0,80}", bytes in vec(any::<u8>(), 0..80)) {
+            let _ = Claims::parse(text.as_bytes());
+            let _ = Claims::parse(&bytes);
+            let _ = parse(&json!({GRANT: text, "act": text, "scope": text}));
+        }
     }
 }

@@ -3,6 +3,11 @@
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
+use http::{
+    HeaderMap,
+    header::{ACCEPT, CACHE_CONTROL, ETAG, IF_NONE_MATCH},
+};
+use reqwest::StatusCode;
 use thiserror::Error;
 use url::{Host, Url};
 
@@ -14,11 +19,33 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long the issuer may take in all.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The longest `ETag` that is kept.
+const MAX_ETAG_BYTES: usize = 256;
+
 /// Where a key set (RFC 7517) is read from. A trait because the outside world begins here.
 #[async_trait]
 pub trait KeySource: Send + Sync {
-    /// The bytes of the key set as it is now.
-    async fn fetch(&self) -> Result<Vec<u8>, KeySourceFault>;
+    /// The key set as it is now, or that it is still the one of this `ETag`.
+    async fn fetch(&self, known: Option<&str>) -> Result<Fetched, KeySourceFault>;
+}
+
+/// What a source answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fetched {
+    /// A key set.
+    Document {
+        /// Its bytes.
+        bytes: Vec<u8>,
+        /// By which it can be asked for again, at no cost while it is the same.
+        etag: Option<String>,
+        /// How long its source says that it stays as it is.
+        max_age: Option<Duration>,
+    },
+    /// The key set is the one whose `ETag` was sent.
+    Unchanged {
+        /// How long its source says that it stays as it is.
+        max_age: Option<Duration>,
+    },
 }
 
 /// Why no key set could be read.
@@ -72,23 +99,35 @@ impl HttpKeySource {
 
 #[async_trait]
 impl KeySource for HttpKeySource {
-    async fn fetch(&self) -> Result<Vec<u8>, KeySourceFault> {
-        let request = self
-            .client
-            .get(self.url.clone())
-            .header("accept", "application/json");
-        let mut response = request.send().await.map_err(unanswered)?;
-        if response.status() != reqwest::StatusCode::OK {
-            return Err(KeySourceFault::Status(response.status().as_u16()));
+    async fn fetch(&self, known: Option<&str>) -> Result<Fetched, KeySourceFault> {
+        let mut request = self.client.get(self.url.clone());
+        request = request.header(ACCEPT, "application/jwk-set+json, application/json");
+        if let Some(etag) = known {
+            request = request.header(IF_NONE_MATCH, etag);
         }
-        let mut body = Vec::new();
+        let mut response = request.send().await.map_err(unanswered)?;
+        let max_age = max_age(response.headers());
+        match response.status() {
+            StatusCode::OK => {}
+            StatusCode::NOT_MODIFIED if known.is_some() => {
+                return Ok(Fetched::Unchanged { max_age });
+            }
+            other => return Err(KeySourceFault::Status(other.as_u16())),
+        }
+        let etag = etag(response.headers());
+        let mut bytes = Vec::new();
+        // Decompressed as it comes, so that the bound is on what is kept.
         while let Some(chunk) = response.chunk().await.map_err(unanswered)? {
-            if body.len() + chunk.len() > MAX_BYTES {
+            if bytes.len() + chunk.len() > MAX_BYTES {
                 return Err(KeySourceFault::TooLarge);
             }
-            body.extend_from_slice(&chunk);
+            bytes.extend_from_slice(&chunk);
         }
-        Ok(body)
+        Ok(Fetched::Document {
+            bytes,
+            etag,
+            max_age,
+        })
     }
 }
 
@@ -104,7 +143,7 @@ impl FileKeySource {
 
 #[async_trait]
 impl KeySource for FileKeySource {
-    async fn fetch(&self) -> Result<Vec<u8>, KeySourceFault> {
+    async fn fetch(&self, _: Option<&str>) -> Result<Fetched, KeySourceFault> {
         let size = tokio::fs::metadata(&self.path)
             .await
             .map_err(unreachable)?
@@ -112,8 +151,38 @@ impl KeySource for FileKeySource {
         if size > MAX_BYTES as u64 {
             return Err(KeySourceFault::TooLarge);
         }
-        tokio::fs::read(&self.path).await.map_err(unreachable)
+        let bytes = tokio::fs::read(&self.path).await.map_err(unreachable)?;
+        Ok(Fetched::Document {
+            bytes,
+            etag: None,
+            max_age: None,
+        })
     }
+}
+
+/// `max-age` of `Cache-Control` (RFC 9111, section 5.2.2); nothing when the answer is not to be kept.
+fn max_age(headers: &HeaderMap) -> Option<Duration> {
+    let values = headers.get_all(CACHE_CONTROL).iter();
+    let directives = values.filter_map(|value| value.to_str().ok());
+    let directives = directives.flat_map(|value| value.split(',')).map(str::trim);
+    let directives: Vec<&str> = directives.collect();
+    let forbids = |directive: &str| {
+        directive.eq_ignore_ascii_case("no-store") || directive.eq_ignore_ascii_case("no-cache")
+    };
+    if directives.iter().any(|directive| forbids(directive)) {
+        return Some(Duration::ZERO);
+    }
+    directives.iter().find_map(|directive| {
+        let (name, seconds) = directive.split_once('=')?;
+        let seconds = seconds.trim_matches('"').parse().ok()?;
+        name.eq_ignore_ascii_case("max-age")
+            .then(|| Duration::from_secs(seconds))
+    })
+}
+
+fn etag(headers: &HeaderMap) -> Option<String> {
+    let etag = headers.get(ETAG)?.to_str().ok()?;
+    (etag.len() <= MAX_ETAG_BYTES).then(|| etag.to_owned())
 }
 
 fn unreachable(error: impl std::error::Error + Send + Sync + 'static) -> KeySourceFault {
@@ -137,6 +206,31 @@ fn is_loopback(url: &Url) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn max_age_is_read_in_every_spelling_and_yields_to_a_refusal_to_cache() {
+        let seconds = |values: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(CACHE_CONTROL, value.parse().unwrap());
+            }
+            max_age(&headers).map(|age| age.as_secs())
+        };
+        for (values, expected) in [
+            (&["max-age=3600"][..], Some(3600)),
+            (&["public, Max-Age=\"60\" , must-revalidate"], Some(60)),
+            (&["public", "max-age=5"], Some(5)),
+            (&["max-age=60, no-store"], Some(0)),
+            (&["No-Cache"], Some(0)),
+            (&["s-maxage=9"], None),
+            (&["max-age=-1"], None),
+            (&["max-age=99999999999999999999"], None),
+            (&["max-age"], None),
+            (&[], None),
+        ] {
+            assert_eq!(seconds(values), expected, "{values:?}");
+        }
+    }
 
     #[test]
     fn plain_http_is_for_loopback_only() {

@@ -1,4 +1,4 @@
-//! Tokens whose signature was verified, so that an agent that comes again costs no RSA.
+//! Tokens whose signature was verified, so that an agent that comes again costs no signature.
 //!
 //! Only that is remembered: whether the token is still in time, and whether its issuer still has the
 //! key, is asked at each use. Tokens that do not verify are not kept, so that nobody fills this with
@@ -9,7 +9,10 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{SHA256, digest};
 use quick_cache::{Weighter, sync::Cache};
 
-use super::{claims::Claims, grant::VerifiedGrant, jwks::Thumbprint};
+use super::{
+    grant::VerifiedGrant,
+    key_set::{SignatureAlgorithm, Thumbprint},
+};
 
 /// How much the tokens that are remembered may weigh.
 const MAX_BYTES: u64 = 16 * 1024 * 1024;
@@ -30,11 +33,11 @@ pub(super) type TokenHash = [u8; 32];
 pub(super) struct VerifiedToken {
     /// Which key of the issuer.
     pub(super) kid: String,
+    /// The algorithm of that key.
+    pub(super) algorithm: SignatureAlgorithm,
     /// The key that this was then.
     pub(super) thumbprint: Thumbprint,
-    /// What must hold at each use.
-    pub(super) claims: Claims,
-    /// What it grants.
+    /// What it says, some of which must hold at each use.
     pub(super) grant: Arc<VerifiedGrant>,
     /// Its size.
     pub(super) bytes: u32,

@@ -6,14 +6,16 @@ use clap::{Args, Subcommand};
 
 use super::{Outcome, api_key::duration, developer::or_already, explain, target::Target};
 use crate::{
+    auth::key_set::SignatureAlgorithm,
     clock::{Clock, SystemClock},
     dev::{
-        Instance,
-        issuer::{DevIssuer, GrantClaims},
+        self, Instance,
+        issuer::{ClaimsForm, DevIssuer, GrantClaims},
     },
     model::{
         page::PageSize,
         revocation::Revocation,
+        service_name::ServiceName,
         text::{DeveloperId, GrantId},
     },
 };
@@ -27,7 +29,7 @@ pub(super) enum Command {
         /// Whose.
         #[arg(long, value_name = "ID", value_parser = DeveloperId::parse)]
         developer: DeveloperId,
-        /// The grant (claim grnt; of a token without one its jti).
+        /// The grant (claim urn:grantex:grant.grant_id or grnt; of a token without one its jti).
         #[arg(value_name = "GRANT", value_parser = GrantId::parse)]
         grant: GrantId,
         #[command(flatten)]
@@ -48,15 +50,24 @@ pub(super) struct MintArgs {
     /// Whose credentials the grant is for (claim sub).
     #[arg(long, value_name = "ID")]
     principal: String,
-    /// A scope, such as github:read; give it as often as there are scopes (claim scp).
-    #[arg(long, required = true, value_name = "SCOPE")]
+    /// A service whose credential the grant is for: short for --scope vault:<SERVICE>:exchange.
+    #[arg(long, required_unless_present = "scope", value_name = "SERVICE", value_parser = ServiceName::parse)]
+    service: Vec<ServiceName>,
+    /// A scope, such as vault:github:exchange; give it as often as there are scopes.
+    #[arg(long, value_name = "SCOPE")]
     scope: Vec<String>,
-    /// The developer; that of the `dev` instance when not given (claim dev).
+    /// The developer; that of the `dev` instance when not given.
     #[arg(long, value_name = "ID")]
     developer: Option<String>,
-    /// The agent's DID (claim agt).
+    /// The agent's DID.
     #[arg(long, value_name = "DID", default_value = "did:grantex:dev-agent")]
     agent: String,
+    /// Which claims: standard, those of issuers from 0.7 on; short, those from before 0.6; both.
+    #[arg(long, value_name = "FORM", default_value_t)]
+    form: ClaimsForm,
+    /// How it is signed: RS256 or ES256.
+    #[arg(long, value_name = "ALG", default_value_t = SignatureAlgorithm::Rs256)]
+    alg: SignatureAlgorithm,
     /// How long the token is good for.
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "1h")]
     expires_in: Duration,
@@ -118,15 +129,21 @@ fn mint(args: &MintArgs) -> Outcome {
     let issuer = instance.issuer.filter(|_| instance.grant_token.is_some()).ok_or(
         "this dev instance uses the issuer that GRANTEX_VAULT_ISSUER names; it has none of its own",
     )?;
-    let token = DevIssuer::load(data_dir)?.mint(&GrantClaims {
+    let of_services = args
+        .service
+        .iter()
+        .map(|service| dev::exchange_scope(service.as_str()));
+    let scopes: Vec<String> = of_services.chain(args.scope.iter().cloned()).collect();
+    let claims = GrantClaims {
         issuer: &issuer,
         developer: args.developer.as_deref().unwrap_or(&instance.developer_id),
         principal: &args.principal,
         agent: &args.agent,
-        scopes: &args.scope,
+        scopes: &scopes,
         now: SystemClock.now(),
         expires_in: args.expires_in,
-    });
+    };
+    let token = DevIssuer::load(data_dir)?.mint(&claims, args.form, args.alg);
     println!("{token}");
     Ok(())
 }

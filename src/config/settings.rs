@@ -129,27 +129,27 @@ pub const SETTINGS: [Setting; 49] = [
     setting(
         "GRANTEX_VAULT_AUDIENCE",
         None,
-        "The audience that grant tokens must name (claim aud)",
+        "Our audience: a grant token that names any must name this one (claim aud)",
     ),
     setting(
         "GRANTEX_VAULT_AUDIENCE_MODE",
         Some("optional"),
-        "optional: tokens without an audience pass; require: they do not",
+        "optional: tokens that name no audience pass too; require: only those that name ours do; off: it is not looked at",
     ),
     setting(
         "GRANTEX_VAULT_MAX_DELEGATION_DEPTH",
         Some("1"),
-        "How deep a grant may be delegated (claim delegationDepth) under the standalone authority, which cannot know what was revoked further up",
+        "How deep a grant may be delegated (claims act and delegation_depth) under the standalone authority, which cannot know what was revoked further up",
     ),
     setting(
         "GRANTEX_VAULT_MAX_TOKEN_LIFETIME",
         Some("0"),
-        "The longest time from iat to exp of a grant token; 0 is any",
+        "The longest time to the expiry of a grant token, from its issue (claim iat) and from now; 0 is any",
     ),
     setting(
         "GRANTEX_VAULT_SCOPE_MODE",
-        Some("compatible"),
-        "compatible: * and <service>:read permit an exchange too; strict: only scopes that name credentials do",
+        Some("exact"),
+        "exact: vault:<service>:exchange permits an exchange; compatible: so do the wider scopes of older issuers, such as * and <service>:read",
     ),
     setting(
         "GRANTEX_VAULT_WEBHOOK_ALLOW_LEGACY_SIGNATURE",

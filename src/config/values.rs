@@ -14,11 +14,12 @@ use super::{
 };
 use crate::{
     auth::{
-        grant::{AudiencePolicy, GrantPolicy},
+        grant_rules::{AudiencePolicy, GrantPolicy},
         webhook,
     },
     limits::PerMinute,
     listener::tls::{Listener, TlsFile, TlsFiles},
+    model::text::Issuer,
     store::{authority::Authority, database_url::DatabaseUrl, schema::Durability},
 };
 
@@ -251,6 +252,12 @@ impl<'a> Values<'a> {
         })
     }
 
+    pub(super) fn issuer(&mut self) -> Option<Issuer> {
+        const NAME: &str = "GRANTEX_VAULT_ISSUER";
+        let text = self.required(NAME)?;
+        Issuer::parse(&text).map_or_else(|rule| self.fault(NAME, rule), Some)
+    }
+
     pub(super) fn keys(&mut self, issuer: Option<&str>) -> Option<KeyLocation> {
         const URL: &str = "GRANTEX_VAULT_JWKS_URL";
         let (url, file) = (self.get(URL), self.get("GRANTEX_VAULT_JWKS_FILE"));
@@ -348,11 +355,11 @@ impl<'a> Values<'a> {
         const MODE: &str = "GRANTEX_VAULT_AUDIENCE_MODE";
         let audience = self.get("GRANTEX_VAULT_AUDIENCE");
         match (self.required(MODE)?.as_str(), audience) {
-            ("optional", None) => Some(AudiencePolicy::Any),
-            ("optional", Some(audience)) => Some(AudiencePolicy::IfPresent(audience)),
+            ("optional", audience) => Some(AudiencePolicy::Optional(audience)),
             ("require", Some(audience)) => Some(AudiencePolicy::Required(audience)),
             ("require", None) => self.fault(MODE, "is require, which needs GRANTEX_VAULT_AUDIENCE"),
-            _ => self.fault(MODE, "must be optional or require"),
+            ("off", _) => Some(AudiencePolicy::Unchecked),
+            _ => self.fault(MODE, "must be optional, require or off"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The issuer: can its keys be had, and are there any that verify RS256.
+//! The issuer: can its keys be had, and are there any that verify grants.
 
 use std::sync::Arc;
 
@@ -20,12 +20,17 @@ pub(super) async fn examine(config: &Config, clock: &Arc<dyn Clock>) -> Finding 
     if let Err(fault) = keys.refresh().await {
         return Finding::wrong(SUBJECT, chain(&fault), fix);
     }
-    match keys.count() {
+    let skipped = keys.skipped();
+    match keys.usable() {
         0 => {
-            let says = "the key set holds none that verifies RS256";
-            let fix = "have the issuer publish an RSA key of 2048 bits or more, with kid";
+            let says = format!("none of its {skipped} keys verifies RS256 or ES256");
+            let fix = "have the issuer publish an RSA key of 2048 to 8192 bits, or one on P-256, with \
+                       kid, and with use \"sig\" and the right alg where it has those";
             Finding::wrong(SUBJECT, says, fix)
         }
-        many => Finding::fine(SUBJECT, format!("{many} of them verify RS256")),
+        many => Finding::fine(
+            SUBJECT,
+            format!("{many} of them verify grants, {skipped} are skipped"),
+        ),
     }
 }

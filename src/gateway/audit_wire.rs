@@ -97,24 +97,32 @@ pub(super) struct ApiKeyCallerBody<'a> {
 #[serde(rename_all = "camelCase")]
 #[schema(as = AgentCaller)]
 pub(super) struct AgentCallerBody<'a> {
-    /// The agent's DID (claim `agt`).
+    /// The agent's DID.
     #[schema(min_length = 1)]
     pub(super) agent: &'a str,
-    /// The grant (claim `grnt`; the token's id when it named none).
+    /// Who signed the token (claim `iss`).
+    #[schema(min_length = 1)]
+    pub(super) issuer: &'a str,
+    /// The agent's client at the issuer (claim `client_id`); `null` when the token has the short form.
+    #[schema(required = true)]
+    pub(super) client_id: Option<&'a str>,
+    /// The grant; the token's id when it named none.
     #[schema(min_length = 1)]
     pub(super) grant_id: &'a str,
     /// The token (claim `jti`).
     #[schema(min_length = 1)]
     pub(super) token_id: &'a str,
-    /// The agent that delegated (claim `parentAgt`).
+    /// The agent that delegated last.
     #[schema(required = true)]
     pub(super) parent_agent: Option<&'a str>,
-    /// The grant that was delegated from (claim `parentGrnt`).
+    /// The grant that was delegated from.
     #[schema(required = true)]
     pub(super) parent_grant_id: Option<&'a str>,
-    /// How many delegations deep (claim `delegationDepth`).
+    /// How many delegations deep, as the token claims.
     #[schema(required = true)]
     pub(super) delegation_depth: Option<i64>,
+    /// The agents that delegated, first to last, as far as the token names them.
+    pub(super) delegation: Vec<&'a str>,
 }
 
 /// An operator of the vault.
@@ -169,20 +177,16 @@ fn caller<'a>(caller: &'a RecordedCaller<'_>) -> CallerBody<'a> {
             let api_key_id = api_key_id.as_deref();
             CallerBody::ApiKey(ApiKeyCallerBody { api_key_id })
         }
-        RecordedCaller::Agent {
-            agent,
-            grant_id,
-            token_id,
-            parent_agent,
-            parent_grant_id,
-            delegation_depth,
-        } => CallerBody::Agent(AgentCallerBody {
-            agent,
-            grant_id,
-            token_id,
-            parent_agent: parent_agent.as_deref(),
-            parent_grant_id: parent_grant_id.as_deref(),
-            delegation_depth: *delegation_depth,
+        RecordedCaller::Agent(agent) => CallerBody::Agent(AgentCallerBody {
+            agent: &agent.agent,
+            issuer: &agent.issuer,
+            client_id: agent.client_id.as_deref(),
+            grant_id: &agent.grant_id,
+            token_id: &agent.token_id,
+            parent_agent: agent.parent_agent.as_deref(),
+            parent_grant_id: agent.parent_grant_id.as_deref(),
+            delegation_depth: agent.delegation_depth,
+            delegation: agent.delegation.iter().map(AsRef::as_ref).collect(),
         }),
         RecordedCaller::Operator { operator } => {
             CallerBody::Operator(OperatorCallerBody { operator })

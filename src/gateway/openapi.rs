@@ -97,10 +97,14 @@ fn fill(components: &mut Components) {
             "grantToken".to_owned(),
             bearer(
                 "JWT",
-                "A grant token: a JWT of the configured issuer, signed with RS256, of 16 KiB at most, \
-                 with the claims `iss sub agt dev scp jti iat exp`. An exchange for service `s` needs \
-                 one of the scopes `*`, `s:*`, `s:read`, `s:credentials:read`, `vault:s:*`, \
-                 `vault:s:read`, `vault:credentials:exchange`, compared without case.",
+                "A grant token: a JWT of the configured issuer, signed with RS256 or ES256, of 16 KiB at \
+                 most. Of type `at+jwt` it has the claims `iss sub jti iat exp client_id scope` and \
+                 `urn:grantex:grant` with `agent_did` and `developer_id`; a token of an issuer before \
+                 0.6 has `iss sub agt dev scp jti iat exp`. An exchange for service `s` needs the scope \
+                 `vault:s:exchange`, compared without case. A vault with \
+                 `GRANTEX_VAULT_SCOPE_MODE=compatible` also takes `*`, `s:*`, `s:read`, \
+                 `s:credentials:read`, `vault:s:*`, `vault:s:read` and `vault:credentials:exchange`. \
+                 A token that names an audience (`aud`) must name the vault's.",
             ),
         ),
     ]);

@@ -138,20 +138,16 @@ fn event(listed: ListedEvent) -> pb::AuditEvent {
             RecordedCaller::Developer { api_key_id } => Caller::ApiKey(pb::ApiKeyCaller {
                 api_key_id: api_key_id.as_deref().map(str::to_owned),
             }),
-            RecordedCaller::Agent {
-                agent,
-                grant_id,
-                token_id,
-                parent_agent,
-                parent_grant_id,
-                delegation_depth,
-            } => Caller::Agent(pb::AgentCaller {
-                agent: text(agent),
-                grant_id: text(grant_id),
-                token_id: text(token_id),
-                parent_agent: parent_agent.map(text),
-                parent_grant_id: parent_grant_id.map(text),
-                delegation_depth,
+            RecordedCaller::Agent(agent) => Caller::Agent(pb::AgentCaller {
+                agent: text(agent.agent),
+                issuer: text(agent.issuer),
+                client_id: agent.client_id.map(text),
+                grant_id: text(agent.grant_id),
+                token_id: text(agent.token_id),
+                parent_agent: agent.parent_agent.map(text),
+                parent_grant_id: agent.parent_grant_id.map(text),
+                delegation_depth: agent.delegation_depth,
+                delegation: agent.delegation.into_iter().map(text).collect(),
             }),
             RecordedCaller::Operator { operator } => Caller::Operator(pb::OperatorCaller {
                 operator: text(operator),

@@ -72,12 +72,28 @@ impl<'a> Members<'a> {
         self.0.iter().map(|(name, raw)| (name.as_str(), *raw))
     }
 
+    /// Whether there is a member of this name, whatever its value.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.iter().any(|(key, _)| key == name)
+    }
+
     /// The member of this name; `null` is absent.
     ///
     /// # Errors
     ///
     /// [`JsonFault::DuplicateKey`] when it stands twice, or what is wrong inside it.
     pub fn get(&self, name: &str) -> Result<Option<Json>, JsonFault> {
+        let value = self.value(name)?;
+        Ok(value.filter(|value| *value != Json::Null))
+    }
+
+    /// The member of this name; `null` is a value like others.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::get`].
+    pub fn value(&self, name: &str) -> Result<Option<Json>, JsonFault> {
         let mut found = self.iter().filter(|(key, _)| *key == name);
         let Some((_, raw)) = found.next() else {
             return Ok(None);
@@ -85,7 +101,7 @@ impl<'a> Members<'a> {
         if found.next().is_some() {
             return Err(JsonFault::DuplicateKey);
         }
-        Json::parse_member(raw).map(|value| (value != Json::Null).then_some(value))
+        Json::parse_member(raw).map(Some)
     }
 }
 

@@ -10,11 +10,11 @@ use super::{
 /// Which forms of a scope permit an exchange.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum ScopeMode {
-    /// Those of the TypeScript vault, `*` and `<service>:read` among them.
+    /// `vault:<service>:exchange` only: what issuers write today.
     #[default]
+    Exact,
+    /// Also the wider forms that the documents of spring 2026 name, `*` and `<service>:read` among them.
     Compatible,
-    /// Those that name credentials.
-    Strict,
 }
 
 impl FromStr for ScopeMode {
@@ -22,14 +22,14 @@ impl FromStr for ScopeMode {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
+            "exact" => Ok(Self::Exact),
             "compatible" => Ok(Self::Compatible),
-            "strict" => Ok(Self::Strict),
-            _ => Err("must be compatible or strict"),
+            _ => Err("must be exact or compatible"),
         }
     }
 }
 
-/// One entry of the claim `scp`, as it was written.
+/// One entry of the claim `scope` or `scp`, as it was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scope(Box<str>);
 
@@ -53,37 +53,31 @@ impl Scope {
         &self.0
     }
 
-    /// Whether this scope alone lets an agent exchange for the service, compared without ASCII case:
-    /// `*`, `s:*`, `s:read`, `s:credentials:read`, `vault:s:*`, `vault:s:read`,
-    /// `vault:credentials:exchange`; of these, in the strict mode, the last four.
+    /// Whether this scope alone lets an agent exchange for the service, compared without ASCII case.
     ///
-    /// A service named `vault` or `credentials` makes no ambiguity that grants more: each form is
-    /// matched as a whole.
+    /// In the exact mode that is `vault:s:exchange` for the service `s` and nothing else. The compatible
+    /// mode also takes `*`, `s:*`, `s:read`, `s:credentials:read`, `vault:s:*`, `vault:s:read` and
+    /// `vault:credentials:exchange`.
+    ///
+    /// Each form is matched as a whole, so a service named `vault` or `credentials` makes no ambiguity
+    /// that grants more.
     #[must_use]
     pub fn permits_exchange(&self, service: &ServiceKey, mode: ScopeMode) -> bool {
+        let exact = after(&self.0, "vault")
+            .and_then(|rest| after(rest, service.as_str()))
+            .is_some_and(|right| right.eq_ignore_ascii_case("exchange"));
+        exact || mode == ScopeMode::Compatible && self.permits_in_a_wider_form(service)
+    }
+
+    /// The forms of spring 2026. Releasing a credential is more than reading from its service, which is
+    /// why issuers do not write them any more.
+    fn permits_in_a_wider_form(&self, service: &ServiceKey) -> bool {
         let scope = self.0.to_ascii_lowercase();
-        let compatible = mode == ScopeMode::Compatible;
-        if scope == "vault:credentials:exchange" {
-            return true;
-        }
-        if scope == "*" {
-            return compatible;
-        }
-        let after_service = |text: &str| {
-            text.strip_prefix(service.as_str())
-                .and_then(|rest| rest.strip_prefix(':'))
-                .map(str::to_owned)
-        };
-        let direct = after_service(&scope).is_some_and(|right| match right.as_str() {
-            "credentials:read" => true,
-            "*" | "read" => compatible,
-            _ => false,
-        });
-        let through_vault = scope
-            .strip_prefix("vault:")
-            .and_then(after_service)
-            .is_some_and(|right| ["*", "read"].contains(&right.as_str()));
-        direct || through_vault
+        let direct = after(&scope, service.as_str());
+        let through_vault = after(&scope, "vault").and_then(|rest| after(rest, service.as_str()));
+        matches!(&*scope, "*" | "vault:credentials:exchange")
+            || matches!(direct, Some("*" | "read" | "credentials:read"))
+            || matches!(through_vault, Some("*" | "read"))
     }
 
     /// Whether this is the scope that is required, compared without ASCII case.
@@ -94,6 +88,13 @@ impl Scope {
     pub fn is(&self, required: &RequiredScope) -> bool {
         self.0.eq_ignore_ascii_case(&required.0)
     }
+}
+
+/// What stands behind `<part>:`, if the scope begins with that; compared without ASCII case.
+fn after<'a>(scope: &'a str, part: &str) -> Option<&'a str> {
+    let (begins_with, rest) = scope.split_at_checked(part.len())?;
+    let rest = rest.strip_prefix(':')?;
+    begins_with.eq_ignore_ascii_case(part).then_some(rest)
 }
 
 // === impl RequiredScope ===
@@ -132,49 +133,54 @@ mod tests {
     use super::*;
     use crate::model::service_name::ServiceName;
 
-    fn permits(scope: &str, service: &str) -> bool {
-        permits_in(scope, service, ScopeMode::Compatible)
-    }
+    const WIDER_FORMS: [&str; 7] = [
+        "*",
+        "github:*",
+        "github:read",
+        "github:credentials:read",
+        "vault:github:*",
+        "vault:github:read",
+        "vault:credentials:exchange",
+    ];
+    const MODES: [ScopeMode; 2] = [ScopeMode::Exact, ScopeMode::Compatible];
 
-    fn permits_in(scope: &str, service: &str, mode: ScopeMode) -> bool {
+    fn permits(scope: &str, service: &str, mode: ScopeMode) -> bool {
         let service = ServiceName::parse(service).unwrap();
         Scope::new(scope).permits_exchange(service.key(), mode)
     }
 
     #[test]
-    fn strictly_only_what_names_credentials_permits() {
-        for (scope, permitted) in [
-            ("*", false),
-            ("github:*", false),
-            ("github:read", false),
-            ("github:credentials:read", true),
-            ("vault:github:*", true),
-            ("vault:github:read", true),
-            ("vault:credentials:exchange", true),
-        ] {
-            for spelling in [scope.to_owned(), scope.to_uppercase()] {
-                let strict = permits_in(&spelling, "GitHub", ScopeMode::Strict);
-                assert_eq!(strict, permitted, "{spelling}");
+    fn the_exact_form_permits_in_both_modes_and_in_any_case() {
+        for mode in MODES {
+            for scope in ["vault:github:exchange", "VAULT:GitHub:Exchange"] {
+                assert!(permits(scope, "GitHub", mode), "{scope}, {mode:?}");
             }
         }
     }
 
     #[test]
-    fn the_seven_forms_permit_in_any_case() {
-        for scope in [
-            "*",
-            "github:*",
-            "github:read",
-            "github:credentials:read",
-            "vault:github:*",
-            "vault:github:read",
-            "vault:credentials:exchange",
+    fn the_wider_forms_permit_in_the_compatible_mode_only() {
+        for scope in WIDER_FORMS {
+            for spelling in [scope.to_owned(), scope.to_uppercase()] {
+                let in_mode = |mode| permits(&spelling, "GitHub", mode);
+                assert_eq!(MODES.map(in_mode), [false, true], "{spelling}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_service_named_like_a_part_of_a_scope_gains_nothing() {
+        for (scope, service, exact, compatible) in [
+            ("vault:credentials:exchange", "credentials", true, true),
+            ("vault:credentials:exchange", "github", false, true),
+            ("vault:vault:exchange", "vault", true, true),
+            ("vault:exchange", "vault", false, false),
+            ("vault:read", "vault", false, true),
+            ("vault:vault:exchange", "exchange", false, false),
         ] {
-            assert!(permits(scope, "GitHub"), "{scope}");
-            assert!(
-                permits(&scope.to_uppercase(), "github"),
-                "{scope} in upper case"
-            );
+            let in_mode = |mode| permits(scope, service, mode);
+            let case = format!("{scope} for {service}");
+            assert_eq!(MODES.map(in_mode), [exact, compatible], "{case}");
         }
     }
 
@@ -182,15 +188,30 @@ mod tests {
     fn what_only_looks_alike_does_not_permit() {
         for scope in [
             "",
+            ":",
+            "vault:",
             "**",
             "github",
             "github:",
             "github:write",
+            "github:exchange",
             "github:read:all",
             "github:credentials:*",
             "vault:github",
+            "vault:github:",
             "vault:github:credentials:read",
+            "vault:github:exchange ",
+            " vault:github:exchange",
+            "vault:github:exchange:",
+            "vault::github:exchange",
+            "vault:github::exchange",
+            "vault:githu:exchange",
+            "vault:github2:exchange",
+            "vault:gi\u{74}hub:exchang",
+            "vault:G\u{130}THUB:exchange",
+            "vault:\u{fb01}thub:exchange",
             "vault:*",
+            "vault:*:exchange",
             "vault:credentials:read",
             "slack:read",
             "git:*",
@@ -199,7 +220,9 @@ mod tests {
             "github:read ",
             "G\u{130}THUB:read",
         ] {
-            assert!(!permits(scope, "github"), "{scope:?}");
+            for mode in MODES {
+                assert!(!permits(scope, "github", mode), "{scope:?}, {mode:?}");
+            }
         }
     }
 
@@ -233,9 +256,15 @@ mod tests {
             one in "[a-z0-9][a-z0-9._-]{0,20}", other in "[a-z0-9][a-z0-9._-]{0,20}"
         ) {
             prop_assume!(one != other && one != "vault");
-            for form in ["S:*", "S:read", "S:credentials:read", "vault:S:*", "vault:S:read"] {
-                for mode in [ScopeMode::Compatible, ScopeMode::Strict] {
-                    prop_assert!(!permits_in(&form.replace('S', &one), &other, mode));
+            let forms = [
+                "vault:S:exchange", "S:*", "S:read", "S:credentials:read", "vault:S:*", "vault:S:read",
+            ];
+            for form in forms {
+                for mode in MODES {
+                    // `vault:credentials:exchange` is of every service there.
+                    let of_all = one == "credentials" && form == forms[0];
+                    prop_assume!(!(of_all && mode == ScopeMode::Compatible));
+                    prop_assert!(!permits(&form.replace('S', &one), &other, mode));
                 }
             }
         }

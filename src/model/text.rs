@@ -96,12 +96,22 @@ bounded_text!(
     64
 );
 bounded_text!(
-    /// The DID of the agent that a grant was given to (claim `agt`).
+    /// The DID of the agent that a grant was given to (claim `urn:grantex:grant.agent_did`, once `agt`).
     AgentId,
     512
 );
 bounded_text!(
-    /// A grant: what the principal consented to (claim `grnt`, else `jti`).
+    /// Who signs grant tokens (claim `iss`).
+    Issuer,
+    512
+);
+bounded_text!(
+    /// An agent's client at its issuer (claim `client_id`).
+    ClientId,
+    512
+);
+bounded_text!(
+    /// A grant: what the principal consented to (claim `urn:grantex:grant.grant_id`, once `grnt`; else `jti`).
     GrantId,
     512
 );

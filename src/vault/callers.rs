@@ -8,10 +8,7 @@ use super::{
 };
 use crate::{
     audit::event::{Asked, AuditEvent, Caller, Outcome},
-    auth::{
-        api_key,
-        grant::{GrantRefusal, VerifiedGrant},
-    },
+    auth::{api_key, grant::VerifiedGrant, grant_verifier::GrantError},
     limits::Exceeded,
     model::{
         bearer::{ApiKey, GrantToken, NoBearer},
@@ -66,7 +63,7 @@ impl Vault {
         request: RequestContext,
         authorization: Result<&str, NoBearer>,
     ) -> Result<KnownAgent, VaultError> {
-        let grant = self.grant_of(authorization).await;
+        let grant = self.grant_of(request, authorization).await;
         let grant = grant.map_err(|error| self.counted(request, error))?;
         underway::called_by(CallerKind::Agent);
         within_budget(self.limits.exchange(grant.developer(), grant.token()))?;
@@ -95,14 +92,18 @@ impl Vault {
 
     async fn grant_of(
         &self,
+        request: RequestContext,
         authorization: Result<&str, NoBearer>,
     ) -> Result<Arc<VerifiedGrant>, VaultError> {
         let refused = VaultError::Unauthenticated;
         let text = authorization.map_err(|_| refused(Unauthenticated::NoGrantToken))?;
         let verified = self.grants.verify(&GrantToken::new(text)).await;
-        verified.map_err(|fault| match fault {
-            GrantRefusal::Invalid => refused(Unauthenticated::InvalidGrant),
-            GrantRefusal::KeysUnavailable => VaultError::Unavailable(Unavailable::IssuerKeys),
+        verified.map_err(|error| match error {
+            GrantError::Rejected(rejection) => {
+                self.rejected_tokens.note(request, &rejection);
+                refused(Unauthenticated::InvalidGrant)
+            }
+            GrantError::KeysUnavailable => VaultError::Unavailable(Unavailable::IssuerKeys),
         })
     }
 
@@ -148,11 +149,13 @@ impl KnownAgent {
             developer: Some(grant.developer().clone()),
             caller: Caller::Agent {
                 agent: grant.agent().clone(),
+                issuer: grant.issuer().clone(),
+                client: grant.client().cloned(),
                 token: grant.token().clone(),
                 grant: grant.grant().clone(),
-                parent_agent: grant.parent_agent().cloned(),
                 parent_grant: grant.parent_grant().cloned(),
                 delegation_depth: grant.delegation_depth(),
+                delegation: grant.delegation().to_vec(),
             },
             asked: Asked::Verb(Verb::Exchange),
             outcome: Outcome::Released,

@@ -125,7 +125,7 @@ async fn an_issuer_that_goes_away_leaves_it_ready() {
     let tenant = server.tenant("acme").await;
     server.issuer.fail();
     server.clock.advance(Duration::from_secs(10));
-    let claims = server.claims(&tenant.id, "user", &["*"]);
+    let claims = server.claims(&tenant.id, "user", &["vault:github:exchange"]);
     let token = server.issuer.key().called("unknown").sign(&claims);
     let refused = server.client(Via::Rest, &token).exchange("github").await;
     assert_eq!(refused.unwrap_err().status, 503);

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use grantex_vault::clock::Clock;
 use serde_json::{Value, json};
 
-use crate::harness::{KeyState, Log, Server, Setup, Trouble, Via, until};
+use crate::harness::{ISSUER, KeyState, Log, Server, Setup, Trouble, Via, until};
 
 const UNAVAILABLE: &str = "The vault's audit is unavailable";
 const BACKLOG: &str = "grantex_vault_audit_backlog";
@@ -170,7 +170,11 @@ async fn an_agents_exchanges_are_recorded_whether_they_succeed_or_not() {
         let tenant = server.tenant("acme").await;
         let developer = server.client(Via::Rest, &tenant.key);
         let stored = developer.store_token("user", "github", "secret").await;
-        let mut claims = server.claims("acme", "user", &["github:read", "slack:read"]);
+        let mut claims = server.claims(
+            "acme",
+            "user",
+            &["vault:github:exchange", "vault:slack:exchange"],
+        );
         claims["parentAgt"] = json!("did:grantex:parent");
         claims["parentGrnt"] = json!("grant-0");
         claims["delegationDepth"] = json!(2);
@@ -179,9 +183,10 @@ async fn an_agents_exchanges_are_recorded_whether_they_succeed_or_not() {
             "version": 1, "developerId": "acme", "verb": "exchange", "reason": null,
             "principalId": "user", "service": "GITHUB", "credentialId": stored["id"],
             "caller": {
-                "agent": "did:grantex:agent", "grantId": "grant-1", "tokenId": claims["jti"],
+                "agent": "did:grantex:agent", "issuer": ISSUER, "clientId": null,
+                "grantId": "grant-1", "tokenId": claims["jti"],
                 "parentAgent": "did:grantex:parent", "parentGrantId": "grant-0",
-                "delegationDepth": 2,
+                "delegationDepth": 2, "delegation": ["did:grantex:parent"],
             },
             "transport": transport(via), "peer": "127.0.0.1",
             "occurredAt": server.clock.now().to_string(),
@@ -238,7 +243,7 @@ async fn callers_that_nobody_knows_leave_no_event() {
         .client(Via::Rest, &tenant.key)
         .store_token("user", "github", "secret")
         .await;
-    let forged = server.claims("acme", "user", &["*"]);
+    let forged = server.claims("acme", "user", &["vault:github:exchange"]);
     let forged = crate::harness::SigningKey::number(1)
         .called(&server.issuer.key().kid)
         .sign(&forged);

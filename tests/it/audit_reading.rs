@@ -63,7 +63,11 @@ async fn history(server: &Server, tenant: &Tenant) {
         ("bob", "grant-b"),
         ("alice", "grant-c"),
     ] {
-        let mut claims = server.claims(&tenant.id, principal, &["github:read", "slack:read"]);
+        let mut claims = server.claims(
+            &tenant.id,
+            principal,
+            &["vault:github:exchange", "vault:slack:exchange"],
+        );
         claims["grnt"] = json!(grant);
         claims["parentAgt"] = json!("did:grantex:parent");
         claims["delegationDepth"] = json!(1);
@@ -110,7 +114,7 @@ async fn over_rest_keys_stand_in_their_order() {
         .store_token("alice", "GitHub", "secret")
         .await;
     server.clock.advance(Duration::from_millis(1));
-    let token = server.grant(&tenant, "alice", &["*"]);
+    let token = server.grant(&tenant, "alice", &["vault:github:exchange"]);
     let agent = server.client(Via::Grpc, &token);
     agent.exchange("GITHUB").await.unwrap();
     let [exchange, store] = &recorded(&server, "acme").await[..] else {
@@ -123,7 +127,7 @@ async fn over_rest_keys_stand_in_their_order() {
     let later = server.clock.now();
     let caller = &exchange["caller"];
     let expected = format!(
-        r#"{{"events":[{{"id":{},"occurredAt":"{later}","verb":"exchange","outcome":"released","reason":null,"principalId":"alice","service":"GITHUB","credentialId":{credential},"caller":{{"agent":"did:grantex:agent","grantId":"grant-1","tokenId":{},"parentAgent":null,"parentGrantId":null,"delegationDepth":null}},"requestId":{},"traceId":null,"peer":"127.0.0.1","transport":"grpc"}},{{"id":{},"occurredAt":{at},"verb":"store","outcome":"stored","reason":null,"principalId":"alice","service":"GitHub","credentialId":{credential},"caller":{{"apiKeyId":"{}"}},"requestId":{},"traceId":null,"peer":"127.0.0.1","transport":"rest"}}]}}"#,
+        r#"{{"events":[{{"id":{},"occurredAt":"{later}","verb":"exchange","outcome":"released","reason":null,"principalId":"alice","service":"GITHUB","credentialId":{credential},"caller":{{"agent":"did:grantex:agent","issuer":"https://issuer.test","clientId":null,"grantId":"grant-1","tokenId":{},"parentAgent":null,"parentGrantId":null,"delegationDepth":null,"delegation":[]}},"requestId":{},"traceId":null,"peer":"127.0.0.1","transport":"grpc"}},{{"id":{},"occurredAt":{at},"verb":"store","outcome":"stored","reason":null,"principalId":"alice","service":"GitHub","credentialId":{credential},"caller":{{"apiKeyId":"{}"}},"requestId":{},"traceId":null,"peer":"127.0.0.1","transport":"rest"}}]}}"#,
         exchange["id"],
         caller["tokenId"],
         exchange["requestId"],

@@ -153,7 +153,7 @@ async fn secrets_are_in_no_log_no_table_and_no_error() {
     let directory = instance_directory();
     let dev = Dev::start(directory.path(), &[("RUST_LOG", "trace")]).await;
     let at = directory.path().to_str().unwrap();
-    let mint = ["grant", "mint", "--scope", "*", "--data-dir", at];
+    let mint = ["grant", "mint", "--service", "github", "--data-dir", at];
     let grant = print(&[&mint[..], &["--principal", dev.get("principalId")]].concat());
     let refused = exercise(&dev, &grant).await;
     assert!(!refused.contains(CANARY), "{refused}");

@@ -105,7 +105,7 @@ async fn over_tls_it_is_its_own_issuer_still() {
     let jwks: Value = jwks.send().await.unwrap().json().await.unwrap();
     assert_eq!(jwks["keys"].as_array().unwrap().len(), 1);
     let at = ["--data-dir", directory.path().to_str().unwrap()];
-    let mint = ["grant", "mint", "--principal", "p", "--scope", "*"];
+    let mint = ["grant", "mint", "--principal", "p", "--service", "github"];
     let grant = print(&[&mint[..], &at].concat());
     let url = format!("{http}/v1/vault/credentials/exchange");
     let request = certificates.trust().http().post(url).bearer_auth(grant);
@@ -239,7 +239,7 @@ async fn operator_verbs_act_on_the_instance() {
         "--principal",
         principal,
         "--scope",
-        "github:read",
+        "vault:github:exchange",
     ];
     let grant = say(&[&mint[..], &["--developer", &developer]].concat());
     assert_eq!(access_token(exchange(&dev, &grant).await).await, "of acme");
@@ -249,7 +249,7 @@ async fn operator_verbs_act_on_the_instance() {
         "--principal",
         principal,
         "--scope",
-        "slack:read",
+        "vault:slack:exchange",
     ];
     let grant = say(&[&other_scope[..], &["--developer", &developer]].concat());
     assert_eq!(exchange(&dev, &grant).await.status(), 403);
@@ -318,7 +318,7 @@ async fn it_honours_the_settings_of_the_vault() {
     assert_eq!(dev.instance["grantToken"], Value::Null);
     let at = ["--data-dir", directory.path().to_str().unwrap()];
     let mint = run(&[
-        &["grant", "mint", "--principal", "p", "--scope", "*"],
+        &["grant", "mint", "--principal", "p", "--service", "github"],
         &at[..],
     ]
     .concat());

@@ -50,7 +50,7 @@ async fn store(server: &Server, tenant: &Tenant, members: &Value) {
 
 /// An agent whose token, grant and parent grant are named by a number.
 fn agent(server: &Server, via: Via, number: usize) -> Client<'_> {
-    let mut claims = server.claims("acme", "user", &["*"]);
+    let mut claims = server.claims("acme", "user", &["vault:github:exchange"]);
     for (claim, name) in [
         ("jti", "token"),
         ("grnt", "grant"),
@@ -232,25 +232,37 @@ async fn a_grant_is_refused_what_it_may_not_have_although_another_one_had_it() {
             claims["agt"] = json!(name);
             server.client(via, &server.issuer.key().sign(&claims))
         };
-        exchanged(&asking(AGENT, "user", &["*", "repo"])).await;
+        exchanged(&asking(AGENT, "user", &["vault:github:exchange", "repo"])).await;
         let before = released(&server).await;
         for (name, principal, scopes, status, outcome) in [
             (
                 AGENT,
                 "user",
-                &["slack:read", "repo"],
+                &["vault:slack:exchange", "repo"],
                 403,
                 "denied out_of_scope",
             ),
-            (AGENT, "user", &["*", "repos"], 403, "denied out_of_scope"),
+            (
+                AGENT,
+                "user",
+                &["vault:github:exchange", "repos"],
+                403,
+                "denied out_of_scope",
+            ),
             (
                 "did:other",
                 "user",
-                &["*", "repo"],
+                &["vault:github:exchange", "repo"],
                 403,
                 "denied agent_not_allowed",
             ),
-            (AGENT, "other", &["*", "repo"], 404, "not_found"),
+            (
+                AGENT,
+                "other",
+                &["vault:github:exchange", "repo"],
+                404,
+                "not_found",
+            ),
         ] {
             let refused = asking(name, principal, scopes).exchange("github").await;
             assert_eq!(refused.unwrap_err().status, status, "{outcome}");

@@ -32,7 +32,8 @@ pub(crate) use log::Log;
 pub(crate) use moto::Moto;
 pub(crate) use postgres::{Cluster, binaries, connect};
 pub(crate) use process::{
-    Dev, FREE_PORTS, Process, instance_directory, print, python, python_program, run, run_with,
+    Dev, FREE_PORTS, Process, instance_directory, node, print, python, python_program, run,
+    run_with,
 };
 pub(crate) use raw_http::raw;
 pub(crate) use rest::answer;

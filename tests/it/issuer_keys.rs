@@ -23,7 +23,7 @@ fn assert_unavailable(answer: Answer) {
 }
 
 async fn exchange(server: &Server, via: Via, tenant: &Tenant, key: &SigningKey) -> Answer {
-    let claims = server.claims(&tenant.id, "user", &["*"]);
+    let claims = server.claims(&tenant.id, "user", &["vault:github:exchange"]);
     server
         .client(via, &key.sign(&claims))
         .exchange("github")

@@ -181,7 +181,7 @@ async fn callers_who_hang_up_are_no_outage() {
     server.kms.set_trouble(Some(Trouble::Hangs));
     let url = format!("{}/v1/vault/credentials/exchange", server.http_url);
     for _ in 0..4 * OPENS_AFTER {
-        let grant = server.grant(&tenant, "user", &["*"]);
+        let grant = server.grant(&tenant, "user", &["vault:github:exchange"]);
         let body = json!({"service": "github"});
         let request = server.http.post(&url).bearer_auth(grant).json(&body);
         let impatient = tokio::spawn(request.send());

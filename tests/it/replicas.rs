@@ -19,7 +19,7 @@ async fn three() -> [Server; 3] {
 async fn what_one_replica_acknowledged_every_other_knows_at_once() {
     let replicas = three().await;
     let tenant = replicas[0].tenant("acme").await;
-    let token = replicas[0].grant(&tenant, "user", &["*"]);
+    let token = replicas[0].grant(&tenant, "user", &["vault:github:exchange"]);
     for round in 0..12 {
         let at = |offset: usize| &replicas[(round + offset) % 3];
         let via = Via::BOTH[round % 2];
@@ -49,7 +49,7 @@ async fn what_one_replica_acknowledged_every_other_knows_at_once() {
 async fn stores_of_one_credential_on_all_replicas_leave_one_that_opens() {
     let replicas = three().await;
     let tenant = replicas[0].tenant("acme").await;
-    let token = replicas[0].grant(&tenant, "user", &["*"]);
+    let token = replicas[0].grant(&tenant, "user", &["vault:github:exchange"]);
     let stores = (0..30).map(|number| {
         let replica = &replicas[number % 3];
         let client = replica.client(Via::BOTH[number % 2], &tenant.key);
@@ -77,7 +77,7 @@ async fn a_replica_that_stops_takes_nobody_elses_requests_with_it() {
     let tenant = first.tenant("acme").await;
     let client = first.client(Via::Rest, &tenant.key);
     client.store_token("user", "github", "secret").await;
-    let token = first.grant(&tenant, "user", &["*"]);
+    let token = first.grant(&tenant, "user", &["vault:github:exchange"]);
     let before = first.audit_events().await.len();
     let load = async |replica: &Server| {
         for round in 0..100 {

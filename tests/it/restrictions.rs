@@ -13,13 +13,18 @@ const AGENT: &str = "did:grantex:agent";
 const PATH: &str = "/v1/vault/credentials";
 const OUT_OF_SCOPE: &str = "Grant token is not scoped for github credential exchange";
 
+/// With the wider scopes: what permits an exchange by its meaning must stand for no required scope.
+fn setup() -> Setup {
+    Setup::new().with("GRANTEX_VAULT_SCOPE_MODE", "compatible")
+}
+
 async fn started() -> (Server, Tenant) {
-    of_tenant(Server::start().await).await
+    of_tenant(setup().start().await).await
 }
 
 /// The same, where the KMS is asked for every exchange.
 async fn asking_the_kms() -> (Server, Tenant) {
-    of_tenant(Setup::new().without_data_keys().start().await).await
+    of_tenant(setup().without_data_keys().start().await).await
 }
 
 async fn of_tenant(server: Server) -> (Server, Tenant) {

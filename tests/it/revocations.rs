@@ -29,7 +29,7 @@ async fn a_revoked_token_grant_or_parent_grant_is_a_401() {
         .client(Via::Rest, &tenant.key)
         .store_token("user", "github", "secret")
         .await;
-    let mut claims = server.claims("acme", "user", &["github:read"]);
+    let mut claims = server.claims("acme", "user", &["vault:github:exchange"]);
     claims["jti"] = json!("the-token");
     claims["grnt"] = json!("the-grant");
     claims["parentGrnt"] = json!("the-parent");
@@ -76,7 +76,7 @@ async fn a_token_without_a_grant_is_a_grant_of_its_own() {
         .client(Via::Rest, &tenant.key)
         .store_token("user", "github", "secret")
         .await;
-    let mut claims = server.claims("acme", "user", &["*"]);
+    let mut claims = server.claims("acme", "user", &["vault:github:exchange"]);
     claims["jti"] = json!("the-token");
     claims.as_object_mut().unwrap().remove("grnt");
     let token = server.issuer.key().sign(&claims);

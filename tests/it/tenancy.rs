@@ -160,7 +160,7 @@ async fn a_developer_that_nobody_knows_has_no_credentials() {
     let server = Server::start().await;
     cells(&server).await;
     for via in Via::BOTH {
-        let claims = server.claims("nobody", "alice", &["*"]);
+        let claims = server.claims("nobody", "alice", &["vault:github:exchange"]);
         let agent = server.client(via, &server.issuer.key().sign(&claims));
         let missing = agent.exchange("github").await.unwrap_err();
         let message = "No credential found for this principal and service";
@@ -174,6 +174,7 @@ fn grants() -> impl Strategy<Value = (String, String, Vec<String>)> {
     let principal = prop_oneof!["alice", "bob", "ALICE", "alice\u{301}", "%"];
     let service = prop_oneof!["github", "slack", "GitHub", "git", "vault", "credentials"];
     let form = prop_oneof![
+        "vault:S:exchange",
         "\\*",
         "S:\\*",
         "S:read",
@@ -182,6 +183,7 @@ fn grants() -> impl Strategy<Value = (String, String, Vec<String>)> {
         "vault:S:read",
         "vault:credentials:exchange",
         "S",
+        "S:exchange",
         "S:write",
         "vault:\\*",
         "S:credentials:\\*",
@@ -191,9 +193,10 @@ fn grants() -> impl Strategy<Value = (String, String, Vec<String>)> {
 }
 
 /// What the contract says of a scope, written down once more.
-fn permits(scopes: &[String], service: &str) -> bool {
+fn permits(mode: &str, scopes: &[String], service: &str) -> bool {
     let s = service;
     let permitting = [
+        format!("vault:{s}:exchange"),
         "*".to_owned(),
         format!("{s}:*"),
         format!("{s}:read"),
@@ -202,6 +205,10 @@ fn permits(scopes: &[String], service: &str) -> bool {
         format!("vault:{s}:read"),
         "vault:credentials:exchange".to_owned(),
     ];
+    let permitting = match mode {
+        "exact" => &permitting[..1],
+        _ => &permitting,
+    };
     scopes
         .iter()
         .any(|scope| permitting.contains(&scope.to_ascii_lowercase()))
@@ -209,7 +216,14 @@ fn permits(scopes: &[String], service: &str) -> bool {
 
 #[tokio::test]
 async fn any_grant_opens_the_cells_of_its_own_and_no_other() {
-    let server = Server::start().await;
+    for mode in ["exact", "compatible"] {
+        grants_open_their_own_cells(mode).await;
+    }
+}
+
+async fn grants_open_their_own_cells(mode: &str) {
+    let setup = Setup::new().with("GRANTEX_VAULT_SCOPE_MODE", mode);
+    let server = setup.start().await;
     let (_, cells) = cells(&server).await;
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     for round in 0..60 {
@@ -226,7 +240,7 @@ async fn any_grant_opens_the_cells_of_its_own_and_no_other() {
                     && cell.service == service
             });
             let answer = agent.exchange(service).await;
-            match (permits(&scopes, service), mine) {
+            match (permits(mode, &scopes, service), mine) {
                 (true, Some(cell)) => assert_eq!(answer.unwrap()["accessToken"], cell.secret),
                 (true, None) => assert_eq!(answer.unwrap_err().status, 404, "{claims}"),
                 (false, _) => assert_eq!(answer.unwrap_err().status, 403, "{claims}"),
@@ -251,26 +265,36 @@ fn sorted(cells: &[&Cell]) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn strictly_a_scope_must_name_credentials() {
-    let setup = Setup::new().with("GRANTEX_VAULT_SCOPE_MODE", "strict");
-    let server = setup.start().await;
-    let tenant = server.tenant("acme").await;
-    let developer = server.client(Via::Rest, &tenant.key);
-    developer.store_token("user", "github", "secret").await;
-    for (scope, status) in [
-        ("*", 403),
-        ("github:*", 403),
-        ("github:read", 403),
-        ("github:credentials:read", 200),
-        ("vault:github:*", 200),
-        ("vault:github:read", 200),
-        ("vault:credentials:exchange", 200),
-    ] {
-        let token = server.grant(&tenant, "user", &[scope]);
-        for via in Via::BOTH {
-            let answer = server.client(via, &token).exchange("github").await;
-            let found = answer.map_or_else(|refused| refused.status, |_| 200);
-            assert_eq!(found, status, "{scope}");
+async fn a_scope_names_the_exchange_of_the_service_unless_older_forms_are_taken_too() {
+    for mode in [None, Some("compatible")] {
+        let setup = Setup::new();
+        let setup = match mode {
+            Some(mode) => setup.with("GRANTEX_VAULT_SCOPE_MODE", mode),
+            None => setup,
+        };
+        let server = setup.start().await;
+        let tenant = server.tenant("acme").await;
+        let developer = server.client(Via::Rest, &tenant.key);
+        developer.store_token("user", "GitHub", "secret").await;
+        let of_wider_forms = if mode.is_some() { 200 } else { 403 };
+        for (scope, status) in [
+            ("vault:github:exchange", 200),
+            ("VAULT:GITHUB:EXCHANGE", 200),
+            ("vault:slack:exchange", 403),
+            ("*", of_wider_forms),
+            ("github:*", of_wider_forms),
+            ("github:read", of_wider_forms),
+            ("github:credentials:read", of_wider_forms),
+            ("vault:github:*", of_wider_forms),
+            ("vault:github:read", of_wider_forms),
+            ("vault:credentials:exchange", of_wider_forms),
+        ] {
+            let token = server.grant(&tenant, "user", &[scope]);
+            for via in Via::BOTH {
+                let answer = server.client(via, &token).exchange("gitHub").await;
+                let found = answer.map_or_else(|refused| refused.status, |_| 200);
+                assert_eq!(found, status, "{scope}, {mode:?}");
+            }
         }
     }
 }

@@ -53,7 +53,7 @@ const ROOMS: [(&str, &[&str]); 23] = [
     // Values are checked by the rooms that they are for.
     (
         "config",
-        &["auth", "store", "limits", "listener", "telemetry"],
+        &["model", "auth", "store", "limits", "listener", "telemetry"],
     ),
 ];
 

@@ -50,8 +50,12 @@ async fn settled(server: &Server) -> Vec<Tenant> {
 /// What bob of acme asks with, whose grant is revoked; and carol, who has a scope for one service only.
 fn claims(server: &Server, developer: &str, principal: &str) -> Value {
     let scopes: &[&str] = match principal {
-        "carol" => &["slack:read"],
-        _ => &["*"],
+        "carol" => &["vault:slack:exchange"],
+        _ => &[
+            "vault:github:exchange",
+            "vault:slack:exchange",
+            "vault:notion:exchange",
+        ],
     };
     let mut claims = server.claims(developer, principal, scopes);
     claims["grnt"] = json!(format!("grant of {developer} {principal}"));

@@ -3,12 +3,20 @@
 mod audience;
 mod claims;
 mod delegation;
+mod elliptic;
 mod encoding;
+mod forms;
 mod header;
 mod json;
+mod key_sets;
 mod keys;
+mod other_libraries;
+mod reasons;
 mod signature;
+mod standard;
 mod times;
+
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -20,6 +28,9 @@ const NO_CREDENTIAL: (u16, &str, &str) = (
     "NOT_FOUND",
     "No credential found for this principal and service",
 );
+
+/// For so long no unknown `kid` makes the vault ask its issuer again.
+const COOLDOWN: Duration = Duration::from_secs(10);
 
 /// A server that holds one credential, and what becomes of tokens there.
 struct Gate {
@@ -47,7 +58,45 @@ impl Gate {
 
     /// Claims that pass.
     fn claims(&self) -> Value {
-        self.server.claims(&self.tenant.id, "user", &["*"])
+        self.server
+            .claims(&self.tenant.id, "user", &["vault:github:exchange"])
+    }
+
+    /// The same as standard claims, without the aliases.
+    fn standard_claims(&self) -> Value {
+        let short = self.claims();
+        json!({
+            "iss": short["iss"], "sub": short["sub"], "jti": short["jti"], "iat": short["iat"],
+            "exp": short["exp"], "client_id": "ag_1", "scope": "vault:github:exchange",
+            "urn:grantex:grant": {
+                "grant_id": short["grnt"], "agent_did": short["agt"], "developer_id": short["dev"],
+            },
+        })
+    }
+
+    /// A token of the issuer's first key and of the type of access tokens.
+    fn access_token(&self, claims: &Value) -> String {
+        self.access_token_of(claims.to_string())
+    }
+
+    /// The same of a payload of any content.
+    fn access_token_of(&self, payload: impl AsRef<[u8]>) -> String {
+        let key = self.key();
+        let header = replaced(&key.header(), "typ", Some("\"at+jwt\""));
+        key.sign_raw(header, payload)
+    }
+
+    /// Has the issuer publish one more key, and the vault fetch the set when it first sees its `kid`.
+    fn publish(&self, key: &SigningKey) {
+        self.server.issuer.publish(key.clone());
+        self.server.clock.advance(COOLDOWN);
+    }
+
+    /// The same of a whole set of any content.
+    fn publish_all(&self, keys: &[Value]) {
+        let document = json!({"keys": keys}).to_string();
+        self.server.issuer.set_document(Some(&document));
+        self.server.clock.advance(COOLDOWN);
     }
 
     /// A token that passes.

@@ -56,7 +56,7 @@ async fn exchange(dev: &Dev, grant: &str, trace: &str) -> u16 {
 
 fn grant(directory: &str) -> String {
     let target = ["--data-dir", directory, "--principal", PRINCIPAL];
-    print(&[&["grant", "mint", "--scope", "*"], &target[..]].concat())
+    print(&[&["grant", "mint", "--service", "github"], &target[..]].concat())
 }
 
 /// The spans of a trace, by name, once the one that ends last is there.

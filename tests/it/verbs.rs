@@ -183,7 +183,7 @@ async fn spellings_of_a_service_are_one_credential_that_opens_under_each() {
             let stored = developer.store_token(&principal, spelling, token).await;
             assert_eq!(stored["service"], spelling);
             ids.push(stored["id"].clone());
-            let token_of_grant = server.grant(&tenant, &principal, &["GITHUB:read"]);
+            let token_of_grant = server.grant(&tenant, &principal, &["vault:GITHUB:exchange"]);
             let agent = server.client(via, &token_of_grant);
             for asked in ["github", "GitHub", "GITHUB"] {
                 let exchanged = agent.exchange(asked).await.unwrap();

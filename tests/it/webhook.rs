@@ -160,7 +160,7 @@ async fn what_was_delegated_from_a_revoked_grant_is_refused_too() {
     let (server, tenant) = start().await;
     let client = server.client(Via::Rest, &tenant.key);
     client.store_token("user", "github", "secret").await;
-    let mut claims = server.claims("acme", "user", &["*"]);
+    let mut claims = server.claims("acme", "user", &["vault:github:exchange"]);
     claims["parentGrnt"] = json!("the-parent");
     claims["delegationDepth"] = json!(1);
     let token = server.issuer.key().sign(&claims);

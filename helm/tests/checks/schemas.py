@@ -49,7 +49,7 @@ VARIANTS = {
     ),
     "budget by the fewest": ("--set", "podDisruptionBudget.minAvailable=1", "--set-json", "podDisruptionBudget.maxUnavailable=null"),
     "beside an auth service": (
-        "--set", "authority=grantex", "--set", "grants.scopeMode=strict", "--set", "grants.maxDelegationDepth=3",
+        "--set", "authority=grantex", "--set", "grants.scopeMode=compatible", "--set", "grants.maxDelegationDepth=3",
         "--set", "grants.maxTokenLifetime=1h",
     ),
     "key set elsewhere": ("--set", "jwks.url=https://keys.example.com/jwks.json"),

@@ -79,9 +79,7 @@ fn row(event: &RecordedEvent<'_>) -> [String; 7] {
         RecordedCaller::Developer { api_key_id } => {
             api_key_id.as_deref().unwrap_or("an API key").to_owned()
         }
-        RecordedCaller::Agent {
-            agent, grant_id, ..
-        } => format!("{agent} with {grant_id}"),
+        RecordedCaller::Agent(agent) => format!("{} with {}", agent.agent, agent.grant_id),
         RecordedCaller::Operator { operator } => format!("operator: {operator}"),
         RecordedCaller::Webhook { webhook_event_id } => format!("webhook: {webhook_event_id}"),
     };
@@ -116,7 +114,7 @@ mod tests {
         }
     }
 
-    const CANONICAL: &str = r#"{"version":1,"developerId":"acme","id":"01","occurredAt":"t","verb":"exchange","outcome":"denied","reason":"out_of_scope","principalId":"eve\u001b[2J","service":null,"credentialId":null,"caller":{"agent":"did:a","grantId":"g","tokenId":"t","parentAgent":null,"parentGrantId":null,"delegationDepth":null},"requestId":"r","traceId":null,"peer":"p","transport":"rest"}"#;
+    const CANONICAL: &str = r#"{"version":1,"developerId":"acme","id":"01","occurredAt":"t","verb":"exchange","outcome":"denied","reason":"out_of_scope","principalId":"eve\u001b[2J","service":null,"credentialId":null,"caller":{"agent":"did:a","issuer":"i","clientId":null,"grantId":"g","tokenId":"t","parentAgent":null,"parentGrantId":null,"delegationDepth":null,"delegation":[]},"requestId":"r","traceId":null,"peer":"p","transport":"rest"}"#;
 
     fn printed(columns: bool, events: &[WholeEvent]) -> String {
         let mut printer = Printer {

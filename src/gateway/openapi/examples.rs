@@ -20,6 +20,7 @@ pub(super) const CREATED_AT: &str = "2026-04-05T12:00:00.000Z";
 pub(super) const EVENT_ID: &str = "01JR2YB8G0ZC5T9W3M6N7P0QRS";
 pub(super) const REQUIRED_SCOPE: &str = "repo:write";
 pub(super) const AGENT: &str = "did:grantex:ag_01JR2X7Q";
+const ISSUER: &str = "https://issuer.example.com";
 const GRANT_ID: &str = "grnt_01JR2X8K3V";
 const TYPE: &str = "oauth2";
 const ACCESS_TOKEN: &str = "gho_example";
@@ -118,11 +119,14 @@ pub(in crate::gateway) fn exchanged() -> Value {
 pub(in crate::gateway) fn events() -> Value {
     let caller = CallerBody::Agent(AgentCallerBody {
         agent: AGENT,
+        issuer: ISSUER,
+        client_id: Some("ag_01JR2WQ8K7"),
         grant_id: GRANT_ID,
         token_id: "tok_01JR2XA1N0",
         parent_agent: None,
         parent_grant_id: None,
         delegation_depth: None,
+        delegation: Vec::new(),
     });
     json(&EventPageBody {
         events: vec![event("exchange", "released", caller)],

@@ -115,7 +115,7 @@ async fn ask_a_server(server: &Server, tenant: &Tenant, told: &Told, number: usi
     };
     while !told.over.get() {
         if number < AGENTS {
-            let claims = server.claims(&tenant.id, "user", &["*"]);
+            let claims = server.claims(&tenant.id, "user", &["vault:github:exchange"]);
             let agent = server.client(via, &server.issuer.key().sign(&claims));
             if let Ok(exchanged) = tell(agent.exchange("github").await) {
                 told.exchanged(claims["jti"].as_str().unwrap(), &exchanged);
@@ -241,7 +241,7 @@ impl Killed {
         let now = SystemClock.now().as_second();
         json!({
             "iss": ISSUER, "sub": "user", "agt": "did:grantex:agent", "dev": self.developer,
-            "scp": ["*"], "jti": format!("token-{}", uuid::Uuid::new_v4()),
+            "scp": ["vault:github:exchange"], "jti": format!("token-{}", uuid::Uuid::new_v4()),
             "iat": now, "exp": now + 3600,
         })
     }

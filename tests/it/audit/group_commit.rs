@@ -34,7 +34,7 @@ async fn with_credentials_of(principals: &[&str]) -> (Server, Tenant) {
 
 /// An agent with a token of its own, and the token's id.
 fn agent<'a>(server: &'a Server, number: usize, principal: &str) -> (Client<'a>, String) {
-    let claims = server.claims("acme", principal, &["*"]);
+    let claims = server.claims("acme", principal, &["vault:github:exchange"]);
     let token = server.issuer.key().sign(&claims);
     let id = claims["jti"].as_str().unwrap().to_owned();
     (server.client(Via::BOTH[number % 2], &token), id)

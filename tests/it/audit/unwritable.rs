@@ -78,7 +78,7 @@ impl Vault {
         let agent = self.server.agent(via, &self.tenant, &of.principal);
         let token = self
             .server
-            .grant(&self.tenant, &of.principal, &["slack:read"]);
+            .grant(&self.tenant, &of.principal, &["vault:slack:exchange"]);
         let scoped = self.server.client(via, &token);
         let fields = |service: &str| json!({"principalId": of.principal, "service": service, "accessToken": "secret 2"});
         tokio::join!(

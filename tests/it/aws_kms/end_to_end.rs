@@ -69,7 +69,7 @@ async fn the_binary_stores_and_exchanges_with_its_master_key_in_kms() {
     let now = grantex_vault::model::timestamp::Timestamp::parse(now).unwrap();
     let grant = key.sign(&json!({
         "iss": ISSUER, "sub": "user", "agt": "did:grantex:agent", "dev": developer,
-        "scp": ["github:read"], "jti": "token-1",
+        "scp": ["vault:github:exchange"], "jti": "token-1",
         "iat": now.as_second(), "exp": now.as_second() + 600,
     }));
     let exchange = format!("{url}/exchange");

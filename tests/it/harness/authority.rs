@@ -75,7 +75,9 @@ impl Realm {
 
     /// The claims of one, to be changed.
     pub(crate) fn claims(&self, tenant: &Tenant, principal: &str) -> Value {
-        let mut claims = self.server.claims(&tenant.id, principal, &["*"]);
+        let mut claims = self
+            .server
+            .claims(&tenant.id, principal, &["vault:github:exchange"]);
         claims["grnt"] = json!(name("grnt"));
         claims["jti"] = json!(name("tok"));
         claims

@@ -9,18 +9,28 @@ use async_trait::async_trait;
 use aws_lc_rs::{
     rand::SystemRandom,
     rsa::KeySize,
-    signature::{KeyPair, RSA_PKCS1_SHA256, RsaKeyPair},
+    signature::{
+        ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair, RSA_PKCS1_SHA256, RsaKeyPair,
+    },
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use grantex_vault::auth::key_source::{KeySource, KeySourceFault};
+use grantex_vault::auth::key_source::{Fetched, KeySource, KeySourceFault};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-/// An RSA key with the `kid` that it is published under.
+/// A key with the `kid` that it is published under.
 #[derive(Clone)]
 pub(crate) struct SigningKey {
     pub(crate) kid: String,
-    pair: Arc<RsaKeyPair>,
+    pair: Pair,
+}
+
+#[derive(Clone)]
+enum Pair {
+    /// Signs RS256.
+    Rsa(Arc<RsaKeyPair>),
+    /// Signs ES256.
+    P256(Arc<EcdsaKeyPair>),
 }
 
 /// What the issuer answers when its keys are fetched.
@@ -42,14 +52,23 @@ pub(crate) struct FakeIssuer {
 // === impl SigningKey ===
 
 impl SigningKey {
-    /// One of a few keys that are made once for all tests, because making one is slow.
+    /// One of a few RSA keys that are made once for all tests, because making one is slow.
     pub(crate) fn number(index: usize) -> Self {
         static PAIRS: [OnceLock<Arc<RsaKeyPair>>; 3] = [const { OnceLock::new() }; 3];
         let make = || Arc::new(RsaKeyPair::generate(KeySize::Rsa2048).unwrap());
         let pair = PAIRS[index].get_or_init(make);
         Self {
             kid: format!("key-{index}"),
-            pair: Arc::clone(pair),
+            pair: Pair::Rsa(Arc::clone(pair)),
+        }
+    }
+
+    /// A new key on P-256.
+    pub(crate) fn p256(kid: &str) -> Self {
+        let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
+        Self {
+            kid: kid.to_owned(),
+            pair: Pair::P256(Arc::new(pair)),
         }
     }
 
@@ -57,27 +76,48 @@ impl SigningKey {
     pub(crate) fn called(&self, kid: &str) -> Self {
         Self {
             kid: kid.to_owned(),
-            pair: Arc::clone(&self.pair),
+            pair: self.pair.clone(),
         }
     }
 
-    /// The key itself, to sign or encode in another way.
+    /// An RSA key itself, to sign or encode in another way.
     pub(crate) fn pair(&self) -> &RsaKeyPair {
-        &self.pair
+        match &self.pair {
+            Pair::Rsa(pair) => pair,
+            Pair::P256(_) => panic!("{} is no RSA key", self.kid),
+        }
+    }
+
+    /// How it signs.
+    pub(crate) fn algorithm(&self) -> &'static str {
+        match self.pair {
+            Pair::Rsa(_) => "RS256",
+            Pair::P256(_) => "ES256",
+        }
     }
 
     /// The public key as an entry of a key set (RFC 7517).
     pub(crate) fn jwk(&self) -> Value {
-        let (modulus, exponent) = public_numbers(self.pair.public_key().as_ref());
-        json!({
-            "kty": "RSA", "use": "sig", "alg": "RS256", "kid": self.kid,
-            "n": URL_SAFE_NO_PAD.encode(modulus), "e": URL_SAFE_NO_PAD.encode(exponent),
-        })
+        let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+        let mut jwk = match &self.pair {
+            Pair::Rsa(pair) => {
+                let (modulus, exponent) = public_numbers(pair.public_key().as_ref());
+                json!({"kty": "RSA", "n": encode(modulus), "e": encode(exponent)})
+            }
+            Pair::P256(pair) => {
+                let (x, y) = pair.public_key().as_ref()[1..].split_at(32);
+                json!({"kty": "EC", "crv": "P-256", "x": encode(x), "y": encode(y)})
+            }
+        };
+        jwk["use"] = "sig".into();
+        jwk["alg"] = self.algorithm().into();
+        jwk["kid"] = self.kid.as_str().into();
+        jwk
     }
 
     /// A header that the vault accepts.
     pub(crate) fn header(&self) -> Value {
-        json!({"alg": "RS256", "typ": "JWT", "kid": self.kid})
+        json!({"alg": self.algorithm(), "typ": "JWT", "kid": self.kid})
     }
 
     /// A token of these claims under [`Self::header`].
@@ -95,17 +135,21 @@ impl SigningKey {
     /// A token of parts that are encoded already, however they are.
     pub(crate) fn sign_parts(&self, header: &str, payload: &str) -> String {
         let message = format!("{header}.{payload}");
-        let mut signature = vec![0; self.pair.public_modulus_len()];
-        let random = SystemRandom::new();
-        self.pair
-            .sign(
-                &RSA_PKCS1_SHA256,
-                &random,
-                message.as_bytes(),
-                &mut signature,
-            )
-            .unwrap();
+        let signature = self.signature(message.as_bytes());
         format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
+    }
+
+    fn signature(&self, message: &[u8]) -> Vec<u8> {
+        let random = SystemRandom::new();
+        match &self.pair {
+            Pair::Rsa(pair) => {
+                let mut signature = vec![0; pair.public_modulus_len()];
+                pair.sign(&RSA_PKCS1_SHA256, &random, message, &mut signature)
+                    .unwrap();
+                signature
+            }
+            Pair::P256(pair) => pair.sign(&random, message).unwrap().as_ref().to_vec(),
+        }
     }
 }
 
@@ -162,19 +206,24 @@ impl FakeIssuer {
 
 #[async_trait]
 impl KeySource for FakeIssuer {
-    async fn fetch(&self) -> Result<Vec<u8>, KeySourceFault> {
+    async fn fetch(&self, _: Option<&str>) -> Result<Fetched, KeySourceFault> {
         let mut mood = self.mood.subscribe();
         self.fetches.fetch_add(1, Ordering::SeqCst);
         let decided = mood.wait_for(|mood| *mood != Mood::Hangs).await;
         if *decided.expect("the sender lives as long as we") == Mood::Fails {
             return Err(KeySourceFault::Status(500));
         }
-        if let Some(document) = self.document.lock().unwrap().clone() {
-            return Ok(document);
-        }
-        let published = self.published.lock().unwrap();
-        let keys: Vec<Value> = published.iter().map(SigningKey::jwk).collect();
-        Ok(json!({ "keys": keys }).to_string().into_bytes())
+        let document = self.document.lock().unwrap().clone();
+        let published = || {
+            let published = self.published.lock().unwrap();
+            let keys: Vec<Value> = published.iter().map(SigningKey::jwk).collect();
+            json!({ "keys": keys }).to_string().into_bytes()
+        };
+        Ok(Fetched::Document {
+            bytes: document.unwrap_or_else(published),
+            etag: None,
+            max_age: None,
+        })
     }
 }
 

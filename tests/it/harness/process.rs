@@ -253,27 +253,45 @@ pub(crate) fn python_program(name: &str) -> PathBuf {
     path
 }
 
-/// Runs a Python script of `tests/`, which reads this; the test fails when the script does.
-pub(crate) async fn python(script: &str, input: String) {
+/// Runs a Python script of `tests/`, which reads this, and answers what it prints; the test fails when
+/// the script does.
+pub(crate) async fn python(script: &str, input: String) -> String {
+    script_of(&python_program("python"), script, &[], input).await
+}
+
+/// The same of a script for Node.js, whose argument is where its libraries are.
+pub(crate) async fn node(script: &str, input: String) -> String {
+    let libraries = Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/node");
+    assert!(
+        libraries.join("ready").exists(),
+        "{} is missing: run `make setup`",
+        libraries.display()
+    );
+    script_of(Path::new("node"), script, &[&libraries], input).await
+}
+
+async fn script_of(program: &Path, script: &str, arguments: &[&Path], input: String) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests")
         .join(script);
-    let mut python = Command::new(python_program("python"))
+    let mut running = Command::new(program)
         .arg(path)
+        .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .expect("Python runs");
-    let mut stdin = python.stdin.take().expect("it was asked for");
+        .unwrap_or_else(|error| panic!("{}: {error}", program.display()));
+    let mut stdin = running.stdin.take().expect("it was asked for");
     let output = tokio::task::spawn_blocking(move || {
         stdin.write_all(input.as_bytes())?;
         drop(stdin);
-        python.wait_with_output()
+        running.wait_with_output()
     });
     let output = output.await.unwrap().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{script}: {said}");
+    String::from_utf8(output.stdout).expect("scripts print UTF-8")
 }
 
 fn collect(stream: impl Read + Send + 'static) -> Arc<Mutex<String>> {

@@ -26,6 +26,20 @@ use super::{
 };
 
 /// The issuer whose tokens the server takes.
+/// The services that tests store credentials for, in lower case.
+const SERVICES: [&str; 10] = [
+    "github",
+    "slack",
+    "linear",
+    "notion",
+    "google",
+    "x",
+    "s",
+    "damaged",
+    "exchanged",
+    "nothing-stored",
+];
+
 pub(crate) const ISSUER: &str = "https://issuer.test";
 
 /// What a server is started from; a test changes what it is about.
@@ -289,9 +303,10 @@ impl Server {
         }
     }
 
-    /// Speaks as an agent with a grant of the principal that permits everything.
+    /// Speaks as an agent with a grant of the principal for every service that tests store.
     pub(crate) fn agent(&self, via: Via, tenant: &Tenant, principal: &str) -> Client<'_> {
-        let token = self.grant(tenant, principal, &["*"]);
+        let scopes = SERVICES.map(|service| format!("vault:{service}:exchange"));
+        let token = self.grant(tenant, principal, &scopes.each_ref().map(String::as_str));
         self.client(via, &token)
     }
 

@@ -83,7 +83,7 @@ async fn a_deadline_of_the_caller_ends_what_its_request_waits_for() {
     let tenant = server.tenant("acme").await;
     let developer = server.client(Via::Rest, &tenant.key);
     developer.store_token("user", "github", "secret").await;
-    let token = server.grant(&tenant, "user", &["*"]);
+    let token = server.grant(&tenant, "user", &["vault:github:exchange"]);
 
     server.kms.set_trouble(Some(Trouble::Hangs));
     let code = exchange_within_its_deadline(&server, &token).await;

@@ -209,7 +209,10 @@ pub(super) async fn every_answer() -> Answers {
         };
         answers.of(operation, status, request).await;
     }
-    let narrow = server.client(Via::Rest, &server.grant(&tenant, "user", &["slack:read"]));
+    let narrow = server.client(
+        Via::Rest,
+        &server.grant(&tenant, "user", &["vault:slack:exchange"]),
+    );
     for (client, status) in [(&agent, 404), (&narrow, 403)] {
         let request = post(client, EXCHANGE, r#"{"service":"github"}"#);
         answers.of("exchangeCredential", status, request).await;

@@ -41,7 +41,7 @@ async fn call(channel: Channel, path: &str, authorization: Option<&str>) -> Resu
 async fn every_call_without_or_with_a_wrong_credential_is_refused_and_does_nothing() {
     let (_files, server) = start().await;
     let tenant = server.tenant("acme").await;
-    let grant = server.grant(&tenant, "user", &["*"]);
+    let grant = server.grant(&tenant, "user", &["vault:github:exchange"]);
     let bearer = |text: &str| Some(format!("Bearer {text}"));
     let credentials = [
         None,

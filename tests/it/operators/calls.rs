@@ -176,11 +176,11 @@ async fn a_revoked_grant_or_token_is_refused_by_the_next_exchange_on_every_repli
     client.store_token("user", "github", "secret").await;
     let mut operator = operator(&server);
     for (kind, subject) in [("grant", "grnt"), ("grant", "parentGrnt"), ("token", "jti")] {
-        let mut claims = server.claims("acme", "user", &["*"]);
+        let mut claims = server.claims("acme", "user", &["vault:github:exchange"]);
         claims["grnt"] = json!(format!("grant-{subject}"));
         claims["parentGrnt"] = json!(format!("parent-{subject}"));
         let token = server.issuer.key().sign(&claims);
-        let bystander = server.grant(&tenant, "user", &["*"]);
+        let bystander = server.grant(&tenant, "user", &["vault:github:exchange"]);
         let of_all = [&server, &replica].map(|server| {
             Via::BOTH.map(|via| (server.client(via, &token), server.client(via, &bystander)))
         });

@@ -72,8 +72,10 @@ impl Instance {
             "mint",
             "--principal",
             principal,
-            "--scope",
-            "github:read",
+            "--service",
+            "github",
+            "--form",
+            "both",
         ])
     }
 

@@ -53,7 +53,7 @@ async fn what_was_changed_in_the_database_releases_nothing() {
         let (server, tenant) = started().await;
         let developer = server.client(Via::Rest, &tenant.key);
         developer.store(fields(members)).await.unwrap();
-        let held = ["*", "repo", "admin", "extra", AGENT];
+        let held = ["vault:github:exchange", "repo", "admin", "extra", AGENT];
         for via in Via::BOTH {
             let asking = agent(&server, via, AGENT, &held);
             assert!(asking.exchange("github").await.is_ok(), "as it was stored");
@@ -93,7 +93,7 @@ async fn restrictions_that_the_vault_never_writes_are_an_internal_error_for_ever
         server.execute(&sql).await;
         for via in Via::BOTH {
             let developer = server.client(via, &tenant.key);
-            let asking = agent(&server, via, AGENT, &["*", "a", "repo"]);
+            let asking = agent(&server, via, AGENT, &["vault:github:exchange", "a", "repo"]);
             for answer in [
                 developer.get(stored["id"].as_str().unwrap()).await,
                 developer.list().await,
@@ -140,15 +140,22 @@ async fn another_master_key_and_another_data_key_leave_them_as_they_are() {
         assert_eq!(watch.counts().done, 1, "{step}");
         assert_eq!(developer.get(id).await.unwrap(), before, "{step}");
         for via in Via::BOTH {
-            let released = agent(&server, via, AGENT, &["*", "repo"])
+            let released = agent(&server, via, AGENT, &["vault:github:exchange", "repo"])
                 .exchange("github")
                 .await;
             assert_eq!(released.unwrap()["accessToken"], CANARY, "{step}");
             assert_refused(
-                agent(&server, via, AGENT, &["*"]).exchange("github").await,
+                agent(&server, via, AGENT, &["vault:github:exchange"])
+                    .exchange("github")
+                    .await,
                 step,
             );
-            let other = agent(&server, via, "did:other", &["*", "repo"]);
+            let other = agent(
+                &server,
+                via,
+                "did:other",
+                &["vault:github:exchange", "repo"],
+            );
             assert_refused(other.exchange("github").await, step);
         }
     }

@@ -1,4 +1,4 @@
-//! The audience: none configured, one that tokens may leave out, one that they must name.
+//! The audience: none configured, one that tokens may leave out, one that they must name, none looked at.
 
 use super::Gate;
 use crate::harness::Setup;
@@ -16,6 +16,7 @@ const NO_AUDIENCES: [&str; 9] = [
     r#"[["vault"]]"#,
 ];
 
+/// In the short form.
 const ABSENT: [Option<&str>; 2] = [None, Some("null")];
 const MATCHING: [&str; 4] = [
     r#""vault""#,
@@ -55,12 +56,45 @@ async fn refuses_all(gate: &Gate, audiences: &[Option<&str>]) {
 }
 
 #[tokio::test]
-async fn without_a_configured_audience_any_passes_that_is_one() {
+async fn without_a_configured_audience_a_token_that_names_one_is_for_somebody_else() {
     let gate = Gate::open().await;
     admits_all(&gate, &ABSENT).await;
-    admits_all(&gate, &MATCHING.map(Some)).await;
-    admits_all(&gate, &OTHERS.map(Some)).await;
+    refuses_all(&gate, &MATCHING.map(Some)).await;
+    refuses_all(&gate, &OTHERS.map(Some)).await;
     refuses_all(&gate, &NO_AUDIENCES.map(Some)).await;
+}
+
+#[tokio::test]
+async fn switched_off_any_audience_passes_that_is_one() {
+    let off = Setup::new().with("GRANTEX_VAULT_AUDIENCE_MODE", "off");
+    for gate in [Gate::open_with(off).await, gate("off").await] {
+        admits_all(&gate, &ABSENT).await;
+        admits_all(&gate, &MATCHING.map(Some)).await;
+        admits_all(&gate, &OTHERS.map(Some)).await;
+        refuses_all(&gate, &NO_AUDIENCES.map(Some)).await;
+    }
+}
+
+#[tokio::test]
+async fn the_standard_form_has_the_same_audiences_but_no_null() {
+    for (mode, absent) in [("optional", true), ("require", false), ("off", true)] {
+        let gate = gate(mode).await;
+        let token = |raw| {
+            let claims = gate.standard_claims();
+            gate.access_token_of(super::replaced(&claims, "aud", raw))
+        };
+        gate.judges(absent, mode, &token(None)).await;
+        gate.refuses(mode, &token(Some("null"))).await;
+        for raw in MATCHING {
+            gate.admits(raw, &token(Some(raw))).await;
+        }
+        for raw in OTHERS {
+            gate.judges(mode == "off", raw, &token(Some(raw))).await;
+        }
+        for raw in NO_AUDIENCES {
+            gate.refuses(raw, &token(Some(raw))).await;
+        }
+    }
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Gate, NO_CREDENTIAL, extended};
+use crate::harness::Setup;
 
 const TEXTS: [&str; 5] = ["iss", "sub", "agt", "dev", "jti"];
 const SECONDS: [&str; 2] = ["iat", "exp"];
@@ -153,22 +154,22 @@ async fn seconds_that_are_no_integers_within_two_to_the_53rd_are_refused() {
 #[tokio::test]
 async fn scopes_must_be_an_array_of_strings_within_the_bounds() {
     let no_scopes = [
-        r#""*""#,
+        r#""vault:github:exchange""#,
         "0",
         "true",
         "{}",
-        r#"{"0":"*"}"#,
+        r#"{"0":"vault:github:exchange"}"#,
         "[null]",
-        r#"["*",null]"#,
-        r#"["*",1]"#,
-        r#"["*",true]"#,
-        r#"[["*"]]"#,
-        r#"[{"*":1}]"#,
+        r#"["vault:github:exchange",null]"#,
+        r#"["vault:github:exchange",1]"#,
+        r#"["vault:github:exchange",true]"#,
+        r#"[["vault:github:exchange"]]"#,
+        r#"[{"vault:github:exchange":1}]"#,
     ];
     let too_much = [
-        json!(vec!["*"; 257]),
-        json!(["*", "x".repeat(257)]),
-        json!(["*", "é".repeat(257)]),
+        json!(vec!["vault:github:exchange"; 257]),
+        json!(["vault:github:exchange", "x".repeat(257)]),
+        json!(["vault:github:exchange", "é".repeat(257)]),
     ];
     let raw = no_scopes.map(str::to_owned).into_iter();
     let raw = raw.chain(too_much.map(|scopes| scopes.to_string()));
@@ -179,9 +180,9 @@ async fn scopes_must_be_an_array_of_strings_within_the_bounds() {
 async fn scopes_up_to_the_bounds_are_taken_and_those_that_cannot_match_do_not() {
     let gate = Gate::open().await;
     for scopes in [
-        json!(vec!["*"; 256]),
-        json!(["x".repeat(256), "é".repeat(256), "*"]),
-        json!(["", "\u{0}", "github:read"]),
+        json!(vec!["vault:github:exchange"; 256]),
+        json!(["x".repeat(256), "é".repeat(256), "vault:github:exchange"]),
+        json!(["", "\u{0}", "vault:github:exchange"]),
     ] {
         let token = gate.token_with("scp", Some(&scopes.to_string()));
         gate.admits("within the bounds", &token).await;
@@ -190,8 +191,8 @@ async fn scopes_up_to_the_bounds_are_taken_and_those_that_cannot_match_do_not() 
     for scopes in [
         json!([]),
         json!([""]),
-        json!(["\u{0}*"]),
-        json!(["slack:read"]),
+        json!(["\u{0}vault:github:exchange"]),
+        json!(["vault:slack:exchange"]),
     ] {
         let token = gate.token_with("scp", Some(&scopes.to_string()));
         let case = format!("scopes {scopes}");
@@ -216,7 +217,8 @@ async fn a_token_without_a_grant_id_is_a_grant_of_its_own() {
 
 #[tokio::test]
 async fn a_claim_that_is_read_must_not_stand_twice() {
-    let gate = Gate::open().await;
+    let setup = Setup::new().with("GRANTEX_VAULT_AUDIENCE_MODE", "off");
+    let gate = Gate::open_with(setup).await;
     let mut claims = gate.claims();
     for name in READ.iter().chain(&["delegationDepth"]) {
         // Both are good, and the same.

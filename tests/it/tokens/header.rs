@@ -1,4 +1,4 @@
-//! The header: RS256 by a known key, and nothing in it is followed.
+//! The header: the algorithm of a known key, and nothing in it is followed.
 
 use std::{io::ErrorKind, net::TcpListener};
 
@@ -18,7 +18,7 @@ async fn refuse_all(member: &str, values: &[Option<&str>]) {
 }
 
 #[tokio::test]
-async fn only_the_algorithm_rs256_is_taken_whatever_the_signature_says() {
+async fn only_the_algorithm_of_the_key_is_taken_whatever_the_signature_says() {
     let others = [
         None,
         Some("null"),
@@ -75,11 +75,13 @@ async fn a_critical_extension_is_refused_in_any_form() {
 }
 
 #[tokio::test]
-async fn a_type_other_than_jwt_is_refused() {
+async fn a_type_other_than_jwt_or_access_token_is_refused() {
     let others = [
         r#""""#,
         r#""JOSE""#,
-        r#""at+jwt""#,
+        r#""at""#,
+        r#""at+jwt ""#,
+        r#""dpop+jwt""#,
         r#""application/jwt""#,
         r#""JWT ""#,
         r#"["JWT"]"#,

@@ -4,11 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::Gate;
+use super::{COOLDOWN, Gate};
 use crate::harness::SigningKey;
-
-/// For so long no unknown `kid` makes the vault ask again.
-const COOLDOWN: Duration = Duration::from_secs(10);
 
 #[tokio::test]
 async fn a_new_key_is_fetched_when_it_is_first_used() {
@@ -120,7 +117,7 @@ fn spoiled(key: &SigningKey) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn entries_of_the_key_set_that_are_not_for_rs256_are_passed_over() {
+async fn entries_of_the_key_set_that_are_of_no_use_are_skipped() {
     let gate = Gate::open().await;
     let key = gate.key();
     let spoiled = spoiled(&key);

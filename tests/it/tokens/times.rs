@@ -19,7 +19,10 @@ async fn a_token_is_taken_until_30_seconds_after_its_expiry() {
         (-30, false),
         (-31, false),
     ] {
-        let token = gate.token_with("exp", Some(&(now + expires_in).to_string()));
+        let claims = replaced(&gate.claims(), "iat", Some(&(now - 3600).to_string()));
+        let claims = serde_json::from_str(&claims).unwrap();
+        let expires = (now + expires_in).to_string();
+        let token = gate.token_of(replaced(&claims, "exp", Some(&expires)));
         let case = format!("it expires in {expires_in} s");
         gate.judges(taken, &case, &token).await;
     }
@@ -62,12 +65,31 @@ async fn the_same_token_begins_and_expires_as_time_goes_by() {
 }
 
 #[tokio::test]
-async fn the_time_of_issue_may_be_any_second() {
+async fn the_time_of_issue_is_neither_ahead_of_us_nor_after_the_expiry() {
     let gate = Gate::open().await;
     let now = gate.server.clock.seconds();
-    for issued in [now + 3600, MAX_SECONDS, 0, -1, -MAX_SECONDS] {
+    for (issued, taken) in [
+        (now + 30, true),
+        (now + 31, false),
+        (now + 3600, false),
+        (MAX_SECONDS, false),
+        (now, true),
+        (0, true),
+        (-1, true),
+        (-MAX_SECONDS, true),
+    ] {
         let token = gate.token_with("iat", Some(&issued.to_string()));
-        gate.admits(&format!("iat {issued}"), &token).await;
+        gate.judges(taken, &format!("iat {issued}"), &token).await;
+    }
+    for (issued_in, expires_in, taken) in
+        [(0, 0, true), (1, 0, false), (20, 19, false), (20, 20, true)]
+    {
+        let claims = replaced(&gate.claims(), "iat", Some(&(now + issued_in).to_string()));
+        let claims = serde_json::from_str(&claims).unwrap();
+        let expires = (now + expires_in).to_string();
+        let token = gate.token_of(replaced(&claims, "exp", Some(&expires)));
+        let case = format!("issued in {issued_in} s, expires in {expires_in} s");
+        gate.judges(taken, &case, &token).await;
     }
 }
 
@@ -117,7 +139,10 @@ async fn a_token_that_lives_longer_than_it_may_is_refused_when_there_is_a_limit(
             (-500, 100),
             (-500, 101),
             (0, 86_400),
-            (60, 0),
+            (30, 630),
+            (30, 631),
+            (-1, 599),
+            (-1, 600),
         ] {
             let claims = replaced(&gate.claims(), "iat", Some(&(now + from).to_string()));
             let claims = serde_json::from_str(&claims).unwrap();
