@@ -265,7 +265,7 @@ async fn memory_does_not_grow_with_the_source() {
         .source
         .execute(&format!(
             "insert into public.vault_credentials
-             select 'vc_' || lpad(n::text, 26, '0'), 'acme', 'user-' || n, 'github', 'oauth2',
+             select 'vault_' || lpad(n::text, 26, '0'), 'acme', 'user-' || n, 'github', 'oauth2',
                 '{token}', '{token}', null,
                 to_jsonb('{{\"a\":\"' || repeat(n::text || ' ', 8000) || '\"}}'), now(), now()
              from generate_series(1, {ROWS}) n"
