@@ -28,7 +28,7 @@ use crate::{
         imports::{ImportKey, ImportWrite, Standing},
     },
 };
-use credential::Incoming;
+use credential::{Incoming, id_here};
 
 pub use outcome::{Counts, Lost, Remark, Report, Watch};
 
@@ -109,7 +109,7 @@ impl Import {
         }
     }
 
-    /// The ids of those that are to be taken over; what the others are is counted.
+    /// The ids, of the source, of those that are to be taken over; what the others are is counted.
     async fn wanted(
         &self,
         page: Vec<SourceKey>,
@@ -129,7 +129,7 @@ impl Import {
             .iter()
             .zip(&service_keys)
             .map(|(key, service_key)| ImportKey {
-                id: &key.id,
+                id: id_here(&key.developer, &key.id),
                 developer: &key.developer,
                 principal: &key.principal,
                 service_key,
@@ -180,8 +180,9 @@ impl Import {
 
     async fn one(&self, row: SourceRow, watch: &Watch<'_>) -> Result<(), Trouble> {
         let source_updated_at = row.updated_at;
-        let (incoming, remark) = Incoming::open(&row, &self.key).map_err(Trouble::Row)?;
+        let (incoming, remarks) = Incoming::open(&row, &self.key).map_err(Trouble::Row)?;
         // The ciphertext of a large row is not kept while it is waited for others.
+        let id_there = row.id.clone();
         drop(row);
         let standing = match &self.seals {
             None => Standing::New,
@@ -207,9 +208,7 @@ impl Import {
         match standing {
             Standing::New | Standing::Older => {
                 watch.imported();
-                if let Some(remark) = remark {
-                    watch.remark(&incoming.id.to_string(), remark);
-                }
+                watch.remarks(&id_there, &remarks);
             }
             found => watch.left(found),
         }

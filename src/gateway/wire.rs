@@ -14,7 +14,7 @@ use crate::{
         credential::{Credential, CredentialDraft},
         invalid::InvalidInput,
         json::{Json, JsonFault, Members, has_duplicates},
-        metadata::Metadata,
+        metadata::{Metadata, MetadataFault},
         scope::RequiredScope,
         text::AgentId,
         timestamp::Timestamp,
@@ -51,7 +51,7 @@ pub(super) fn draft(body: &[u8]) -> Result<CredentialDraft, InvalidInput> {
         credential_type: text(&members, "credentialType")?,
         refresh_token: Zeroizing::new(text(&members, "refreshToken")?.unwrap_or_default()),
         token_expires_at: expiry.transpose()?,
-        metadata: get(&members, "metadata")?,
+        metadata: parse_metadata(&members)?,
         required_scopes: texts(&members, "requiredScopes")?,
         allowed_agents: texts(&members, "allowedAgents")?,
     })
@@ -282,6 +282,14 @@ fn get(members: &Members<'_>, field: &'static str) -> Result<Option<Json>, Inval
     members
         .get(field)
         .map_err(|fault| InvalidInput::breaks(field, fault))
+}
+
+/// What is too deep for any body is said to be too deep for metadata, whose bound is the lower one.
+fn parse_metadata(members: &Members<'_>) -> Result<Option<Json>, InvalidInput> {
+    members.get("metadata").map_err(|fault| match fault {
+        JsonFault::TooDeep => InvalidInput::breaks("metadata", MetadataFault::TooDeep),
+        fault => InvalidInput::breaks("metadata", fault),
+    })
 }
 
 fn text(members: &Members<'_>, field: &'static str) -> Result<Option<String>, InvalidInput> {

@@ -27,9 +27,14 @@ pub(super) struct Incoming {
     pub(super) updated_at: Timestamp,
 }
 
+/// The id under which a row of the source is here: its own, or else one that is always the same.
+pub(super) fn id_here(developer: &str, id: &str) -> CredentialId {
+    CredentialId::parse(id).unwrap_or_else(|| CredentialId::derive(developer, id))
+}
+
 impl Incoming {
     /// Reads a row, with what had to be changed of it.
-    pub(super) fn open(row: &SourceRow, key: &LegacyKey) -> Result<(Self, Option<Remark>), Lost> {
+    pub(super) fn open(row: &SourceRow, key: &LegacyKey) -> Result<(Self, Vec<Remark>), Lost> {
         let developer = DeveloperId::parse(&row.developer).map_err(Lost::Developer)?;
         let principal_id = PrincipalId::parse(&row.principal).map_err(Lost::Principal)?;
         let service = ServiceName::parse(&row.service).map_err(|_| Lost::Service)?;
@@ -41,8 +46,10 @@ impl Incoming {
             Bounded::Text(stored) => key.open_access_token(stored),
         };
         let (metadata, problem) = metadata::unwrapped(&row.metadata);
+        let id = id_here(&row.developer, &row.id);
+        let is_new_id = CredentialId::parse(&row.id) != Some(id);
         let incoming = Self {
-            id: CredentialId::parse(&row.id).ok_or(Lost::Id)?,
+            id,
             developer,
             credential: NewCredential {
                 principal_id,
@@ -58,7 +65,9 @@ impl Incoming {
             created_at: moment("created_at", row.created_at)?,
             updated_at: moment("updated_at", row.updated_at)?,
         };
-        Ok((incoming, problem.map(Remark::Metadata)))
+        let new_id = is_new_id.then_some(Remark::Id(id));
+        let remarks = new_id.into_iter().chain(problem.map(Remark::Metadata));
+        Ok((incoming, remarks.collect()))
     }
 }
 

@@ -79,7 +79,7 @@ impl Import {
             DeveloperImported::KeyOfAnother => return Ok(Err(Lost::KeyOfAnother)),
         }
         if let Err(fault) = name {
-            watch.remark(&from.id, Remark::Name(fault));
+            watch.remarks(&from.id, &[Remark::Name(fault)]);
         }
         Ok(Ok(()))
     }

@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 use super::outcome::MetadataProblem;
 use crate::{
     model::{
-        json::Json,
+        json::{Json, JsonFault},
         metadata::{Metadata, MetadataFault},
     },
     store::grantex_source::Bounded,
@@ -38,7 +38,10 @@ fn read(text: &str) -> Result<Metadata, MetadataProblem> {
 
 fn json(text: &str) -> Result<Json, MetadataProblem> {
     let raw: &RawValue = serde_json::from_str(text).map_err(|_| MetadataProblem::NotJson)?;
-    Json::parse_member(raw).map_err(|_| MetadataProblem::NotJson)
+    Json::parse_member(raw).map_err(|fault| match fault {
+        JsonFault::TooDeep => MetadataProblem::Rule(MetadataFault::TooDeep),
+        JsonFault::Malformed | JsonFault::DuplicateKey => MetadataProblem::NotJson,
+    })
 }
 
 #[cfg(test)]
@@ -73,7 +76,12 @@ mod tests {
     #[test]
     fn anything_else_becomes_an_empty_object_and_is_said() {
         use MetadataProblem::{NotJson, Rule};
-        let deep = format!("{}{}", "[".repeat(70), "]".repeat(70));
+        let object = |levels: usize| {
+            let arrays = levels - 1;
+            format!(r#"{{"a":{}{}}}"#, "[".repeat(arrays), "]".repeat(arrays))
+        };
+        assert_eq!(of(&object(32)), (object(32), None));
+        let deep_text = serde_json::to_string(&object(33)).unwrap();
         let large = format!(r#"{{"a":"{}"}}"#, "x".repeat(Metadata::MAX_BYTES));
         for (stored, problem) in [
             ("[1]", Rule(MetadataFault::NotAnObject)),
@@ -86,7 +94,9 @@ mod tests {
             (r#""{\"a\":1,\"a\":2}""#, NotJson),
             (r#""{\"a\":\"\\u0000\"}""#, Rule(MetadataFault::Nul)),
             (r#"{"a":1e999}"#, NotJson),
-            (&deep, NotJson),
+            (&object(33), Rule(MetadataFault::TooDeep)),
+            (&object(100_000), Rule(MetadataFault::TooDeep)),
+            (&deep_text, Rule(MetadataFault::TooDeep)),
             (&large, Rule(MetadataFault::TooLarge)),
         ] {
             assert_eq!(of(stored), ("{}".to_owned(), Some(problem)), "{stored:.80}");

@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use crate::{
     envelope::legacy_grantex::LegacyFault,
-    model::{metadata::MetadataFault, text::TextFault},
+    model::{id::CredentialId, metadata::MetadataFault, text::TextFault},
     store::imports::Standing,
 };
 
@@ -19,9 +19,6 @@ pub enum Lost {
     /// Services compare without case here: there is one for all spellings.
     #[error("service: another spelling of it was changed later and is the one that is imported")]
     AnotherSpelling,
-    /// Ids are kept, so it must be one that the vault can have.
-    #[error("id: is not vc_ and a ULID")]
-    Id,
     /// The tenant.
     #[error("developer_id: {0}")]
     Developer(TextFault),
@@ -64,6 +61,9 @@ pub enum Lost {
 /// What was changed of a row that was taken over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum Remark {
+    /// The id that it has here: the one there has no form that is kept.
+    #[error("imported as {0}: its id is not vault_, vc_ or cred_ and a ULID")]
+    Id(CredentialId),
     /// It is no JSON object, nor a string that holds one.
     #[error("imported with metadata {{}}: it {0}")]
     Metadata(MetadataProblem),
@@ -83,7 +83,11 @@ pub enum MetadataProblem {
     Rule(MetadataFault),
 }
 
-/// A line of the report. Whoever can write the source chooses the id: nothing of it reaches a terminal.
+/// How much of an id a line shows.
+const MAX_SHOWN_CHARS: usize = 128;
+
+/// A line of the report. Whoever can write the source chooses the id: it is escaped, and cut off where it
+/// is long.
 pub struct Report<'a> {
     /// Of which row.
     pub id: &'a str,
@@ -93,7 +97,15 @@ pub struct Report<'a> {
 
 impl fmt::Display for Report<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}\t{}", self.id.escape_debug(), self.what)
+        match self.id.char_indices().nth(MAX_SHOWN_CHARS) {
+            None => write!(f, "{}", self.id.escape_debug())?,
+            Some((end, _)) => {
+                let chars = self.id.chars().count();
+                let shown = self.id.get(..end).unwrap_or_default();
+                write!(f, "{}… ({chars} characters)", shown.escape_debug())?;
+            }
+        }
+        write!(f, "\t{}", self.what)
     }
 }
 
@@ -174,9 +186,14 @@ impl<'a> Watch<'a> {
         }
     }
 
-    pub(super) fn remark(&self, id: &str, remark: Remark) {
-        add_one(&self.remarks);
-        (self.report)(&Report { id, what: &remark });
+    /// It was taken over, with these changes.
+    pub(super) fn remarks(&self, id: &str, remarks: &[Remark]) {
+        if !remarks.is_empty() {
+            add_one(&self.remarks);
+        }
+        for remark in remarks {
+            (self.report)(&Report { id, what: remark });
+        }
     }
 
     pub(super) fn lost(&self, id: &str, why: Lost) {
@@ -188,4 +205,25 @@ impl<'a> Watch<'a> {
 
 fn add_one(count: &AtomicU64) {
     count.fetch_add(1, Ordering::Relaxed);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_one_line_whatever_the_id() {
+        let line = |id: &str| {
+            let what = &Lost::Service;
+            let line = Report { id, what }.to_string();
+            let (id, _) = line.split_once('\t').unwrap();
+            id.to_owned()
+        };
+        assert_eq!(line(""), "");
+        assert_eq!(line("a\tb\nc\u{1b}[2J"), "a\\tb\\nc\\u{1b}[2J");
+        assert_eq!(line("\u{202e}id"), "\\u{202e}id");
+        assert_eq!(line(&"é".repeat(128)), "é".repeat(128));
+        let cut = format!("{}… (100000 characters)", "é".repeat(128));
+        assert_eq!(line(&"é".repeat(100_000)), cut);
+    }
 }

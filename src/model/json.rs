@@ -128,6 +128,17 @@ impl Json {
         serde_json::to_string(self).expect("strings are keys and numbers are finite")
     }
 
+    /// Levels of nesting: 0 of a scalar, 1 of an object or array of scalars.
+    #[must_use]
+    pub fn depth(&self) -> usize {
+        let deepest = match self {
+            Self::Null | Self::Bool(_) | Self::Number(_) | Self::String(_) => return 0,
+            Self::Array(items) => items.iter().map(Self::depth).max(),
+            Self::Object(members) => members.iter().map(|(_, value)| value.depth()).max(),
+        };
+        1 + deepest.unwrap_or_default()
+    }
+
     /// Whether any string or key in it, at any depth, satisfies the predicate.
     pub fn any_text(&self, predicate: &impl Fn(&str) -> bool) -> bool {
         match self {

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::model::{
     credential::Credential,
-    id::CredentialId,
+    id::{CredentialId, credential_id_pattern},
     metadata::Metadata,
     page::{CredentialFilter, Position},
     restrictions::Restrictions,
@@ -174,7 +174,8 @@ impl Connection {
         // retired; `Store::retire_master_key` says why none can slip through, but in READ COMMITTED only.
         // The id of a new credential is nowhere else in its event: nobody has seen it before. The one
         // that was kept is put into JSON, so it must be an id: somebody may have changed the row.
-        const SQL: &str = "
+        const SQL: &str = concat!(
+            "
             with written as (
                 insert into vault.credentials as c (
                     developer_id, id, principal_id, service, service_key, credential_type,
@@ -199,7 +200,9 @@ impl Connection {
                     allowed_agents = excluded.allowed_agents,
                     updated_at = greatest(
                         excluded.updated_at, c.updated_at + interval '1 millisecond')
-                where c.id ~ '^vc_[0-7][0-9A-HJKMNP-TV-Z]{25}$'
+                where c.id ~ '",
+            credential_id_pattern!(),
+            "'
                   and c.created_at between '0001-01-01T00:00:00Z' and '9999-12-31T00:00:00Z'
                 returning id, created_at, xmax <> 0 as replaced),
             recorded as (
@@ -208,7 +211,8 @@ impl Connection {
                 select $1, $16, $3, $5, id, case when replaced then $19 else $17 end,
                     convert_to(replace(case when replaced then $20 else $18 end, $2, id), 'UTF8')
                 from written)
-            select id, created_at, replaced from written";
+            select id, created_at, replaced from written"
+        );
         let scopes = write.restrictions.required_scopes().iter();
         let scopes = column(scopes.map(RequiredScope::as_str));
         let agents = write.restrictions.allowed_agents().iter();

@@ -24,8 +24,8 @@ const ATTEMPTS: usize = 5;
 /// Which row of another vault, and in which place it belongs here. Texts as they stand there.
 #[derive(Debug, Clone, Copy)]
 pub struct ImportKey<'a> {
-    /// Its id.
-    pub id: &'a str,
+    /// Its id here.
+    pub id: CredentialId,
     /// The tenant.
     pub developer: &'a str,
     /// The end user.
@@ -38,7 +38,7 @@ pub struct ImportKey<'a> {
 
 /// A credential to take over.
 pub struct ImportWrite<'a> {
-    /// Its id, there and here.
+    /// Its id here: the one there, or what is always derived of that.
     pub id: CredentialId,
     /// The tenant.
     pub developer: &'a DeveloperId,
@@ -129,7 +129,7 @@ impl Store {
                 where c.developer_id = w.developer_id and c.id = w.id)";
         let column = |of: fn(&ImportKey<'_>) -> String| keys.iter().map(of).collect::<Vec<_>>();
         let developers = column(|key| key.developer.to_owned());
-        let ids = column(|key| key.id.to_owned());
+        let ids = column(|key| key.id.to_string());
         let principals = column(|key| key.principal.to_owned());
         let services = column(|key| key.service_key.to_owned());
         let parameters: [&(dyn ToSql + Sync); 4] = [&developers, &ids, &principals, &services];
@@ -151,7 +151,7 @@ impl Store {
             }
         }
         let standing = |(key, (existing, deleted)): (&ImportKey<'_>, &(Vec<Existing>, bool))| {
-            let found = Standing::of(existing, key.updated_at, key.id);
+            let found = Standing::of(existing, key.updated_at, &key.id.to_string());
             match found {
                 Standing::New if *deleted => Standing::Deleted,
                 found => found,
@@ -453,8 +453,11 @@ impl Standing {
         if !existing.iter().all(Existing::is_as_imported) {
             return Self::Stored;
         }
-        // As the source orders the spellings of one service.
-        let as_new = |one: &Existing| (one.imported_as, one.id.as_str()) >= (Some(updated_at), id);
+        // Of rows of one moment the source says which one is to be taken: another one is older here.
+        let as_new = |one: &Existing| {
+            let same_moment = one.imported_as == Some(updated_at);
+            one.imported_as > Some(updated_at) || (same_moment && one.id == id)
+        };
         if existing.iter().any(as_new) {
             return Self::AsNew;
         }

@@ -25,7 +25,7 @@ pub(crate) use certificates::{Authority, Certificates, Issued, Trust};
 pub(crate) use client::{Answer, Client, Problem, Via};
 pub(crate) use clock::ManualClock;
 pub(crate) use collector::{Collector, attributes, hex};
-pub(crate) use grpc::problem;
+pub(crate) use grpc::{problem, store_request};
 pub(crate) use issuer::{FakeIssuer, SigningKey};
 pub(crate) use kms::{FakeKms, KeyState, Trouble};
 pub(crate) use log::Log;

@@ -3,5 +3,6 @@
 mod again;
 mod command_line;
 mod developers;
+mod ids;
 mod outcomes;
 mod source;

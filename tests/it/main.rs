@@ -35,6 +35,7 @@ mod limits;
 mod logging;
 mod long_list;
 mod memory;
+mod metadata;
 mod openapi;
 mod operators;
 mod outages;

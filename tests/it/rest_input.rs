@@ -128,7 +128,7 @@ fn broken_metadata() -> Vec<Broken> {
     let large = json!({"a": "x".repeat(65536 - 7)});
     let too_large = "metadata must be at most 65536 bytes as JSON";
     table.push((with("metadata", large), too_large.to_owned()));
-    let deep = format!(r#"{{"a":{}}}"#, nested(63));
+    let deep = format!(r#"{{"a":{}}}"#, nested(32));
     for (value, fault) in [
         (r#"{"a":1,"a":2}"#, "has a duplicate key"),
         (r#"{"a":[{"b":1,"b":1}]}"#, "has a duplicate key"),
@@ -137,7 +137,7 @@ fn broken_metadata() -> Vec<Broken> {
         (r#"{"a":-1e309}"#, "is not valid JSON"),
         (r#"{"a":"\ud83d"}"#, "is not valid JSON"),
         (r#"{"\udead":1}"#, "is not valid JSON"),
-        (&deep, "is nested deeper than 64 levels"),
+        (&deep, "must be nested at most 32 levels deep"),
     ] {
         table.push((with_raw("metadata", value), format!("metadata {fault}")));
     }
@@ -191,7 +191,7 @@ async fn what_is_just_within_the_rules_is_stored() {
         with("service", json!("0.-_9")),
         with("credentialType", json!("\u{1f600}".repeat(64))),
         with("metadata", json!({"a": "x".repeat(65536 - 8)})),
-        with_raw("metadata", &format!(r#"{{"a":{}}}"#, nested(62))),
+        with_raw("metadata", &format!(r#"{{"a":{}}}"#, nested(31))),
         with_raw("x", &nested(63)),
         with_raw(
             "metadata",

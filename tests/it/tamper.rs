@@ -290,6 +290,9 @@ async fn a_store_over_a_row_that_was_changed_changes_nothing_and_its_event_canno
         "id = lower(id)".into(),
         "id = id || E'\\n'".into(),
         "id = 'vc_8ZZZZZZZZZZZZZZZZZZZZZZZZZ'".into(),
+        "id = replace(id, 'vc_', 'ak_')".into(),
+        "id = replace(id, 'vc_', 'vault_vc_')".into(),
+        "id = 'vault_8ZZZZZZZZZZZZZZZZZZZZZZZZZ'".into(),
         "created_at = 'infinity'".into(),
         "created_at = '-infinity'".into(),
     ] {

@@ -14,6 +14,7 @@ use crate::gateway::{
 };
 
 pub(super) const ID: &str = "vc_01JR2XJ4Y8ZC5T9W3M6N7P0QRS";
+pub(super) const IMPORTED_ID: &str = "vault_01HXYZ4Y8ZC5T9W3M6N7P0QRSV";
 pub(super) const PRINCIPAL: &str = "user_abc123";
 pub(super) const SERVICE: &str = "github";
 pub(super) const CREATED_AT: &str = "2026-04-05T12:00:00.000Z";

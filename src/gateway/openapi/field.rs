@@ -11,7 +11,7 @@ use utoipa::{
 };
 
 use super::{examples, problems};
-use crate::model::{event_filter::OutcomeName, request, scope, text};
+use crate::model::{event_filter::OutcomeName, id::credential_id_pattern, request, scope, text};
 
 /// No character of Unicode's category Cc.
 const NO_CONTROL_CHARACTERS: &str = r"^[^\u0000-\u001F\u007F-\u009F]*$";
@@ -37,9 +37,12 @@ macro_rules! field {
 
 field!(
     CredentialId,
-    string("The credential's id: `vc_` and a ULID.")
-        .pattern(Some("^vc_[0-7][0-9A-HJKMNP-TV-Z]{25}$"))
-        .examples([examples::ID])
+    string(
+        "The credential's id: `vc_` and a ULID; one that was imported has kept its id, which may begin \
+         with `vault_` or `cred_` instead."
+    )
+    .pattern(Some(credential_id_pattern!()))
+    .examples([examples::ID, examples::IMPORTED_ID])
 );
 
 field!(

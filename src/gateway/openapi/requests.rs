@@ -32,8 +32,8 @@ pub(in crate::gateway) struct StoreRequest<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(format = DateTime)]
     pub(super) token_expires_at: Option<&'a str>,
-    /// The developer's own data: a JSON object of up to 64 KiB, nested at most 64 levels with the
-    /// body around it, without NUL in its strings, its numbers finite doubles. It is not encrypted.
+    /// The developer's own data: a JSON object of up to 64 KiB, nested at most 32 levels deep, itself
+    /// the first, without NUL in its strings, its numbers finite doubles. It is not encrypted.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<field::Metadata>)]
     pub(super) metadata: Option<&'a RawValue>,

@@ -90,6 +90,15 @@ async fn a_run_that_is_killed_is_finished_by_the_next_one() {
     .await;
     killed.signal(Signal::KILL);
     assert!(!killed.end().await.success());
+    // Postgres may still commit what it was sent before.
+    until("its connections have ended", async || {
+        let others = "select count(*) from pg_stat_activity
+            where datname = current_database() and pid <> pg_backend_pid()
+              and backend_type = 'client backend'";
+        let others = operator.sql.query_one(others, &[]).await.unwrap();
+        others.get::<_, i64>(0) == 0
+    })
+    .await;
     let done = operator.count("credentials").await;
     assert!(done < 1200, "it was killed in the middle");
     assert_eq!(operator.count("imports").await, done);
@@ -265,7 +274,7 @@ async fn memory_does_not_grow_with_the_source() {
         .source
         .execute(&format!(
             "insert into public.vault_credentials
-             select 'vc_' || lpad(n::text, 26, '0'), 'acme', 'user-' || n, 'github', 'oauth2',
+             select 'vault_' || lpad(n::text, 26, '0'), 'acme', 'user-' || n, 'github', 'oauth2',
                 '{token}', '{token}', null,
                 to_jsonb('{{\"a\":\"' || repeat(n::text || ' ', 8000) || '\"}}'), now(), now()
              from generate_series(1, {ROWS}) n"

@@ -11,7 +11,7 @@ use grantex_vault::{
     store::{Store, grantex_source::GrantexSource, schema::Durability},
 };
 
-use crate::harness::{Cluster, Server, Tenant, Via, connect};
+use crate::harness::{Cluster, Server, Setup, Tenant, Via, connect};
 
 /// The key of the vectors: 000102…1e1f.
 pub(super) const KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
@@ -45,7 +45,8 @@ const TABLES: &str = "
     create table public.developers (
         id text primary key, api_key_hash text not null unique, name text not null, mode text)";
 
-/// A row of `public.vault_credentials`; a test changes what it is about.
+/// A row of `public.vault_credentials`, as the service itself writes one; a test changes what it is
+/// about.
 pub(super) struct Row<'a> {
     pub(super) id: String,
     pub(super) developer: &'a str,
@@ -73,9 +74,9 @@ pub(super) struct Move {
     pub(super) tenant: Tenant,
 }
 
-/// The id of this number: `vc_` and a ULID.
+/// The id of this number in the form that the service itself gives: `vault_` and a ULID.
 pub(super) fn id(number: usize) -> String {
-    format!("vc_{number:026}")
+    format!("vault_01HXYZ{number:020}")
 }
 
 /// What the TypeScript vault stores of a token.
@@ -118,7 +119,7 @@ impl Default for Row<'_> {
             access_token: encrypted(CANARY),
             refresh_token: None,
             token_expires_at: None,
-            metadata: r#""{}""#,
+            metadata: r#""{\"org\":\"acme\"}""#,
             created_at: "2026-01-01T00:00:00.123456Z",
             updated_at: "2026-01-02T00:00:00.123456Z",
         }
@@ -199,7 +200,11 @@ impl Source {
 
 impl Move {
     pub(super) async fn new() -> Self {
-        let server = Server::start().await;
+        Self::with(Setup::new()).await
+    }
+
+    pub(super) async fn with(setup: Setup) -> Self {
+        let server = setup.start().await;
         Self {
             source: Source::new().await,
             tenant: server.tenant("acme").await,
