@@ -103,7 +103,7 @@ async fn over_tls_it_is_its_own_issuer_still() {
     assert_eq!(dev.instance["tls"]["certificate"], certificate);
     let jwks = certificates.trust().http().get(dev.get("jwksUrl"));
     let jwks: Value = jwks.send().await.unwrap().json().await.unwrap();
-    assert_eq!(jwks["keys"].as_array().unwrap().len(), 1);
+    assert_eq!(jwks["keys"].as_array().unwrap().len(), 2);
     let at = ["--data-dir", directory.path().to_str().unwrap()];
     let mint = ["grant", "mint", "--principal", "p", "--service", "github"];
     let grant = print(&[&mint[..], &at].concat());
@@ -163,6 +163,45 @@ async fn the_next_start_cleans_up_after_a_kill() {
         access_token(exchange(&second, second.get("grantToken")).await).await,
         "survives"
     );
+}
+
+#[tokio::test]
+async fn its_issuer_signs_every_form_with_either_algorithm() {
+    let directory = instance_directory();
+    let dev = Dev::start(directory.path(), &[]).await;
+    store(&dev, dev.get("apiKey"), "secret").await;
+    let at = directory.path().to_str().unwrap();
+    let mint = [
+        "grant",
+        "mint",
+        "--data-dir",
+        at,
+        "--principal",
+        dev.get("principalId"),
+    ];
+    for form in ["standard", "short", "both"] {
+        for alg in ["RS256", "ES256"] {
+            let chosen = ["--form", form, "--alg", alg];
+            let of_service = print(&[&mint[..], &chosen, &["--service", "GitHub"]].concat());
+            let answer = exchange(&dev, &of_service).await;
+            assert_eq!(access_token(answer).await, "secret", "{form} {alg}");
+            let of_scope = print(&[&mint[..], &chosen, &["--scope", "github:read"]].concat());
+            assert_eq!(
+                exchange(&dev, &of_scope).await.status(),
+                403,
+                "{form} {alg}"
+            );
+        }
+    }
+    for wrong in [
+        &["--form", "long"][..],
+        &["--alg", "PS256"],
+        &["--service", "a b"],
+        &[],
+    ] {
+        let output = run(&[&mint[..], wrong].concat());
+        assert!(!output.status.success(), "{wrong:?}");
+    }
 }
 
 #[tokio::test]

@@ -157,7 +157,7 @@ async fn a_row_that_was_changed_in_the_database_releases_nothing() {
         "service = 'GitHub'",
         "token_expires_at = null",
         r#"metadata = '{"role": "admin"}'"#,
-        "required_scopes = '{*}'",
+        "required_scopes = '{vault:github:exchange}'",
         "access_token = set_byte(access_token, 20, get_byte(access_token, 20) # 1)",
         "wrapped_key = set_byte(wrapped_key, 20, get_byte(wrapped_key, 20) # 1)",
         "wrapped_key = ''",
