@@ -113,7 +113,8 @@ async fn a_grant_token_has_a_budget_of_its_own() {
     let (server, tenant) = with(&[(GRANT, "2")]).await;
     let developer = server.client(Via::Rest, &tenant.key);
     developer.store_token("user", "github", "secret").await;
-    let token = server.grant(&tenant, "user", &["vault:github:exchange"]);
+    let scopes = ["vault:github:exchange", "vault:slack:exchange"];
+    let token = server.grant(&tenant, "user", &scopes);
     let [rest, grpc] = Via::BOTH.map(|via| server.client(via, &token));
     assert!(rest.exchange("github").await.is_ok());
     assert_eq!(grpc.exchange("slack").await.unwrap_err().status, 404);

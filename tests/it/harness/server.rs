@@ -27,7 +27,7 @@ use super::{
 
 /// The issuer whose tokens the server takes.
 /// The services that tests store credentials for, in lower case.
-const SERVICES: [&str; 10] = [
+const SERVICES: [&str; 11] = [
     "github",
     "slack",
     "linear",
@@ -38,6 +38,7 @@ const SERVICES: [&str; 10] = [
     "damaged",
     "exchanged",
     "nothing-stored",
+    "evil",
 ];
 
 pub(crate) const ISSUER: &str = "https://issuer.test";
