@@ -23,7 +23,7 @@ mod webhook_secret;
 
 use std::{error::Error, path::PathBuf, process::ExitCode};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::{
     app,
@@ -132,6 +132,12 @@ struct DevArgs {
     json: bool,
     #[command(flatten)]
     settings: SettingsArgs,
+}
+
+/// The tree of commands, for who checks it.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Runs the command that the arguments name.

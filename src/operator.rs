@@ -5,6 +5,7 @@
 //! before it is done or answered.
 
 mod api_keys;
+mod begun;
 mod callers;
 mod developers;
 pub mod error;
@@ -27,6 +28,7 @@ use crate::{
 };
 
 pub use api_keys::{KeyState, NewApiKey};
+pub use begun::Work;
 pub use callers::KnownOperator;
 pub use error::OperatorError;
 pub use keys::Keys;

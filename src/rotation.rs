@@ -6,8 +6,8 @@
 
 mod broken;
 mod reencrypt;
-mod retire;
 mod rewrap;
+mod status;
 mod tally;
 mod verify;
 
@@ -33,7 +33,7 @@ use crate::{
 use broken::Trouble;
 
 pub use broken::{Broken, Reason};
-pub use retire::{KeyUse, Role, retire, status};
+pub use status::{KeyUse, Role, status};
 pub use tally::{Counts, Watch};
 pub use verify::Extent;
 
@@ -59,12 +59,6 @@ pub enum RotationFault {
     /// A master key cannot be used now.
     #[error("a master key cannot be used")]
     MasterKey(#[source] KmsFault),
-    /// The primary was named to be retired.
-    #[error("{0} is the primary: new credentials are wrapped by it")]
-    Primary(MasterKeyId),
-    /// A key was named to be retired that is needed.
-    #[error("{0} is needed: it wraps keys still, so rewrap first")]
-    Needed(MasterKeyId),
 }
 
 impl Rotation {

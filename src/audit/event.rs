@@ -7,6 +7,7 @@ use crate::{
         event_filter::OutcomeName,
         id::{ApiKeyId, CredentialId, EventId},
         request::{Operation, RequestContext, Verb},
+        sealed::MasterKeyId,
         service_name::ServiceName,
         text::{
             AgentId, ClientId, DeveloperId, GrantId, Issuer, OperatorName, PrincipalId, TokenId,
@@ -55,6 +56,7 @@ pub enum Subject {
     Grant(GrantId),
     Token(TokenId),
     ApiKey(ApiKeyId),
+    MasterKey(MasterKeyId),
 }
 
 /// A verified caller. Those who cannot be verified are not recorded: anybody can make them up.
@@ -130,6 +132,8 @@ pub enum Failure {
     MasterKeyUnavailable,
     DoesNotOpen,
     InconsistentRow,
+    /// A master key that was to be retired wraps something still.
+    MasterKeyNeeded,
 }
 
 impl AuditEvent {
@@ -258,6 +262,7 @@ impl Subject {
             Self::Grant(grant) => grant.to_string(),
             Self::Token(token) => token.to_string(),
             Self::ApiKey(key) => key.to_string(),
+            Self::MasterKey(key) => key.to_string(),
         }
     }
 }
@@ -326,6 +331,9 @@ impl Outcome {
             Self::Failed(Failure::DoesNotOpen) => (OutcomeName::Failed, Some("does_not_open")),
             Self::Failed(Failure::InconsistentRow) => {
                 (OutcomeName::Failed, Some("inconsistent_row"))
+            }
+            Self::Failed(Failure::MasterKeyNeeded) => {
+                (OutcomeName::Failed, Some("master_key_needed"))
             }
             Self::Done => (OutcomeName::Done, None),
             Self::Unchanged => (OutcomeName::Unchanged, None),

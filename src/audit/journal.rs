@@ -112,6 +112,12 @@ impl Journal {
         Ok(is_there)
     }
 
+    /// The row of an event, for a change whose transactions the store makes itself.
+    #[must_use]
+    pub fn row(&self, event: &AuditEvent) -> AuditEventRow {
+        event.to_row(self.clock.now())
+    }
+
     /// Commits a change together with its event; both are durable when this has answered, or neither.
     ///
     /// # Errors

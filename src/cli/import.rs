@@ -13,6 +13,7 @@ use crate::{
     envelope::legacy_grantex::{LegacyKey, MAX_STORED_CHARS},
     import::{Counts, Import, ImportFault, Report, Seals, Watch},
     metrics::Metrics,
+    operator::Work,
     pace::Pace,
     store::grantex_source::GrantexSource,
 };
@@ -93,8 +94,7 @@ impl Grantex {
         if self.dry_run {
             return Ok(Import::new(store, key, None, pace));
         }
-        let (operations, by) = self.target.operations()?;
-        operations.importing(&by).await.map_err(explain)?;
+        self.target.begins(Work::Import).await?;
         let settings = self.target.master_keys()?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let holders = master_keys::holders(&settings, &clock, &Metrics::unobserved()).await?;

@@ -9,7 +9,7 @@ use crate::{
     clock::{Clock, SystemClock},
     dev,
     envelope::local_keyring::{KeyDescription, LocalKeyring},
-    store::master_keys::Retired,
+    operator::Work,
 };
 
 #[derive(Subcommand)]
@@ -17,10 +17,15 @@ pub(super) enum Command {
     /// Make a keyring of one key, in a new file that only its owner can read.
     Create(Place),
     /// Add a key. It can be read with at once; new data keys are still wrapped by the primary.
-    AddKey(Place),
+    AddKey(Change),
     /// Make a key the primary, which wraps new data keys. A running vault sees the changed file
     /// within seconds; where several machines have copies, every one must have the key before.
-    SetPrimary(Version),
+    SetPrimary {
+        /// The key's number in the keyring: what follows the slash of its identity.
+        version: u32,
+        #[command(flatten)]
+        change: Change,
+    },
     /// Remove a key, for ever. Refused for the primary, and while a credential needs the key: the
     /// database of --data-dir or else of DATABASE_URL is asked, and the key retired there first, so
     /// that no replica can store under it any more.
@@ -37,6 +42,16 @@ pub(super) struct Place {
     /// The keyring of a `dev` instance.
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
+}
+
+/// A change, which is recorded in the database of --data-dir or else of DATABASE_URL before it is made.
+#[derive(Args)]
+pub(super) struct Change {
+    #[command(flatten)]
+    place: Place,
+    /// Change the file without a record, where no database can be reached.
+    #[arg(long)]
+    unrecorded: bool,
 }
 
 #[derive(Args)]
@@ -58,6 +73,22 @@ impl Place {
     }
 }
 
+impl Change {
+    async fn begins(&self, work: Work<'_>) -> Outcome {
+        if self.unrecorded {
+            return Ok(());
+        }
+        let data_dir = self.place.data_dir.clone();
+        let recorded = Target { data_dir }.begins(work).await;
+        recorded.map_err(|error| {
+            format!(
+                "{error}\nA change is recorded before it is made; --unrecorded makes it without"
+            )
+            .into()
+        })
+    }
+}
+
 pub(super) async fn run(command: Command) -> Outcome {
     match command {
         Command::Create(place) => {
@@ -66,12 +97,15 @@ pub(super) async fn run(command: Command) -> Outcome {
             print(&keyring.list());
             advise(&path);
         }
-        Command::AddKey(place) => {
-            let added = LocalKeyring::load(&place.path())?.add_key(SystemClock.now())?;
-            print(&[added]);
+        Command::AddKey(change) => {
+            let keyring = LocalKeyring::load(&change.place.path())?;
+            change.begins(Work::AddKeyringKey).await?;
+            print(&[keyring.add_key(SystemClock.now())?]);
         }
-        Command::SetPrimary(Version { version, place }) => {
-            let keyring = LocalKeyring::load(&place.path())?;
+        Command::SetPrimary { version, change } => {
+            let keyring = LocalKeyring::load(&change.place.path())?;
+            let key = keyring.describe(version)?;
+            change.begins(Work::SetKeyringPrimary(&key.id)).await?;
             print(&[keyring.set_primary(version)?]);
         }
         Command::RemoveKey(Version { version, place }) => {
@@ -88,12 +122,13 @@ pub(super) async fn run(command: Command) -> Outcome {
 /// replica with an older configuration.
 async fn remove(keyring: &LocalKeyring, version: u32, data_dir: Option<PathBuf>) -> Outcome {
     let key = keyring.removable(version)?;
-    let store = Target { data_dir }.store()?;
-    let retired = store.retire_master_key(&key.id).await.map_err(explain)?;
-    if retired == Retired::Needed {
-        let needed = "it wraps credentials still: `grantex-vault master-key rewrap` first";
-        return Err(format!("{} is needed: {needed}", key.id).into());
-    }
+    let target = Target { data_dir };
+    let (operations, by) = target.operations()?;
+    let primary = keyring.primary_id();
+    let retiring = operations.retire_master_key(&by, &primary, &key.id);
+    retiring.await.map_err(explain)?;
+    let begun = operations.begins(&by, Work::RemoveKeyringKey(&key.id));
+    begun.await.map_err(explain)?;
     Ok(keyring.remove_key(version)?)
 }
 

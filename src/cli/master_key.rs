@@ -10,6 +10,7 @@ use crate::{
     clock::{Clock, SystemClock},
     metrics::Metrics,
     model::{sealed::MasterKeyId, text::DeveloperId},
+    operator,
     pace::Pace,
     rotation::{self, Counts, Extent, Rotation},
     store::{Store, rotation::RowKey},
@@ -91,6 +92,7 @@ pub(super) async fn run(command: Command) -> Outcome {
         Command::Rewrap { work } => rewrap(&work).await,
         Command::Reencrypt { which, after, work } => reencrypt(&which, after, &work).await,
         Command::Status { target } => {
+            target.begins(operator::Work::ShowMasterKeys).await?;
             let store = target.store()?;
             let rotation = open(&target, &store).await?;
             summarise(&store, &rotation).await
@@ -99,10 +101,10 @@ pub(super) async fn run(command: Command) -> Outcome {
             let store = target.store()?;
             let rotation = open(&target, &store).await?;
             let primary = rotation.primary().await.map_err(explain)?;
+            let (operations, by) = target.operations()?;
             let id = MasterKeyId::new(&id);
-            rotation::retire(&store, &primary, &id)
-                .await
-                .map_err(explain)?;
+            let retiring = operations.retire_master_key(&by, &primary, &id);
+            retiring.await.map_err(explain)?;
             summarise(&store, &rotation).await
         }
         Command::Verify { sample, work } => verify(sample, &work).await,
@@ -110,6 +112,7 @@ pub(super) async fn run(command: Command) -> Outcome {
 }
 
 async fn rewrap(work: &Work) -> Outcome {
+    work.target.begins(operator::Work::Rewrap).await?;
     let (store, rotation) = work.open().await?;
     let total = store.count_credentials(None).await.map_err(explain)?;
     let (done, counts) = progress::watch("rewrap", "rewrapped", total, async |watch| {
@@ -126,8 +129,10 @@ async fn rewrap(work: &Work) -> Outcome {
 }
 
 async fn reencrypt(which: &Which, after: Option<Place>, work: &Work) -> Outcome {
-    let (store, rotation) = work.open().await?;
     let developer = which.developer.as_ref();
+    let begun = operator::Work::Reencrypt(developer);
+    work.target.begins(begun).await?;
+    let (store, rotation) = work.open().await?;
     let total = store.count_credentials(developer).await.map_err(explain)?;
     let after = after.map(|place| place.0).unwrap_or_default();
     let reached = RefCell::new(after.clone());
@@ -153,6 +158,9 @@ async fn reencrypt(which: &Which, after: Option<Place>, work: &Work) -> Outcome 
 }
 
 async fn verify(sample: Option<u32>, work: &Work) -> Outcome {
+    work.target
+        .begins(operator::Work::VerifyCredentials)
+        .await?;
     let (store, rotation) = work.open().await?;
     let total = store.count_credentials(None).await.map_err(explain)?;
     let (extent, total) = match sample {

@@ -9,7 +9,7 @@ use crate::{
     app,
     config::{self, Database, MasterKeySettings},
     dev::{self, Instance},
-    operator::{KnownOperator, Operations},
+    operator::{KnownOperator, Operations, Work},
     store::Store,
 };
 
@@ -54,6 +54,12 @@ impl Target {
         let operations = app::operations(self.store()?, self.database()?.authority, lifetime);
         let user = rustix::process::getuid().as_raw();
         Ok((operations, KnownOperator::at_the_command_line(user)))
+    }
+
+    /// Records that work on the target is about to begin.
+    pub(super) async fn begins(&self, work: Work<'_>) -> Result<(), Box<dyn std::error::Error>> {
+        let (operations, by) = self.operations()?;
+        operations.begins(&by, work).await.map_err(explain)
     }
 
     /// The master keys that the environment names, else those of the instance.

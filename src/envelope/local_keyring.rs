@@ -107,6 +107,24 @@ impl LocalKeyring {
         })
     }
 
+    /// One of its keys.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such key.
+    pub fn describe(&self, version: u32) -> Result<KeyDescription, KeyringFault> {
+        let described = self.current.load().describe(version);
+        described.ok_or_else(|| self.no_such_version(version))
+    }
+
+    /// The identity of the key that wraps new data keys.
+    #[must_use]
+    pub fn primary_id(&self) -> MasterKeyId {
+        let keyring = self.current.load();
+        let primary = keyring.describe(keyring.primary);
+        primary.expect("a keyring has its primary").id
+    }
+
     /// A key that may be removed as far as the keyring is concerned: one of its own, and not the
     /// primary.
     ///
@@ -114,9 +132,7 @@ impl LocalKeyring {
     ///
     /// When there is no such key, or it is the primary.
     pub fn removable(&self, version: u32) -> Result<KeyDescription, KeyringFault> {
-        let keyring = self.current.load();
-        let description = keyring.describe(version);
-        let description = description.ok_or_else(|| self.no_such_version(version))?;
+        let description = self.describe(version)?;
         if description.primary {
             return Err(self.primary(version));
         }

@@ -34,7 +34,8 @@ pub(super) struct EventBody<'a> {
     #[schema(value_type = field::Outcome)]
     pub(super) outcome: &'a str,
     /// Why it was denied (`grant_revoked`, `out_of_scope`, `agent_not_allowed`) or failed
-    /// (`master_key_unavailable`, `does_not_open`, `inconsistent_row`); otherwise `null`.
+    /// (`master_key_unavailable`, `does_not_open`, `inconsistent_row`, `master_key_needed`); otherwise
+    /// `null`.
     #[schema(required = true)]
     pub(super) reason: Option<&'a str>,
     /// Whose credential it was about, as far as it is known; of a list the principal that it was asked
@@ -60,7 +61,7 @@ pub(super) struct EventBody<'a> {
     pub(super) peer: &'a str,
     #[schema(value_type = field::Transport)]
     pub(super) transport: &'a str,
-    /// What an operation was about: a grant, a token, an API key. Absent of everything else.
+    /// What an operation was about: a grant, a token, an API key, a master key. Absent of everything else.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = String, required = false)]
     pub(super) subject: Option<&'a str>,

@@ -41,6 +41,11 @@ pub(super) fn from_operator(error: &OperatorError, request: RequestContext) -> S
             ("BAD_REQUEST", Code::InvalidArgument, message)
         }
         OperatorError::NotFound(_) => ("NOT_FOUND", Code::NotFound, sentence(error)),
+        OperatorError::PrimaryKey(_) | OperatorError::NeededKey(_) => (
+            "FAILED_PRECONDITION",
+            Code::FailedPrecondition,
+            sentence(error),
+        ),
         OperatorError::OtherAuthority => {
             let message = sentence(error);
             ("OTHER_AUTHORITY", Code::FailedPrecondition, message)

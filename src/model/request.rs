@@ -33,7 +33,10 @@ pub enum Verb {
 
 /// What an operator asks for, and a webhook some of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the calls of `AdminService`")]
+#[expect(
+    missing_docs,
+    reason = "calls of `AdminService`, commands of the command line"
+)]
 pub enum Operation {
     CreateDeveloper,
     ListDevelopers,
@@ -52,6 +55,16 @@ pub enum Operation {
     PurgeDataKeys,
     ShowMasterKeys,
     Import,
+    Rewrap,
+    Reencrypt,
+    VerifyCredentials,
+    RetireMasterKey,
+    AddKeyringKey,
+    SetKeyringPrimary,
+    RemoveKeyringKey,
+    ListAuditEvents,
+    TailAuditEvents,
+    ExportAuditEvents,
 }
 
 /// The trace that a request is part of (W3C Trace Context, `trace-id`).
@@ -160,7 +173,7 @@ impl Verb {
 
 impl Operation {
     /// Every operation.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 27] = [
         Self::CreateDeveloper,
         Self::ListDevelopers,
         Self::SuspendDeveloper,
@@ -178,6 +191,16 @@ impl Operation {
         Self::PurgeDataKeys,
         Self::ShowMasterKeys,
         Self::Import,
+        Self::Rewrap,
+        Self::Reencrypt,
+        Self::VerifyCredentials,
+        Self::RetireMasterKey,
+        Self::AddKeyringKey,
+        Self::SetKeyringPrimary,
+        Self::RemoveKeyringKey,
+        Self::ListAuditEvents,
+        Self::TailAuditEvents,
+        Self::ExportAuditEvents,
     ];
 
     /// The name in logs and audit events.
@@ -201,6 +224,16 @@ impl Operation {
             Self::PurgeDataKeys => "purge_data_keys",
             Self::ShowMasterKeys => "show_master_keys",
             Self::Import => "import",
+            Self::Rewrap => "rewrap",
+            Self::Reencrypt => "reencrypt",
+            Self::VerifyCredentials => "verify_credentials",
+            Self::RetireMasterKey => "retire_master_key",
+            Self::AddKeyringKey => "add_keyring_key",
+            Self::SetKeyringPrimary => "set_keyring_primary",
+            Self::RemoveKeyringKey => "remove_keyring_key",
+            Self::ListAuditEvents => "list_audit_events",
+            Self::TailAuditEvents => "tail_audit_events",
+            Self::ExportAuditEvents => "export_audit_events",
         }
     }
 }

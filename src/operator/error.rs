@@ -7,8 +7,11 @@ use std::error::Error;
 use thiserror::Error;
 
 use crate::{
-    audit::journal::Unrecorded, envelope::EnvelopeError, model::invalid::InvalidInput,
-    rotation::RotationFault, store::StoreFault,
+    audit::journal::Unrecorded,
+    envelope::EnvelopeError,
+    model::{invalid::InvalidInput, sealed::MasterKeyId},
+    rotation::RotationFault,
+    store::StoreFault,
 };
 
 /// Why an operation was not done. Its text is for the operator.
@@ -35,6 +38,12 @@ pub enum OperatorError {
     /// The same of the audit record.
     #[error("the audit record is unavailable")]
     Audit(#[from] Unrecorded),
+    /// The operator must make another key the primary first.
+    #[error("{0} is the primary: new credentials are wrapped by it")]
+    PrimaryKey(MasterKeyId),
+    /// The operator must rewrap first.
+    #[error("{0} is needed: it wraps keys still, so rewrap first")]
+    NeededKey(MasterKeyId),
     /// The same of the master key.
     #[error("the master key is unavailable")]
     MasterKey(#[source] Box<dyn Error + Send + Sync>),
@@ -68,7 +77,9 @@ impl OperatorError {
             Self::Unauthenticated
             | Self::InvalidInput(_)
             | Self::NotFound(_)
-            | Self::OtherAuthority => None,
+            | Self::OtherAuthority
+            | Self::PrimaryKey(_)
+            | Self::NeededKey(_) => None,
         }
     }
 }
@@ -77,9 +88,7 @@ impl From<RotationFault> for OperatorError {
     fn from(fault: RotationFault) -> Self {
         match fault {
             RotationFault::Store(fault) => Self::Database(fault),
-            RotationFault::MasterKey(_) | RotationFault::Primary(_) | RotationFault::Needed(_) => {
-                Self::MasterKey(fault.into())
-            }
+            RotationFault::MasterKey(_) => Self::MasterKey(fault.into()),
         }
     }
 }

@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use super::{KnownOperator, Operations, OperatorError};
 use crate::{
+    audit::event::{AuditEvent, Failure, Outcome, Subject},
     envelope::Envelope,
-    model::request::Operation,
+    model::{request::Operation, sealed::MasterKeyId},
     rotation::{self, KeyUse, Rotation},
+    store::master_keys::{Retired, Retirement},
 };
 
 /// The keys of a replica.
@@ -53,14 +55,34 @@ impl Operations {
         self.looked(event, found.await).await
     }
 
-    /// Records that credentials are about to be taken over from another vault.
+    /// Retires a master key: from now on no replica stores under it, whatever its configuration says.
+    /// The event is committed with the mark that does it.
     ///
     /// # Errors
     ///
-    /// See [`OperatorError`].
-    pub async fn importing(&self, by: &KnownOperator) -> Result<(), OperatorError> {
-        let event = by.event(Operation::Import, None, None);
-        self.journal.record(&event).await?;
-        Ok(())
+    /// When it is the primary, or something needs it, and see [`OperatorError`].
+    pub async fn retire_master_key(
+        &self,
+        by: &KnownOperator,
+        primary: &MasterKeyId,
+        id: &MasterKeyId,
+    ) -> Result<(), OperatorError> {
+        if id == primary {
+            return Err(OperatorError::PrimaryKey(id.clone()));
+        }
+        let subject = Subject::MasterKey(id.clone());
+        let done = by.event(Operation::RetireMasterKey, None, Some(subject));
+        let needed = AuditEvent {
+            outcome: Outcome::Failed(Failure::MasterKeyNeeded),
+            ..done.clone()
+        };
+        let event = |step| match step {
+            Retirement::Begun => self.journal.row(&done),
+            Retirement::TakenBack => self.journal.row(&needed),
+        };
+        match self.store.retire_master_key(id, &event).await? {
+            Retired::Done => Ok(()),
+            Retired::Needed => Err(OperatorError::NeededKey(id.clone())),
+        }
     }
 }

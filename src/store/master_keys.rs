@@ -6,7 +6,9 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tokio_postgres::types::ToSql;
 
-use super::{Store, StoreFault, Transaction, columns::Columns, patiently};
+use super::{
+    Store, StoreFault, Transaction, audit_events::AuditEventRow, columns::Columns, patiently,
+};
 use crate::model::sealed::MasterKeyId;
 
 /// How often it is looked whether older writers have ended, and how long they may take.
@@ -32,6 +34,15 @@ pub enum Retired {
     Done,
     /// Credentials need it, webhook secrets, or the audit's signing key does; it is as it was.
     Needed,
+}
+
+/// What an event of a retirement says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retirement {
+    /// Nothing is stored under the key from now on.
+    Begun,
+    /// Something needs the key after all: it is as it was.
+    TakenBack,
 }
 
 impl Store {
@@ -100,10 +111,16 @@ impl Store {
     /// When a credential needs the key after all the mark is taken back. A kill in between leaves it,
     /// which is safe: what is there can be read, and stores under the key stay refused.
     ///
+    /// The mark is committed with its event, and so is taking it back.
+    ///
     /// # Errors
     ///
     /// When the database does not answer, or transactions that write credentials do not end.
-    pub async fn retire_master_key(&self, id: &MasterKeyId) -> Result<Retired, StoreFault> {
+    pub async fn retire_master_key(
+        &self,
+        id: &MasterKeyId,
+        event: &(dyn Fn(Retirement) -> AuditEventRow + Sync),
+    ) -> Result<Retired, StoreFault> {
         let mut connection = self.connection().await?;
         // Refused without a mark: stores under a key that is in use go on.
         if connection.transaction().await?.is_needed(id).await? {
@@ -112,7 +129,7 @@ impl Store {
         loop {
             let transaction = connection.transaction().await?;
             let was = transaction.mark_retired(id).await?;
-            transaction.commit().await?;
+            transaction.commit_with(&event(Retirement::Begun)).await?;
             let transaction = connection.transaction().await?;
             // Somebody else who retires it too may have taken the mark back.
             if !transaction.lock_mark(id).await? {
@@ -122,10 +139,14 @@ impl Store {
                 Ok(()) => transaction.is_needed(id).await,
                 Err(fault) => Err(fault),
             };
-            if !matches!(answer, Ok(false)) {
+            if matches!(answer, Ok(false)) {
+                transaction.commit().await?;
+            } else {
                 transaction.take_mark_back(id, was).await?;
+                transaction
+                    .commit_with(&event(Retirement::TakenBack))
+                    .await?;
             }
-            transaction.commit().await?;
             return answer.map(|needed| {
                 if needed {
                     Retired::Needed

@@ -4,6 +4,7 @@ mod access;
 mod calls;
 mod command_line;
 mod forgetting;
+mod recorded;
 
 use std::fs;
 

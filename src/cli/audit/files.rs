@@ -17,6 +17,7 @@ use crate::{
     },
     cli::{Outcome, explain, target::Target},
     model::{text::DeveloperId, timestamp::Timestamp},
+    operator::Work,
     pace::Pace,
 };
 
@@ -50,6 +51,8 @@ pub(in crate::cli) struct VerifyFileArgs {
 }
 
 pub(super) async fn export(args: ExportArgs) -> Outcome {
+    let begun = Work::ExportAuditEvents(args.developer.as_ref());
+    args.target.begins(begun).await?;
     let store = args.target.store()?;
     let key = args.key.get(&args.target, &store).await?;
     let selection = Selection {

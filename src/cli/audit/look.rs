@@ -11,7 +11,8 @@ use tokio::time::sleep;
 use super::table::Printer;
 use crate::{
     cli::{Outcome, explain, target::Target},
-    model::timestamp::Timestamp,
+    model::{text::DeveloperId, timestamp::Timestamp},
+    operator::Work,
     store::{
         Store, StoreFault,
         audit_look::Look,
@@ -75,20 +76,28 @@ struct Which {
 
 pub(super) async fn list(args: ListArgs) -> Outcome {
     let store = args.target.store()?;
+    let developer = args.which.developer();
     let look = Look {
         from: args.from,
         to: args.to,
         ..args.which.look()
     };
     let events = store.last_audit_events(&look, args.limit.into()).await;
+    let events = events.map_err(explain)?;
+    // Before any of them is shown, and after they were read: a list is not about itself.
+    let shown = Work::ListAuditEvents(developer.as_ref());
+    args.target.begins(shown).await?;
     let mut printer = Printer::new(stdout());
-    for event in events.map_err(explain)? {
+    for event in events {
         printer.print(&event)?;
     }
     Ok(())
 }
 
 pub(super) async fn tail(args: TailArgs) -> Outcome {
+    let developer = args.which.developer();
+    let begun = Work::TailAuditEvents(developer.as_ref());
+    args.target.begins(begun).await?;
     let store = args.target.store()?;
     let look = args.which.look();
     let mut printer = Printer::new(stdout());
@@ -148,6 +157,11 @@ async fn show(
 // === impl Which ===
 
 impl Which {
+    /// The developer, for the event of this look: what cannot be one matches nothing.
+    fn developer(&self) -> Option<DeveloperId> {
+        DeveloperId::parse(self.developer.as_deref()?).ok()
+    }
+
     fn look(self) -> Look {
         Look {
             developer: self.developer,

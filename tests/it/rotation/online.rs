@@ -4,10 +4,14 @@ use std::{cell::Cell, sync::Arc};
 
 use grantex_vault::{
     envelope::{kms::Kms, master_keys::MasterKeys},
-    rotation::{self, Extent, RotationFault},
+    operator::OperatorError,
+    rotation::Extent,
 };
 
-use super::sealed_rows::{Rows, watched};
+use super::{
+    retire,
+    sealed_rows::{Rows, watched},
+};
 use crate::harness::{FakeIssuer, Server, Setup, Tenant, Via};
 
 type Keys = Arc<dyn Kms>;
@@ -96,9 +100,9 @@ async fn through_all_steps_of_a_rotation_nothing_fails_on_two_servers_with_diffe
 
     // Rewrap, with both at work.
     let rotation = vault.rows.rotation(Arc::clone(&new), &[Arc::clone(&old)]);
-    let refused = rotation::retire(&vault.rows.store, &new_id, &old_id).await;
+    let refused = retire(&vault.rows.store, &new_id, &old_id).await;
     assert!(
-        matches!(refused, Err(RotationFault::Needed(_))),
+        matches!(refused, Err(OperatorError::NeededKey(_))),
         "{refused:?}"
     );
     let rewrapped = Cell::new(false);
@@ -115,14 +119,12 @@ async fn through_all_steps_of_a_rotation_nothing_fails_on_two_servers_with_diffe
     tokio::join!(rewrap, serve);
 
     // Retire.
-    let refused = rotation::retire(&vault.rows.store, &new_id, &new_id).await;
+    let refused = retire(&vault.rows.store, &new_id, &new_id).await;
     assert!(
-        matches!(refused, Err(RotationFault::Primary(_))),
+        matches!(refused, Err(OperatorError::PrimaryKey(_))),
         "{refused:?}"
     );
-    rotation::retire(&vault.rows.store, &new_id, &old_id)
-        .await
-        .unwrap();
+    retire(&vault.rows.store, &new_id, &old_id).await.unwrap();
     vault.serve([&a, &b]).await;
 
     // Remove.
@@ -160,9 +162,9 @@ async fn while_a_replica_stores_under_the_old_key_it_is_retired_without_leaving_
     let retire = async {
         loop {
             watched(async |watch| rotation.rewrap(watch).await).await;
-            match rotation::retire(&vault.rows.store, &new_id, &old_id).await {
+            match retire(&vault.rows.store, &new_id, &old_id).await {
                 Ok(()) => break,
-                Err(RotationFault::Needed(_)) => {}
+                Err(OperatorError::NeededKey(_)) => {}
                 Err(other) => panic!("{other:?}"),
             }
         }

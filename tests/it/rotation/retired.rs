@@ -2,10 +2,12 @@
 
 use grantex_vault::{
     model::sealed::MasterKeyId,
-    store::{Store, master_keys::Retired, schema::Durability},
+    operator::OperatorError,
+    store::{Store, schema::Durability},
 };
 use serde_json::json;
 
+use super::retire;
 use crate::harness::{Server, Via, until};
 
 const RETIRE: &str = "insert into vault.master_keys (id, state)
@@ -59,6 +61,11 @@ async fn an_active_key_and_another_retired_one_do_not_stop_a_store() {
 
 const KEY: &str = "arn:aws:kms:eu-central-1:111122223333:key/one";
 
+fn store(server: &Server) -> Store {
+    let url = server.database_url.parse().unwrap();
+    Store::open(&url, 1, Durability::Required).unwrap()
+}
+
 #[tokio::test]
 async fn a_store_that_is_under_way_is_waited_for_before_its_key_is_retired() {
     for commits in [true, false] {
@@ -74,14 +81,9 @@ async fn a_store_that_is_under_way_is_waited_for_before_its_key_is_retired() {
             .batch_execute("begin; insert into vault.credentials select * from rows")
             .await
             .unwrap();
-        let store = Store::open(
-            &server.database_url.parse().unwrap(),
-            1,
-            Durability::Required,
-        )
-        .unwrap();
-        let id = MasterKeyId::new(KEY);
-        let retiring = store.retire_master_key(&id);
+        let store = store(&server);
+        let (id, other) = (MasterKeyId::new(KEY), MasterKeyId::new("other"));
+        let retiring = retire(&store, &other, &id);
         let ends = async {
             until("the key is marked", async || {
                 server.rows("master_keys").await.len() == 1
@@ -94,13 +96,25 @@ async fn a_store_that_is_under_way_is_waited_for_before_its_key_is_retired() {
             writer.batch_execute(end).await.unwrap();
         };
         let (retired, ()) = tokio::join!(retiring, ends);
-        let (expected, marks) = if commits {
-            (Retired::Needed, 0)
+        let (marks, events) = if commits {
+            assert!(matches!(retired, Err(OperatorError::NeededKey(_))));
+            (0, &["done", "failed master_key_needed"][..])
         } else {
-            (Retired::Done, 1)
+            retired.unwrap();
+            (1, &["done"][..])
         };
-        assert_eq!(retired.unwrap(), expected);
         assert_eq!(server.rows("master_keys").await.len(), marks);
+        let mut outcomes = server.outcomes().await;
+        outcomes.retain(|outcome| outcome.starts_with("retire_master_key"));
+        let expected = events
+            .iter()
+            .map(|event| format!("retire_master_key {event}"));
+        assert_eq!(outcomes, expected.collect::<Vec<_>>());
+        let recorded = server.audit_events().await;
+        let mut retirements = recorded
+            .iter()
+            .filter(|event| event["verb"] == "retire_master_key");
+        assert!(retirements.all(|event| event["subject"] == KEY));
     }
 }
 
@@ -116,17 +130,9 @@ async fn a_key_that_was_active_or_retired_before_is_that_again_when_it_is_needed
                 "insert into vault.master_keys values ('{KEY}', '{state}')"
             ))
             .await;
-        let store = Store::open(
-            &server.database_url.parse().unwrap(),
-            1,
-            Durability::Required,
-        )
-        .unwrap();
-        let retired = store
-            .retire_master_key(&MasterKeyId::new(KEY))
-            .await
-            .unwrap();
-        assert_eq!(retired, Retired::Needed);
+        let (id, other) = (MasterKeyId::new(KEY), MasterKeyId::new("other"));
+        let retired = retire(&store(&server), &other, &id).await;
+        assert!(matches!(retired, Err(OperatorError::NeededKey(_))));
         assert_eq!(server.rows("master_keys").await[0]["state"], state);
     }
 }

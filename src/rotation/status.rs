@@ -1,9 +1,8 @@
-//! Status and retire: which master keys are needed, and the end of one that is not.
+//! Status: which master keys there are, and what needs them.
 
-use super::RotationFault;
 use crate::{
     model::sealed::MasterKeyId,
-    store::{Store, StoreFault, master_keys::Retired},
+    store::{Store, StoreFault},
 };
 
 /// A master key and how much it is used.
@@ -58,25 +57,6 @@ pub async fn status(store: &Store, primary: &MasterKeyId) -> Result<Vec<KeyUse>,
         });
     }
     Ok(keys)
-}
-
-/// Retires a master key: from now on no replica stores under it, whatever its configuration says.
-///
-/// # Errors
-///
-/// When it is the primary, or a credential needs it; when the database does not answer.
-pub async fn retire(
-    store: &Store,
-    primary: &MasterKeyId,
-    id: &MasterKeyId,
-) -> Result<(), RotationFault> {
-    if id == primary {
-        return Err(RotationFault::Primary(id.clone()));
-    }
-    match store.retire_master_key(id).await? {
-        Retired::Done => Ok(()),
-        Retired::Needed => Err(RotationFault::Needed(id.clone())),
-    }
 }
 
 // === impl Role ===
