@@ -214,11 +214,7 @@ pub async fn start(config: &Config, outside: Outside) -> Result<Running, StartFa
     let (admin, admin_addr) = doors::listen(None, config.admin.address).await?;
 
     let shutdown = Shutdown::default();
-    let shared = Shared::new(
-        metrics.clone(),
-        config.max_in_flight,
-        config.trusted_proxies.clone(),
-    );
+    let shared = Shared::new(metrics.clone(), config.trusted_proxies.clone());
     let until = || shutdown.clone();
     let (http_door, grpc_door) = (
         doors::http(http_routes, &shared),

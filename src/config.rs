@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     auth::{grant::GrantPolicy, webhook},
-    limits::PerMinute,
+    limits::{MaxInFlight, PerMinute},
     listener::tls::{Listener, TlsFiles},
     store::{
         audit_partitions::PartitionUnit, authority::Authority, database_url::DatabaseUrl,
@@ -57,7 +57,7 @@ pub struct Config {
     pub otlp_endpoint: Option<String>,
     pub audit: Audit,
     pub limits: PerMinute,
-    pub max_in_flight: usize,
+    pub max_in_flight: MaxInFlight,
     pub trusted_proxies: Vec<IpNet>,
 }
 

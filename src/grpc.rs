@@ -3,6 +3,7 @@
 mod admin_convert;
 mod admin_service;
 mod audit_service;
+mod callers;
 mod convert;
 pub mod pb;
 mod service;
@@ -24,6 +25,7 @@ use pb::{
 };
 
 pub use admin_service::AdminGrpc;
+pub use callers::VaultRoutes;
 pub use status::interrupted;
 
 /// The largest request message; what REST takes as a body.
@@ -48,7 +50,8 @@ pub const ADMIN_DESCRIPTOR_SET: &[u8] =
 
 /// Serves the vault and its audit record, their health, and reflection when it is wanted.
 #[must_use]
-pub fn routes(vault: Arc<Vault>, health: &Health, reflection: bool) -> Routes {
+pub fn routes(vault: Arc<Vault>, health: &Health, reflection: bool) -> VaultRoutes {
+    let callers = Arc::clone(&vault);
     let audit = AuditServiceServer::new(audit_service::AuditGrpc::new(Arc::clone(&vault)))
         .max_decoding_message_size(MAX_REQUEST_BYTES);
     let vault = VaultServiceServer::new(service::VaultGrpc::new(vault))
@@ -66,7 +69,7 @@ pub fn routes(vault: Arc<Vault>, health: &Health, reflection: bool) -> Routes {
             .expect("the descriptors are those that the code was generated from");
         routes = routes.add_service(reflection);
     }
-    routes.prepare()
+    VaultRoutes::new(callers, routes.prepare())
 }
 
 /// Serves operators, and reflection of that when it is wanted. Who asks is known by each call.

@@ -21,6 +21,7 @@ pub mod metrics;
 pub mod model;
 pub mod operator;
 pub mod pace;
+pub mod permits;
 pub mod rotation;
 pub mod shutdown;
 pub mod store;

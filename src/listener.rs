@@ -7,9 +7,7 @@ mod answered;
 mod deadline;
 pub mod door;
 mod forwarded;
-mod gate;
 mod handshake;
-pub mod message;
 pub mod tls;
 mod trace;
 

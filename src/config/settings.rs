@@ -33,7 +33,7 @@ const fn setting(name: &'static str, default: Option<&'static str>, help: &'stat
 }
 
 /// All settings, in the order of the README.
-pub const SETTINGS: [Setting; 49] = [
+pub const SETTINGS: [Setting; 50] = [
     Setting {
         name: "DATABASE_URL",
         default: None,
@@ -221,6 +221,11 @@ pub const SETTINGS: [Setting; 49] = [
         "GRANTEX_VAULT_MAX_IN_FLIGHT",
         Some("1024"),
         "Requests that a replica has under way at once; a quarter more wait for 100 ms at most",
+    ),
+    setting(
+        "GRANTEX_VAULT_MAX_IN_FLIGHT_PER_DEVELOPER",
+        None,
+        "How many of them one developer may have while others wait for one (default: a quarter)",
     ),
     setting(
         "GRANTEX_VAULT_GRPC_REFLECTION",

@@ -17,7 +17,7 @@ use crate::{
         grant::{AudiencePolicy, GrantPolicy},
         webhook,
     },
-    limits::PerMinute,
+    limits::{MaxInFlight, PerMinute},
     listener::tls::{Listener, TlsFile, TlsFiles},
     store::{authority::Authority, database_url::DatabaseUrl, schema::Durability},
 };
@@ -283,11 +283,38 @@ impl<'a> Values<'a> {
         })
     }
 
-    pub(super) fn max_in_flight(&mut self) -> Option<usize> {
-        const NAME: &str = "GRANTEX_VAULT_MAX_IN_FLIGHT";
-        match self.parsed(NAME)? {
-            many @ 1..=MAX_IN_FLIGHT => Some(many),
-            _ => self.fault(NAME, format_args!("must be 1 to {MAX_IN_FLIGHT}")),
+    pub(super) fn max_in_flight(&mut self) -> Option<MaxInFlight> {
+        let (total, per_developer) = self.shared(
+            "GRANTEX_VAULT_MAX_IN_FLIGHT",
+            MAX_IN_FLIGHT,
+            "GRANTEX_VAULT_MAX_IN_FLIGHT_PER_DEVELOPER",
+        )?;
+        Some(MaxInFlight {
+            total,
+            per_developer,
+        })
+    }
+
+    /// A number of something, and how much of it may be one owner's: a quarter if nobody says.
+    fn shared(
+        &mut self,
+        name: &'static str,
+        most: usize,
+        share_name: &'static str,
+    ) -> Option<(usize, usize)> {
+        let total = match self.parsed(name)? {
+            many if (1..=most).contains(&many) => many,
+            _ => return self.fault(name, format_args!("must be 1 to {most}")),
+        };
+        if self.get(share_name).is_none() {
+            return Some((total, (total / 4).max(1)));
+        }
+        match self.parsed(share_name)? {
+            share if (1..=total).contains(&share) => Some((total, share)),
+            _ => self.fault(
+                share_name,
+                format_args!("must be 1 to {total}, which {name} says"),
+            ),
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod flood;
 mod overload;
+mod permits;
 
 use std::time::Duration;
 

@@ -9,12 +9,13 @@ use std::{
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// What each room may import of ours; who is not named may import anything.
-const ROOMS: [(&str, &[&str]); 23] = [
+const ROOMS: [(&str, &[&str]); 24] = [
     ("model", &[]),
     ("clock", &["model"]),
     ("metrics", &["model"]),
     ("underway", &["model"]),
-    ("limits", &["model", "clock", "metrics"]),
+    ("permits", &[]),
+    ("limits", &["model", "clock", "metrics", "permits"]),
     ("health", &["model", "clock"]),
     ("shutdown", &[]),
     ("telemetry", &[]),
@@ -31,7 +32,8 @@ const ROOMS: [(&str, &[&str]); 23] = [
     (
         "vault",
         &[
-            "model", "clock", "metrics", "underway", "limits", "auth", "envelope", "store", "audit",
+            "model", "clock", "metrics", "underway", "permits", "limits", "auth", "envelope",
+            "store", "audit",
         ],
     ),
     ("pace", &[]),
@@ -47,7 +49,9 @@ const ROOMS: [(&str, &[&str]); 23] = [
     ("gateway", &["model", "clock", "vault"]),
     (
         "listener",
-        &["model", "clock", "metrics", "underway", "shutdown"],
+        &[
+            "model", "clock", "metrics", "underway", "permits", "shutdown",
+        ],
     ),
     ("admin", &["health", "metrics"]),
     // Values are checked by the rooms that they are for.
