@@ -130,18 +130,22 @@ impl FairPermits {
         }
     }
 
-    /// Takes a permit if that needs no waiting.
+    /// Takes a permit that is free, unless the owner has its share, whether or not anybody waits: for
+    /// what lasts.
     ///
     /// # Errors
     ///
     /// [`Refused`].
-    pub fn try_acquire(&self, owner: &(impl Hash + ?Sized)) -> Result<Permit, Refused> {
+    pub fn try_acquire_share(&self, owner: &(impl Hash + ?Sized)) -> Result<Permit, Refused> {
         let owner = self.0.seed.hash_one(owner);
         let mut state = self.0.lock();
-        if state.free > 0 {
-            return Ok(state.take(owner, &self.0));
+        if state.held_by(owner) >= self.0.rules.share {
+            return Err(Refused::OverShare);
         }
-        Err(state.refusal(owner, self.0.rules.share))
+        if state.free == 0 {
+            return Err(Refused::Busy);
+        }
+        Ok(state.take(owner, &self.0))
     }
 
     fn ask(&self, owner: u64) -> Asked {
@@ -174,22 +178,21 @@ impl FairPermits {
 // === impl Permit ===
 
 impl Permit {
-    /// Waits until somebody else waits for a permit.
-    pub async fn others_wait(&self) {
+    /// Waits until somebody waits for a permit.
+    pub async fn is_wanted(&self) {
         let mut waiting = self.of.waiting.subscribe();
         let somebody = waiting.wait_for(|waiting| *waiting > 0).await;
         somebody.expect("we hold the sender");
     }
 
-    /// Waits until somebody else waits for a permit and the owner of this one has more than its share.
+    /// Waits until another owner waits for a permit and that of this one has more than its share.
     pub async fn is_over_share(&self) {
         let mut waiting = self.of.waiting.subscribe();
-        loop {
-            let somebody = waiting.wait_for(|waiting| *waiting > 0).await;
-            somebody.expect("we hold the sender");
-            if self.of.lock().held_by(self.owner) > self.of.rules.share {
-                return;
-            }
+        while !self
+            .of
+            .lock()
+            .is_over_share(self.owner, self.of.rules.share)
+        {
             waiting.changed().await.expect("we hold the sender");
         }
     }
@@ -258,10 +261,19 @@ impl State {
         }
     }
 
+    /// Whether another owner waits.
+    fn others_wait(&self, owner: u64) -> bool {
+        let mut waiters = self.queue.iter();
+        waiters.any(|waiter| waiter.owner != owner && !waiter.granted.is_closed())
+    }
+
+    fn is_over_share(&self, owner: u64, share: usize) -> bool {
+        self.held_by(owner) > share && self.others_wait(owner)
+    }
+
     /// Why an owner is refused when none is free.
     fn refusal(&self, owner: u64, share: usize) -> Refused {
-        let is_other = |waiter: &Waiter| waiter.owner != owner && !waiter.granted.is_closed();
-        if self.held_by(owner) >= share && self.queue.iter().any(is_other) {
+        if self.held_by(owner) >= share && self.others_wait(owner) {
             Refused::OverShare
         } else {
             Refused::Busy
@@ -316,8 +328,11 @@ mod tests {
 
     /// Takes so many at once.
     fn take(permits: &FairPermits, owner: &str, count: usize) -> Vec<Permit> {
-        let take = |_| permits.try_acquire(owner).ok();
-        (0..count).map(take).collect::<Option<_>>().expect("free")
+        let take = |_| match permits.ask(permits.0.seed.hash_one(owner)) {
+            Asked::Taken(permit) => permit,
+            Asked::Refused(_) | Asked::Waits(_) => panic!("none is free"),
+        };
+        (0..count).map(take).collect()
     }
 
     async fn moment() {
@@ -346,6 +361,22 @@ mod tests {
         let permits = permits(8, 2, 4);
         let _held = take(&permits, "a", 8);
         assert_eq!(permits.acquire("a").await.err(), Some(Refused::Busy));
+    }
+
+    #[test]
+    fn what_lasts_has_its_share_and_no_more_though_nobody_waits() {
+        let permits = permits(3, 2, 0);
+        let held = [
+            permits.try_acquire_share("a"),
+            permits.try_acquire_share("a"),
+        ];
+        let refused = permits.try_acquire_share("a").err();
+        assert_eq!(refused, Some(Refused::OverShare));
+        let _other = permits.try_acquire_share("b").expect("free");
+        let busy = permits.try_acquire_share("b").err();
+        assert_eq!(busy, Some(Refused::Busy));
+        drop(held);
+        assert!(permits.try_acquire_share("a").is_ok());
     }
 
     #[tokio::test(start_paused = true)]
@@ -413,7 +444,7 @@ mod tests {
                     .await
                     .is_err()
             );
-            assert!(timeout(PATIENCE / 4, modest[0].others_wait()).await.is_ok());
+            assert!(timeout(PATIENCE / 4, modest[0].is_wanted()).await.is_ok());
             drop(first);
             assert!(timeout(PATIENCE, greedy[0].is_over_share()).await.is_err());
         };

@@ -18,12 +18,18 @@ use crate::{
         webhook,
     },
     limits::{MaxInFlight, PerMinute},
-    listener::tls::{Listener, TlsFile, TlsFiles},
+    listener::{
+        connections::MaxConnections,
+        tls::{Listener, TlsFile, TlsFiles},
+    },
     store::{authority::Authority, database_url::DatabaseUrl, schema::Durability},
 };
 
 /// More requests than anybody has under way.
 const MAX_IN_FLIGHT: usize = 1_000_000;
+
+/// More connections than a process has file descriptors.
+const MAX_CONNECTIONS: usize = 1_000_000;
 
 /// How often it makes sense to seal.
 const SEAL_INTERVALS: RangeInclusive<Duration> =
@@ -293,6 +299,15 @@ impl<'a> Values<'a> {
             total,
             per_developer,
         })
+    }
+
+    pub(super) fn max_connections(&mut self) -> Option<MaxConnections> {
+        let (total, per_address) = self.shared(
+            "GRANTEX_VAULT_MAX_CONNECTIONS",
+            MAX_CONNECTIONS,
+            "GRANTEX_VAULT_MAX_CONNECTIONS_PER_ADDRESS",
+        )?;
+        Some(MaxConnections { total, per_address })
     }
 
     /// A number of something, and how much of it may be one owner's: a quarter if nobody says.

@@ -12,9 +12,13 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, header::AUTHORIZATION};
 use http_body_util::Full;
 use tonic::{body::Body, service::Routes};
-use tower::Service;
+use tower::{Layer, Service};
 
-use super::{MAX_REQUEST_BYTES, status, verb_of};
+use super::{
+    MAX_REQUEST_BYTES,
+    open::{OpenCalls, OpenCallsLayer},
+    status, verb_of,
+};
 use crate::{
     model::{
         bearer::{NoBearer, bearer},
@@ -34,11 +38,17 @@ const MAX_BYTES: usize = MAX_REQUEST_BYTES + 5;
 pub struct VaultRoutes {
     vault: Arc<Vault>,
     routes: Routes,
+    open: OpenCalls<Routes>,
 }
 
 impl VaultRoutes {
     pub(super) fn new(vault: Arc<Vault>, routes: Routes) -> Self {
-        Self { vault, routes }
+        let open = OpenCallsLayer::default().layer(routes.clone());
+        Self {
+            vault,
+            routes,
+            open,
+        }
     }
 }
 
@@ -57,9 +67,9 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let Some(verb) = verb_of(request.uri().path()) else {
-            return Box::pin(self.routes.call(request));
+            return self.open.call(request);
         };
-        let Self { vault, mut routes } = self.clone();
+        let (vault, mut routes) = (Arc::clone(&self.vault), self.routes.clone());
         Box::pin(async move {
             let context = *request
                 .extensions()

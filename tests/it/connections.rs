@@ -12,6 +12,7 @@ use bytes::Bytes;
 use grantex_vault::{
     listener::{
         self, Protocol,
+        connections::{Connections, MaxConnections},
         door::{Door, Shared},
     },
     metrics::Metrics,
@@ -50,7 +51,18 @@ async fn listen(transport: Transport) -> SocketAddr {
         _ => Protocol::Http,
     };
     let shutdown = Shutdown::default();
-    tokio::spawn(listener::serve(listener, protocol, door, shutdown));
+    let max = MaxConnections {
+        total: 100,
+        per_address: 100,
+    };
+    let connections = Connections::new(max, &[]);
+    tokio::spawn(listener::serve(
+        listener,
+        protocol,
+        door,
+        connections,
+        shutdown,
+    ));
     address
 }
 

@@ -1,6 +1,9 @@
 //! Who asks too much is told so, and nobody else pays for it.
 
+mod connections;
 mod flood;
+mod lists;
+mod open_calls;
 mod overload;
 mod permits;
 

@@ -9,7 +9,7 @@ use std::{
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// What each room may import of ours; who is not named may import anything.
-const ROOMS: [(&str, &[&str]); 24] = [
+const ROOMS: [(&str, &[&str]); 25] = [
     ("model", &[]),
     ("clock", &["model"]),
     ("metrics", &["model"]),
@@ -20,6 +20,7 @@ const ROOMS: [(&str, &[&str]); 24] = [
     ("shutdown", &[]),
     ("telemetry", &[]),
     ("memory", &[]),
+    ("descriptors", &[]),
     ("auth", &["model", "clock"]),
     ("envelope", &["model", "clock", "metrics", "underway"]),
     ("store", &["model", "clock", "metrics", "underway"]),
@@ -45,7 +46,10 @@ const ROOMS: [(&str, &[&str]); 24] = [
             "model", "clock", "auth", "envelope", "store", "audit", "rotation",
         ],
     ),
-    ("grpc", &["model", "clock", "vault", "operator", "auth"]),
+    (
+        "grpc",
+        &["model", "clock", "permits", "vault", "operator", "auth"],
+    ),
     ("gateway", &["model", "clock", "vault"]),
     (
         "listener",
