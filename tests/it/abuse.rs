@@ -4,6 +4,7 @@
 //! `connections.rs` is about each bound of a connection, `tls/handshakes.rs` about those of a
 //! handshake. Here many connections attack one process, whose memory the kernel tells.
 
+mod floods;
 mod frames;
 mod slow;
 mod strangers;
