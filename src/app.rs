@@ -23,6 +23,7 @@ use crate::{
     health::{Health, Need},
     listener::{
         self, Protocol,
+        connections::Connections,
         door::Shared,
         tls::{Tls, TlsFiles},
     },
@@ -201,12 +202,7 @@ pub async fn start(config: &Config, outside: Outside) -> Result<Running, StartFa
         .await;
     let grpc_routes = grpc::routes(Arc::clone(&vault), &served_health, config.grpc_reflection);
     let http_routes = gateway::routes(vault, config.api_docs, outside.beside);
-    let beside_probes = match admin {
-        Some(admin) => served_health
-            .routes()
-            .merge(grpc::admin_routes(admin, config.grpc_reflection)),
-        None => served_health.routes(),
-    };
+    let beside_probes = grpc::private_routes(&served_health, admin, config.grpc_reflection);
     let admin_routes = admin::routes(Arc::clone(&health), metrics.clone(), beside_probes);
     let admin_routes = doors::with_context(admin_routes);
     let (http, http_addr) = doors::listen(outside.http, config.http_addr).await?;
@@ -214,23 +210,31 @@ pub async fn start(config: &Config, outside: Outside) -> Result<Running, StartFa
     let (admin, admin_addr) = doors::listen(None, config.admin.address).await?;
 
     let shutdown = Shutdown::default();
-    let shared = Shared::new(
-        metrics.clone(),
-        config.max_in_flight,
-        config.trusted_proxies.clone(),
-    );
+    let shared = Shared::new(metrics.clone(), config.trusted_proxies.clone());
     let until = || shutdown.clone();
-    let (http_door, grpc_door) = (
+    let connections = Connections::new(config.max_connections, &config.trusted_proxies);
+    let http = listener::serve_secured(
+        http,
+        Protocol::Http,
+        tls.clone(),
         doors::http(http_routes, &shared),
-        doors::grpc(grpc_routes, &shared),
+        connections.clone(),
+        until(),
     );
-    let http = listener::serve_secured(http, Protocol::Http, tls.clone(), http_door, until());
-    let grpc = listener::serve_secured(grpc, Protocol::Http2, tls.clone(), grpc_door, until());
+    let grpc = listener::serve_secured(
+        grpc,
+        Protocol::Http2,
+        tls.clone(),
+        doors::grpc(grpc_routes, &shared),
+        connections,
+        until(),
+    );
     let admin = listener::serve_secured(
         admin,
         Protocol::Http,
         admin_tls.clone(),
         admin_routes,
+        Connections::private(),
         until(),
     );
     shutdown.tasks.spawn(http);

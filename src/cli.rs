@@ -28,7 +28,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use crate::{
     app,
     config::{self, Config},
-    dev, memory,
+    descriptors, dev, memory,
     store::schema,
     telemetry::{self, Telemetry},
 };
@@ -163,7 +163,7 @@ pub async fn run() -> ExitCode {
 }
 
 /// What comes before every command, and before it reads a secret: a server logs from here on, and
-/// nobody looks into the process' memory.
+/// nobody looks into the process' memory. A server may have as many connections as the system allows.
 fn prepare(command: &Command) -> Result<Option<Telemetry>, Box<dyn Error>> {
     let settings = match command {
         Command::Serve { settings } | Command::Dev(DevArgs { settings, .. }) => Some(settings),
@@ -186,6 +186,11 @@ fn prepare(command: &Command) -> Result<Option<Telemetry>, Box<dyn Error>> {
         tracing::warn!("{CORE_DUMPS_ALLOWED}");
     } else {
         eprintln!("grantex-vault: {CORE_DUMPS_ALLOWED}");
+    }
+    if telemetry.is_some()
+        && let Err(error) = descriptors::raise_limit()
+    {
+        tracing::warn!(%error, "the limit of file descriptors cannot be raised");
     }
     Ok(telemetry)
 }

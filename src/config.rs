@@ -16,8 +16,11 @@ use zeroize::Zeroizing;
 
 use crate::{
     auth::{grant_rules::GrantPolicy, webhook},
-    limits::PerMinute,
-    listener::tls::{Listener, TlsFiles},
+    limits::{MaxInFlight, PerMinute},
+    listener::{
+        connections::MaxConnections,
+        tls::{Listener, TlsFiles},
+    },
     model::text::Issuer,
     store::{
         audit_partitions::PartitionUnit, authority::Authority, database_url::DatabaseUrl,
@@ -58,7 +61,8 @@ pub struct Config {
     pub otlp_endpoint: Option<String>,
     pub audit: Audit,
     pub limits: PerMinute,
-    pub max_in_flight: usize,
+    pub max_in_flight: MaxInFlight,
+    pub max_connections: MaxConnections,
     pub trusted_proxies: Vec<IpNet>,
 }
 
@@ -192,6 +196,7 @@ impl Config {
         let audit = values.audit();
         let limits = values.limits();
         let max_in_flight = values.max_in_flight();
+        let max_connections = values.max_connections();
         let trusted_proxies = values.trusted_proxies();
         let read = || {
             Some(Self {
@@ -221,6 +226,7 @@ impl Config {
                 audit: audit?,
                 limits: limits?,
                 max_in_flight: max_in_flight?,
+                max_connections: max_connections?,
                 trusted_proxies: trusted_proxies?,
             })
         };
@@ -419,7 +425,7 @@ mod tests {
         let config = read(&MINIMAL).unwrap();
         assert_eq!(config.grpc_addr.port(), 50051);
         assert_eq!(config.http_addr.port(), 8080);
-        assert!(config.grpc_reflection);
+        assert!(!config.grpc_reflection);
         assert_eq!(config.master_key, MasterKey::AwsKms("alias/vault".into()));
         let jwks = "https://issuer.example.com/.well-known/jwks.json"
             .parse()

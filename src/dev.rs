@@ -144,7 +144,7 @@ pub async fn run(
         _ => lookup(name).or_else(|| match name {
             "GRANTEX_VAULT_GRPC_ADDR" => Some("127.0.0.1:50051".to_owned()),
             "GRANTEX_VAULT_MASTER_KEY" => Some(format!("local:{}", keyring.display())),
-            "GRANTEX_VAULT_MIGRATE" => Some("true".to_owned()),
+            "GRANTEX_VAULT_MIGRATE" | "GRANTEX_VAULT_GRPC_REFLECTION" => Some("true".to_owned()),
             "GRANTEX_VAULT_ISSUER" => own_issuer.then(|| http.clone()),
             "GRANTEX_VAULT_JWKS_FILE" if own_issuer => {
                 Some(issuer::jwks_file(&directory).display().to_string())

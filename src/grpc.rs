@@ -3,7 +3,9 @@
 mod admin_convert;
 mod admin_service;
 mod audit_service;
+mod callers;
 mod convert;
+mod open;
 pub mod pb;
 mod service;
 mod status;
@@ -24,6 +26,7 @@ use pb::{
 };
 
 pub use admin_service::AdminGrpc;
+pub use callers::VaultRoutes;
 pub use status::interrupted;
 
 /// The largest request message; what REST takes as a body.
@@ -48,7 +51,8 @@ pub const ADMIN_DESCRIPTOR_SET: &[u8] =
 
 /// Serves the vault and its audit record, their health, and reflection when it is wanted.
 #[must_use]
-pub fn routes(vault: Arc<Vault>, health: &Health, reflection: bool) -> Routes {
+pub fn routes(vault: Arc<Vault>, health: &Health, reflection: bool) -> VaultRoutes {
+    let callers = Arc::clone(&vault);
     let audit = AuditServiceServer::new(audit_service::AuditGrpc::new(Arc::clone(&vault)))
         .max_decoding_message_size(MAX_REQUEST_BYTES);
     let vault = VaultServiceServer::new(service::VaultGrpc::new(vault))
@@ -64,13 +68,22 @@ pub fn routes(vault: Arc<Vault>, health: &Health, reflection: bool) -> Routes {
             .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
             .build_v1()
             .expect("the descriptors are those that the code was generated from");
-        routes = routes.add_service(reflection);
+        routes = routes.add_service(reflection.max_decoding_message_size(open::MAX_BYTES));
     }
-    routes.prepare()
+    VaultRoutes::new(callers, routes.prepare())
 }
 
-/// Serves operators, and reflection of that when it is wanted. Who asks is known by each call.
-pub fn admin_routes(admin: AdminGrpc, reflection: bool) -> axum::Router {
+/// Serves health where the vault itself is not served, and operators if there are any, with reflection
+/// of that when it is wanted. Who asks is known by each call.
+pub fn private_routes(health: &Health, admin: Option<AdminGrpc>, reflection: bool) -> axum::Router {
+    let routes = match admin {
+        Some(admin) => health.routes().merge(admin_routes(admin, reflection)),
+        None => health.routes(),
+    };
+    routes.layer(open::OpenCallsLayer::default())
+}
+
+fn admin_routes(admin: AdminGrpc, reflection: bool) -> axum::Router {
     let admin = AdminServiceServer::new(admin).max_decoding_message_size(MAX_ADMIN_REQUEST_BYTES);
     let mut routes = Routes::new(admin);
     if reflection {
@@ -80,7 +93,7 @@ pub fn admin_routes(admin: AdminGrpc, reflection: bool) -> axum::Router {
             .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
             .build_v1()
             .expect("the descriptors are those that the code was generated from");
-        routes = routes.add_service(reflection);
+        routes = routes.add_service(reflection.max_decoding_message_size(open::MAX_BYTES));
     }
     routes.prepare().into_axum_router()
 }
@@ -95,14 +108,14 @@ pub struct Health {
 impl Default for Health {
     fn default() -> Self {
         let reporter = HealthReporter::new();
-        let service = HealthServer::new(HealthService::from_health_reporter(reporter.clone()));
+        let service = HealthServer::new(HealthService::from_health_reporter(reporter.clone()))
+            .max_decoding_message_size(open::MAX_BYTES);
         Self { reporter, service }
     }
 }
 
 impl Health {
-    /// Serves it where no other gRPC is.
-    pub fn routes(&self) -> axum::Router {
+    fn routes(&self) -> axum::Router {
         let calls = format!("/{}/{{call}}", health_server::SERVICE_NAME);
         axum::Router::new().route_service(&calls, self.service.clone())
     }

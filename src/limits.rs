@@ -3,10 +3,15 @@
 //! A budget belongs to whoever was known: a grant token that was verified, a developer whose key was
 //! found. Made-up tokens have none, so they cannot mint fresh ones. An address has a budget of *failed*
 //! authentications only, so that a network behind one address does not lock itself out.
+//!
+//! `in_flight` bounds what is under way at once, `bodies` what is read.
+
+mod bodies;
+mod in_flight;
 
 use std::{
     hash::{BuildHasher, Hash, RandomState},
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     num::NonZeroU32,
     sync::Arc,
     time::Duration,
@@ -25,11 +30,15 @@ use crate::{
     clock::Clock,
     metrics::{Limit, Metrics},
     model::{
+        network::Network,
         request::Allowance,
         text::{DeveloperId, TokenId},
         timestamp::Timestamp,
     },
 };
+
+pub use bodies::{Bodies, BodyError, BodyLimits, ReadBody, read_under};
+pub use in_flight::{InFlight, MaxInFlight};
 
 /// Buckets of one kind that are kept. One more, and the one that was not used for longest goes: its
 /// owner begins again with a full one.
@@ -52,6 +61,8 @@ pub struct PerMinute {
 
 /// The budgets of this replica.
 pub struct Limits {
+    /// What is under way at once.
+    pub in_flight: InFlight,
     exchanges: Option<Buckets>,
     requests: Option<Buckets>,
     failed_auth: Option<Buckets>,
@@ -83,21 +94,22 @@ type Bucket = RateLimiter<NotKeyed, InMemoryState, Time, StateInformationMiddlew
 #[derive(Clone)]
 struct Time(Arc<dyn Clock>);
 
-/// What shares a budget: an IPv4 address, or an IPv6 network of 64 bits, which is what one customer
-/// gets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Network(IpAddr);
-
 impl Limits {
     /// Every budget is full.
     #[must_use]
-    pub fn new(per_minute: PerMinute, clock: &Arc<dyn Clock>, metrics: &Metrics) -> Self {
+    pub fn new(
+        per_minute: PerMinute,
+        in_flight: MaxInFlight,
+        clock: &Arc<dyn Clock>,
+        metrics: &Metrics,
+    ) -> Self {
         let PerMinute {
             exchanges_per_grant,
             requests_per_developer,
             failed_auth_per_address,
         } = per_minute;
         Self {
+            in_flight: InFlight::new(in_flight, metrics),
             exchanges: exchanges_per_grant
                 .map(|many| Buckets::new(Limit::ExchangePerGrant, many, clock, metrics)),
             requests: requests_per_developer
@@ -215,20 +227,6 @@ impl GovernorClock for Time {
     }
 }
 
-// === impl Network ===
-
-impl Network {
-    fn of(address: IpAddr) -> Self {
-        match address.to_canonical() {
-            IpAddr::V4(address) => Self(address.into()),
-            IpAddr::V6(address) => {
-                let [a, b, c, d, ..] = address.segments();
-                Self(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into())
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -243,8 +241,12 @@ mod tests {
             failed_auth_per_address: many,
         };
         let as_clock: Arc<dyn Clock> = Arc::clone(&clock) as _;
+        let in_flight = MaxInFlight {
+            total: 1,
+            per_developer: 1,
+        };
         (
-            Limits::new(per_minute, &as_clock, &Metrics::unobserved()),
+            Limits::new(per_minute, in_flight, &as_clock, &Metrics::unobserved()),
             clock,
         )
     }

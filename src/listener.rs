@@ -4,12 +4,12 @@
 //! time for them, streams, resets. `handshake` bounds the handshakes of TLS, `door` the requests.
 
 mod answered;
+pub mod connections;
 mod deadline;
 pub mod door;
 mod forwarded;
-mod gate;
 mod handshake;
-pub mod message;
+mod requests;
 pub mod tls;
 mod trace;
 
@@ -34,17 +34,16 @@ use hyper_util::{
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
     time::timeout,
 };
 use tower::{Service, ServiceExt};
 
 use crate::{model::request::ClientCertificate, shutdown::Shutdown};
+use connections::{Connections, Owner};
 use handshake::Handshakes;
+use requests::Requests;
 use tls::Tls;
 
-/// Connections of one listener; more wait in the kernel's queue.
-const MAX_CONNECTIONS: usize = 10_000;
 /// A connection that has not made a request by then is closed.
 const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_mins(1);
 /// The time for a request's headers over HTTP/1, and so for an idle connection to come back. Longer
@@ -59,12 +58,17 @@ const CLOSING_GRACE: Duration = Duration::from_secs(30);
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 /// All headers of a request; the grant token, of 16 KiB at most, is among them.
-const MAX_HEADER_BYTES: usize = 64 * 1024;
+const MAX_HEADER_BYTES: usize = 32 * 1024;
 const MAX_HEADERS: usize = 100;
 const MAX_CONCURRENT_STREAMS: u32 = 128;
 /// Streams that were reset before we took them up: what a rapid reset attack piles up
 /// (CVE-2023-44487).
 const MAX_PENDING_RESETS: usize = 20;
+/// What a client of HTTP/2 may send on a stream that nobody reads, and on all streams of a connection.
+const STREAM_WINDOW: u32 = 64 * 1024;
+const CONNECTION_WINDOW: u32 = 128 * 1024;
+/// What is kept of an answer to a stream whose client does not read, beside what is being written.
+const MAX_SEND_BYTES: usize = 64 * 1024;
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -83,25 +87,11 @@ pub struct Peer(pub SocketAddr);
 
 /// Serves in clear until the shutdown begins. Connections that are open then finish what is under
 /// way and are tracked by the shutdown.
-pub async fn serve<S, B>(listener: TcpListener, protocol: Protocol, service: S, shutdown: Shutdown)
-where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
-        + Clone
-        + Send
-        + 'static,
-    S::Future: Send,
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    serve_secured(listener, protocol, None, service, shutdown).await;
-}
-
-/// The same, over TLS when there is one.
-pub async fn serve_secured<S, B>(
+pub async fn serve<S, B>(
     listener: TcpListener,
     protocol: Protocol,
-    tls: Option<Arc<Tls>>,
     service: S,
+    connections: Connections,
     shutdown: Shutdown,
 ) where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
@@ -112,32 +102,54 @@ pub async fn serve_secured<S, B>(
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let handshakes = Arc::new(Handshakes::new());
+    serve_secured(listener, protocol, None, service, connections, shutdown).await;
+}
+
+/// The same, over TLS when there is one.
+pub async fn serve_secured<S, B>(
+    listener: TcpListener,
+    protocol: Protocol,
+    tls: Option<Arc<Tls>>,
+    service: S,
+    connections: Connections,
+    shutdown: Shutdown,
+) where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
+    S::Future: Send,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
     loop {
-        let next = async {
-            let place = Arc::clone(&places).acquire_owned().await;
-            (
-                place.expect("the semaphore is never closed"),
-                listener.accept().await,
-            )
-        };
-        let (place, accepted) = tokio::select! {
-            next = next => next,
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
             () = shutdown.closing.cancelled() => return,
         };
         match accepted {
             Ok((stream, peer)) => {
+                let owner = connections.owner_of(peer);
+                let Some(of_address) = connections.count(owner) else {
+                    tracing::debug!(%peer, "its address has its share of the connections");
+                    continue;
+                };
+                let place = tokio::select! {
+                    place = connections.place() => place,
+                    () = shutdown.closing.cancelled() => return,
+                };
                 let connection = Connection {
                     peer,
                     protocol,
                     service: service.clone(),
+                    requests: connections.requests.clone(),
                     shutdown: shutdown.clone(),
                 };
-                let security = tls.clone().map(|tls| (tls, Arc::clone(&handshakes)));
+                let handshakes = &connections.handshakes;
+                let security = tls.clone().map(|tls| (tls, handshakes.clone(), owner));
                 shutdown.tasks.spawn(async move {
                     connection.begin(stream, security).await;
-                    drop(place);
+                    drop((place, of_address));
                 });
             }
             Err(error) => {
@@ -153,6 +165,7 @@ struct Connection<S> {
     peer: SocketAddr,
     protocol: Protocol,
     service: S,
+    requests: Requests,
     shutdown: Shutdown,
 }
 
@@ -168,15 +181,15 @@ where
 {
     /// Makes the handshake if there is one to make, then serves. All of it is in the connection's
     /// own task: a handshake that goes wrong is nobody else's affair.
-    async fn begin(self, stream: TcpStream, security: Option<(Arc<Tls>, Arc<Handshakes>)>) {
+    async fn begin(self, stream: TcpStream, security: Option<(Arc<Tls>, Handshakes, Owner)>) {
         // Without this a small answer waits for the client's delayed ACK: 48 ms.
         if stream.set_nodelay(true).is_err() {
             return;
         }
-        let Some((tls, handshakes)) = security else {
+        let Some((tls, handshakes, owner)) = security else {
             return self.serve(stream, None).await;
         };
-        let handshake = handshakes.make(stream, || tls.acceptor(self.protocol));
+        let handshake = handshakes.make(stream, owner, || tls.acceptor(self.protocol));
         let made = tokio::select! {
             made = handshake => made,
             () = self.shutdown.closing.cancelled() => return,
@@ -202,18 +215,24 @@ where
             peer,
             protocol,
             service,
+            requests,
             shutdown,
         } = self;
         let builder = builder(protocol);
         let used = AtomicBool::new(false);
-        let seen = &used;
+        let (seen, counts) = (&used, requests.clone());
         let service = service_fn(move |mut request: Request<Incoming>| {
             seen.store(true, Ordering::Relaxed);
             request.extensions_mut().insert(Peer(peer));
             if let Some(certificate) = &certificate {
                 request.extensions_mut().insert(certificate.clone());
             }
-            service.clone().oneshot(request)
+            let begun = counts.begin();
+            let answering = service.clone().oneshot(request);
+            async move {
+                let _begun = begun;
+                answering.await
+            }
         });
         let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
 
@@ -221,7 +240,7 @@ where
         loop {
             tokio::select! {
                 // The client's side of a broken connection is not our failure.
-                done = timeout(open_for, connection.as_mut()) => match done {
+                done = timeout(open_for, requests.pace(connection.as_mut())) => match done {
                     Ok(_) => return,
                     Err(_) if open_for == FIRST_REQUEST_TIMEOUT && used.load(Ordering::Relaxed) => {
                         open_for = age();
@@ -249,8 +268,11 @@ fn builder(protocol: Protocol) -> auto::Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT)
-        .max_header_list_size(u32::try_from(MAX_HEADER_BYTES).expect("64 KiB"))
+        .max_header_list_size(u32::try_from(MAX_HEADER_BYTES).expect("32 KiB"))
         .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(MAX_SEND_BYTES)
         .max_pending_accept_reset_streams(MAX_PENDING_RESETS);
     match protocol {
         Protocol::Http2 => builder.http2_only(),

@@ -11,6 +11,7 @@ pub mod id;
 pub mod invalid;
 pub mod json;
 pub mod metadata;
+pub mod network;
 pub mod page;
 pub mod page_token;
 pub mod request;

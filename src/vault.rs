@@ -23,6 +23,8 @@ use crate::{
     envelope::Envelope,
     limits::Limits,
     metrics::Metrics,
+    model::text::DeveloperId,
+    permits::Permit,
     store::Store,
 };
 use recent::Recent;
@@ -33,12 +35,15 @@ pub use audit_events::{EventListing, ListedEvent};
 pub use callers::{KnownAgent, KnownDeveloper};
 pub use error::VaultError;
 pub use exchange::ExchangedCredential;
-pub use list::{CredentialListing, Paging};
+pub use list::{CredentialListing, Paging, WholeList};
 pub use released::Released;
 pub use store::StoredCredential;
-pub use webhook::SignedWebhook;
+pub use webhook::UnverifiedWebhook;
 
-pub use crate::auth::webhook::SignatureHeaders;
+pub use crate::{
+    auth::webhook::SignatureHeaders,
+    limits::{BodyError, BodyLimits, ReadBody},
+};
 
 /// The vault.
 pub struct Vault {
@@ -87,6 +92,13 @@ impl Vault {
             webhook_signatures,
             ..self
         }
+    }
+
+    /// The permit that each verb begins with: its caller is known by then, and what it asks for is
+    /// read, so that nobody holds one who is unknown or slow.
+    async fn permit(&self, developer: &DeveloperId) -> Result<Permit, VaultError> {
+        let permit = self.limits.in_flight.verb(developer).await;
+        permit.map_err(VaultError::Interrupted)
     }
 
     /// Records what became of a verb that did not succeed and answers what the caller is told: the

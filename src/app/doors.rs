@@ -4,12 +4,11 @@ use std::net::SocketAddr;
 
 use axum::{Router, extract::Request, middleware};
 use tokio::net::TcpListener;
-use tonic::service::Routes;
 
 use super::StartFault;
 use crate::{
     gateway::{self, Gateway},
-    grpc,
+    grpc::{self, VaultRoutes},
     listener::door::{self, Door, Shared},
     model::request::Transport,
 };
@@ -41,7 +40,7 @@ pub(super) fn http(service: Gateway, shared: &Shared) -> Door<Gateway, axum::bod
 }
 
 /// The door of gRPC.
-pub(super) fn grpc(service: Routes, shared: &Shared) -> Door<Routes, tonic::body::Body> {
+pub(super) fn grpc(service: VaultRoutes, shared: &Shared) -> Door<VaultRoutes, tonic::body::Body> {
     Door {
         transport: Transport::Grpc,
         shared: shared.clone(),

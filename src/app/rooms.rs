@@ -95,7 +95,7 @@ impl Rooms {
             Arc::clone(&envelope),
             ground.grants(keys),
             Arc::clone(&journal),
-            Limits::new(config.limits, clock, &ground.metrics),
+            Limits::new(config.limits, config.max_in_flight, clock, &ground.metrics),
             Arc::clone(clock),
             ground.metrics.clone(),
         )

@@ -33,7 +33,7 @@ const fn setting(name: &'static str, default: Option<&'static str>, help: &'stat
 }
 
 /// All settings, in the order of the README.
-pub const SETTINGS: [Setting; 49] = [
+pub const SETTINGS: [Setting; 52] = [
     Setting {
         name: "DATABASE_URL",
         default: None,
@@ -223,9 +223,24 @@ pub const SETTINGS: [Setting; 49] = [
         "Requests that a replica has under way at once; a quarter more wait for 100 ms at most",
     ),
     setting(
+        "GRANTEX_VAULT_MAX_IN_FLIGHT_PER_DEVELOPER",
+        None,
+        "How many of them one developer may have while others wait for one (default: a quarter)",
+    ),
+    setting(
+        "GRANTEX_VAULT_MAX_CONNECTIONS",
+        Some("1024"),
+        "Connections that a replica has open at once on its public listeners; strangers can make each take 100 KiB",
+    ),
+    setting(
+        "GRANTEX_VAULT_MAX_CONNECTIONS_PER_ADDRESS",
+        None,
+        "How many of them one address may have; not so the trusted proxies (default: a quarter)",
+    ),
+    setting(
         "GRANTEX_VAULT_GRPC_REFLECTION",
-        Some("true"),
-        "Serve gRPC reflection",
+        Some("false"),
+        "Serve gRPC reflection, to anybody",
     ),
     setting(
         "GRANTEX_VAULT_API_DOCS",

@@ -17,14 +17,20 @@ use crate::{
         grant_rules::{AudiencePolicy, GrantPolicy},
         webhook,
     },
-    limits::PerMinute,
-    listener::tls::{Listener, TlsFile, TlsFiles},
+    limits::{MaxInFlight, PerMinute},
+    listener::{
+        connections::MaxConnections,
+        tls::{Listener, TlsFile, TlsFiles},
+    },
     model::text::Issuer,
     store::{authority::Authority, database_url::DatabaseUrl, schema::Durability},
 };
 
 /// More requests than anybody has under way.
 const MAX_IN_FLIGHT: usize = 1_000_000;
+
+/// More connections than a process has file descriptors.
+const MAX_CONNECTIONS: usize = 1_000_000;
 
 /// How often it makes sense to seal.
 const SEAL_INTERVALS: RangeInclusive<Duration> =
@@ -290,11 +296,47 @@ impl<'a> Values<'a> {
         })
     }
 
-    pub(super) fn max_in_flight(&mut self) -> Option<usize> {
-        const NAME: &str = "GRANTEX_VAULT_MAX_IN_FLIGHT";
-        match self.parsed(NAME)? {
-            many @ 1..=MAX_IN_FLIGHT => Some(many),
-            _ => self.fault(NAME, format_args!("must be 1 to {MAX_IN_FLIGHT}")),
+    pub(super) fn max_in_flight(&mut self) -> Option<MaxInFlight> {
+        let (total, per_developer) = self.shared(
+            "GRANTEX_VAULT_MAX_IN_FLIGHT",
+            MAX_IN_FLIGHT,
+            "GRANTEX_VAULT_MAX_IN_FLIGHT_PER_DEVELOPER",
+        )?;
+        Some(MaxInFlight {
+            total,
+            per_developer,
+        })
+    }
+
+    pub(super) fn max_connections(&mut self) -> Option<MaxConnections> {
+        let (total, per_address) = self.shared(
+            "GRANTEX_VAULT_MAX_CONNECTIONS",
+            MAX_CONNECTIONS,
+            "GRANTEX_VAULT_MAX_CONNECTIONS_PER_ADDRESS",
+        )?;
+        Some(MaxConnections { total, per_address })
+    }
+
+    /// A number of something, and how much of it may be one owner's: a quarter if nobody says.
+    fn shared(
+        &mut self,
+        name: &'static str,
+        most: usize,
+        share_name: &'static str,
+    ) -> Option<(usize, usize)> {
+        let total = match self.parsed(name)? {
+            many if (1..=most).contains(&many) => many,
+            _ => return self.fault(name, format_args!("must be 1 to {most}")),
+        };
+        if self.get(share_name).is_none() {
+            return Some((total, (total / 4).max(1)));
+        }
+        match self.parsed(share_name)? {
+            share if (1..=total).contains(&share) => Some((total, share)),
+            _ => self.fault(
+                share_name,
+                format_args!("must be 1 to {total}, which {name} says"),
+            ),
         }
     }
 

@@ -3,15 +3,16 @@
 use std::time::Duration;
 
 use axum::body::Body;
-use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, StatusCode,
     header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE},
 };
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 
 use super::problem::Failure;
-use crate::model::invalid::InvalidInput;
+use crate::{
+    model::{invalid::InvalidInput, text::DeveloperId},
+    vault::{BodyError, BodyLimits, ReadBody, Vault, VaultError},
+};
 
 /// The largest body that is read.
 const MAX_BYTES: usize = 1024 * 1024;
@@ -21,31 +22,34 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 /// Reads the body of a request. Its caller is known by now; nothing was read before.
 ///
 /// A body of an unaccepted type or announced as too large is not read at all.
-pub(super) async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, Failure> {
-    read_at_most(headers, body, MAX_BYTES).await
-}
-
-/// The same for a body of another size.
-pub(super) async fn read_at_most(
+pub(super) async fn read(
+    vault: &Vault,
+    caller: &impl AsRef<DeveloperId>,
     headers: &HeaderMap,
     body: Body,
-    max_bytes: usize,
-) -> Result<Bytes, Failure> {
-    check_headers(headers, max_bytes)?;
-    let body = Limited::new(body, max_bytes);
-    let read = tokio::time::timeout(TIMEOUT, body.collect()).await;
-    let read = read.map_err(|_| InvalidInput::says("body", "body did not arrive in time"))?;
-    read.map(http_body_util::Collected::to_bytes)
-        .map_err(|error| {
-            if error.is::<LengthLimitError>() {
-                too_large(max_bytes)
-            } else {
-                InvalidInput::says("body", "body could not be read").into()
-            }
-        })
+) -> Result<ReadBody, Failure> {
+    check_headers(headers, MAX_BYTES)?;
+    let limits = BodyLimits {
+        max_bytes: MAX_BYTES,
+        time: TIMEOUT,
+    };
+    let read = vault.read_body(caller, body, limits).await;
+    read.map_err(|error| failure(error, MAX_BYTES))
 }
 
-fn check_headers(headers: &HeaderMap, max_bytes: usize) -> Result<(), Failure> {
+/// What is answered to a body that was not read.
+pub(super) fn failure(error: BodyError, max_bytes: usize) -> Failure {
+    let says = |message| InvalidInput::says("body", message).into();
+    match error {
+        BodyError::TooLarge => too_large(max_bytes),
+        BodyError::Broken => says("body could not be read"),
+        BodyError::TimedOut => says("body did not arrive in time"),
+        BodyError::Interrupted(why) => VaultError::Interrupted(why).into(),
+    }
+}
+
+/// Type, encoding and announced size of a body.
+pub(super) fn check_headers(headers: &HeaderMap, max_bytes: usize) -> Result<(), Failure> {
     let unsupported =
         |message: &'static str| Failure::Http(StatusCode::UNSUPPORTED_MEDIA_TYPE, message.into());
     let content_type = one(headers, &CONTENT_TYPE)

@@ -22,10 +22,10 @@ use super::{
 use crate::{
     model::{
         bearer::{NoBearer, bearer},
-        page::{CredentialFilter, PageSize, Position},
+        page::CredentialFilter,
         request::RequestContext,
     },
-    vault::{CredentialListing, KnownDeveloper, Paging, Vault, VaultError},
+    vault::{KnownDeveloper, Vault, VaultError},
 };
 
 /// Store a credential
@@ -66,7 +66,8 @@ pub(super) async fn store(
         let caller = vault
             .known_developer(context, authorization(&parts))
             .await?;
-        let draft = wire::draft(&body::read(&parts.headers, body).await?)?;
+        let body = body::read(&vault, &caller, &parts.headers, body).await?;
+        let draft = wire::draft(&body.bytes)?;
         let stored = vault.store(&caller, draft).await?;
         Ok(wire::json(StatusCode::CREATED, &wire::stored(&stored)))
     })
@@ -106,7 +107,7 @@ pub(super) async fn list(
             .await?;
         let (filter, paging) = query::list(parts.uri.query().unwrap_or_default())?;
         let Some(paging) = paging else {
-            return everything(vault, context, caller, filter).await;
+            return everything(&vault, context, caller, filter).await;
         };
         let listing = vault.list(&caller, &filter, &paging).await?;
         Ok(wire::json(StatusCode::OK, &wire::page(&listing)))
@@ -211,7 +212,8 @@ pub(super) async fn exchange(
     let (parts, body) = request.into_parts();
     answer(&parts, async |context| {
         let agent = vault.known_agent(context, authorization(&parts)).await?;
-        let service = wire::exchange_request(&body::read(&parts.headers, body).await?)?;
+        let body = body::read(&vault, &agent, &parts.headers, body).await?;
+        let service = wire::exchange_request(&body.bytes)?;
         let released = vault.exchange(&agent, &service).await?;
         Ok(wire::exchanged(released))
     })
@@ -230,41 +232,19 @@ pub(super) async fn answer(
 }
 
 /// A list without pages: everything, streamed, so that memory does not grow with the list. No
-/// connection is held while the client reads; a failure after the first byte aborts the connection,
-/// so that a truncated list never parses.
+/// connection is held while the client reads, only its permit; a failure after the first byte aborts
+/// the connection, so that a truncated list never parses.
 async fn everything(
-    vault: Arc<Vault>,
+    vault: &Arc<Vault>,
     context: RequestContext,
     caller: KnownDeveloper,
     filter: CredentialFilter,
 ) -> Result<Response, Failure> {
-    let all = Paging {
-        size: Some(PageSize::MAX),
-        token: None,
-    };
-    let first = vault.list(&caller, &filter, &all).await?;
-    let start = ListPart::Page {
-        listing: first,
-        opens: true,
-    };
-    let parts = stream::try_unfold((vault, caller, filter, start), |rest| async {
-        let (vault, caller, filter, part) = rest;
-        let (listing, opens) = match part {
-            ListPart::Page { listing, opens } => (listing, opens),
-            ListPart::After(position) => {
-                let size = PageSize::MAX;
-                (
-                    vault
-                        .list_on(&caller, &filter, Some(position), size)
-                        .await?,
-                    false,
-                )
-            }
-            ListPart::End => return Ok(None),
-        };
-        let bytes = wire::list_part(&listing, opens);
-        let next = listing.next.map_or(ListPart::End, ListPart::After);
-        Ok::<_, VaultError>(Some((bytes, (vault, caller, filter, next))))
+    let list = vault.whole_list(caller, filter).await?;
+    let parts = stream::try_unfold((list, true), |(mut list, opens)| async move {
+        let part = list.next_part().await?;
+        let bytes = part.map(|part| wire::list_part(&part, opens));
+        Ok::<_, VaultError>(bytes.map(|bytes| (bytes, (list, false))))
     });
     Ok(wire::json_stream(Body::from_stream(parts.map_err(
         move |error| {
@@ -272,16 +252,6 @@ async fn everything(
             std::io::Error::other(error.message())
         },
     ))))
-}
-
-/// Where a streamed list is.
-enum ListPart {
-    Page {
-        listing: CredentialListing,
-        opens: bool,
-    },
-    After(Position),
-    End,
 }
 
 fn context(parts: &Parts) -> RequestContext {

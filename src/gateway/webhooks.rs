@@ -33,9 +33,12 @@ pub(super) async fn grantex(
             timestamp: &values("x-grantex-timestamp"),
             plain: &values("x-grantex-signature"),
         };
-        let webhook = vault.signed_webhook(context, &developer, &headers)?;
-        let body = body::read_at_most(&parts.headers, body, MAX_BYTES).await?;
-        vault.grantex_webhook(&webhook, &body).await?;
+        let webhook = vault.unverified_webhook(context, &developer, &headers);
+        let webhook = webhook.await?;
+        body::check_headers(&parts.headers, MAX_BYTES)?;
+        let body = webhook.read_body(body, MAX_BYTES).await;
+        let body = body.map_err(|error| body::failure(error, MAX_BYTES))?;
+        vault.grantex_webhook(webhook, &body).await?;
         Ok(wire::no_content())
     })
     .await

@@ -13,6 +13,7 @@ use tonic::{
 
 use super::{
     admin_convert as convert,
+    callers::authorization,
     pb::admin::{
         CreateApiKeyRequest, CreateApiKeyResponse, CreateDeveloperRequest, CreateDeveloperResponse,
         DeleteDeveloperRequest, DeleteDeveloperResponse, ListApiKeysRequest, ListApiKeysResponse,
@@ -23,7 +24,6 @@ use super::{
         RevokeGrantResponse, RevokeTokenRequest, RevokeTokenResponse, SuspendDeveloperRequest,
         SuspendDeveloperResponse, admin_service_server::AdminService,
     },
-    service::authorization,
     status,
 };
 use crate::{
@@ -105,7 +105,7 @@ impl AdminGrpc {
         metadata: &MetadataMap,
     ) -> Result<KnownOperator, OperatorError> {
         let certificate = certificate.map(|ClientCertificate(name)| name);
-        let presented = authorization(metadata).ok();
+        let presented = authorization(metadata.as_ref()).ok();
         KnownOperator::by(context, certificate, presented, self.token.as_ref()).await
     }
 }

@@ -7,9 +7,9 @@ use tonic::{Request, Response, Status};
 use super::{
     convert,
     pb::{ListAuditEventsRequest, ListAuditEventsResponse, audit_service_server::AuditService},
-    service::{answer, authorization},
+    service::answer,
 };
-use crate::vault::Vault;
+use crate::vault::{KnownDeveloper, Vault};
 
 pub(super) struct AuditGrpc {
     vault: Arc<Vault>,
@@ -27,11 +27,7 @@ impl AuditService for AuditGrpc {
         &self,
         request: Request<ListAuditEventsRequest>,
     ) -> Result<Response<ListAuditEventsResponse>, Status> {
-        answer(request, async |context, metadata, message| {
-            let caller = self
-                .vault
-                .known_developer(context, authorization(metadata))
-                .await?;
+        answer(request, async |caller: KnownDeveloper, message| {
             let (filter, paging) = convert::audit_query(message)?;
             self.vault
                 .audit_events(&caller, &filter, &paging)

@@ -2,10 +2,7 @@
 
 use std::sync::Arc;
 
-use tonic::{
-    Request, Response, Status,
-    metadata::{MetadataMap, MetadataValue},
-};
+use tonic::{Request, Response, Status};
 
 use super::{
     convert,
@@ -17,13 +14,7 @@ use super::{
     },
     status,
 };
-use crate::{
-    model::{
-        bearer::{NoBearer, bearer},
-        request::RequestContext,
-    },
-    vault::{Vault, VaultError},
-};
+use crate::vault::{KnownAgent, KnownDeveloper, Vault, VaultError};
 
 pub(super) struct VaultGrpc {
     vault: Arc<Vault>,
@@ -41,11 +32,7 @@ impl VaultService for VaultGrpc {
         &self,
         request: Request<StoreCredentialRequest>,
     ) -> Result<Response<StoreCredentialResponse>, Status> {
-        answer(request, async |context, metadata, message| {
-            let caller = self
-                .vault
-                .known_developer(context, authorization(metadata))
-                .await?;
+        answer(request, async |caller: KnownDeveloper, message| {
             let draft = convert::draft(message)?;
             self.vault
                 .store(&caller, draft)
@@ -59,11 +46,7 @@ impl VaultService for VaultGrpc {
         &self,
         request: Request<ListCredentialsRequest>,
     ) -> Result<Response<ListCredentialsResponse>, Status> {
-        answer(request, async |context, metadata, message| {
-            let caller = self
-                .vault
-                .known_developer(context, authorization(metadata))
-                .await?;
+        answer(request, async |caller: KnownDeveloper, message| {
             let (filter, paging) = convert::list_query(message)?;
             self.vault
                 .list(&caller, &filter, &paging)
@@ -77,11 +60,7 @@ impl VaultService for VaultGrpc {
         &self,
         request: Request<GetCredentialRequest>,
     ) -> Result<Response<GetCredentialResponse>, Status> {
-        answer(request, async |context, metadata, message| {
-            let caller = self
-                .vault
-                .known_developer(context, authorization(metadata))
-                .await?;
+        answer(request, async |caller: KnownDeveloper, message| {
             let credential = self.vault.get(&caller, &message.id).await?;
             Ok(GetCredentialResponse {
                 credential: Some(convert::credential(&credential)),
@@ -94,11 +73,7 @@ impl VaultService for VaultGrpc {
         &self,
         request: Request<DeleteCredentialRequest>,
     ) -> Result<Response<DeleteCredentialResponse>, Status> {
-        answer(request, async |context, metadata, message| {
-            let caller = self
-                .vault
-                .known_developer(context, authorization(metadata))
-                .await?;
+        answer(request, async |caller: KnownDeveloper, message| {
             self.vault.delete(&caller, &message.id).await?;
             Ok(DeleteCredentialResponse {})
         })
@@ -109,11 +84,7 @@ impl VaultService for VaultGrpc {
         &self,
         request: Request<ExchangeCredentialRequest>,
     ) -> Result<Response<ExchangeCredentialResponse>, Status> {
-        answer(request, async |context, metadata, message| {
-            let agent = self
-                .vault
-                .known_agent(context, authorization(metadata))
-                .await?;
+        answer(request, async |agent: KnownAgent, message| {
             self.vault
                 .exchange(&agent, &message.service)
                 .await
@@ -123,29 +94,26 @@ impl VaultService for VaultGrpc {
     }
 }
 
-/// Runs a call and turns its failure into a status; the one place where a failure is logged.
-pub(super) async fn answer<In, Out>(
+/// Runs a call for its caller and turns its failure into a status; the one place where the failure of
+/// a call is logged.
+pub(super) async fn answer<Caller, In, Out>(
     request: Request<In>,
-    call: impl AsyncFnOnce(RequestContext, &MetadataMap, In) -> Result<Out, VaultError>,
-) -> Result<Response<Out>, Status> {
-    let (metadata, extensions, message) = request.into_parts();
+    call: impl AsyncFnOnce(Caller, In) -> Result<Out, VaultError>,
+) -> Result<Response<Out>, Status>
+where
+    Caller: Send + Sync + Clone + 'static,
+{
+    let (_, mut extensions, message) = request.into_parts();
     let context = *extensions
         .get()
         .expect("the listener gives every request its context");
-    call(context, &metadata, message)
+    let caller = extensions.remove();
+    let caller = caller.expect("no call of the vault is made by an unknown caller");
+    call(caller, message)
         .await
         .map(Response::new)
         .map_err(|error| {
             error.log(context);
             status::from_vault(&error, context)
         })
-}
-
-pub(super) fn authorization(metadata: &MetadataMap) -> Result<&str, NoBearer> {
-    bearer(
-        metadata
-            .get_all("authorization")
-            .iter()
-            .map(MetadataValue::as_encoded_bytes),
-    )
 }

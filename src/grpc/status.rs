@@ -4,6 +4,7 @@ use http::Response;
 use tonic::{Code, Status, body::Body};
 use tonic_types::{ErrorDetails, StatusExt};
 
+use super::MAX_REQUEST_BYTES;
 use crate::{
     model::{
         invalid::InvalidInput,
@@ -69,6 +70,13 @@ pub(super) fn too_slow(request: RequestContext) -> Status {
     let message = "The request took too long";
     let details = details("DEADLINE_EXCEEDED", request);
     Status::with_error_details(Code::DeadlineExceeded, message, details)
+}
+
+/// The status of a message that is larger than what is read.
+pub(super) fn too_large(request: RequestContext) -> Status {
+    let message = format!("The message must be at most {MAX_REQUEST_BYTES} bytes");
+    let details = details("BAD_REQUEST", request);
+    Status::with_error_details(Code::OutOfRange, message, details)
 }
 
 /// The text of an operator's error is chosen by us, and says nothing of what caused it.

@@ -1,5 +1,5 @@
-//! What stands behind a public listener: each request gets its context, a place, its time, and its
-//! line in the log.
+//! What stands behind a public listener: each request gets its context, its time, and its line in the
+//! log. Permits are not taken here: nobody is known yet.
 
 use std::{
     convert::Infallible,
@@ -15,22 +15,12 @@ use futures_util::FutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
 use hyper::body::Incoming;
 use ipnet::IpNet;
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::timeout,
-};
+use tokio::{sync::Semaphore, time::timeout};
 use tower::{Service, ServiceExt};
 use tracing::{Instrument, field};
 use uuid::Uuid;
 
-use super::{
-    Peer,
-    answered::Untold,
-    deadline, forwarded,
-    gate::Gate,
-    message::{self, RequestBody},
-    trace,
-};
+use super::{Peer, answered::Untold, deadline, forwarded, trace};
 use crate::{
     metrics::Metrics,
     model::request::{Allowance, Interruption, RequestContext, Transport, Verb, parse_request_id},
@@ -68,34 +58,21 @@ pub struct Door<S, B> {
 #[derive(Clone)]
 pub struct Shared {
     metrics: Metrics,
-    gate: Gate,
     trusted_proxies: Arc<[IpNet]>,
     delayed: Arc<Semaphore>,
-    messages: Arc<Semaphore>,
 }
 
 // === impl Shared ===
 
 impl Shared {
-    /// Has at most `max_in_flight` requests under way, and believes `trusted_proxies` when they say
-    /// whose requests they bring.
+    /// Believes `trusted_proxies` when they say whose requests they bring.
     #[must_use]
-    pub fn new(metrics: Metrics, max_in_flight: usize, trusted_proxies: Vec<IpNet>) -> Self {
+    pub fn new(metrics: Metrics, trusted_proxies: Vec<IpNet>) -> Self {
         Self {
             metrics,
-            gate: Gate::new(max_in_flight),
             trusted_proxies: trusted_proxies.into(),
             delayed: Arc::new(Semaphore::new(MAX_DELAYED)),
-            messages: Arc::new(Semaphore::new(message::BUDGET_BYTES)),
         }
-    }
-
-    async fn place(&self) -> Result<OwnedSemaphorePermit, Interruption> {
-        let place = self.gate.enter().await;
-        place.ok_or_else(|| {
-            self.metrics.shed();
-            Interruption::Overloaded
-        })
     }
 
     async fn delay(&self) {
@@ -120,7 +97,7 @@ impl<S: Clone, B> Clone for Door<S, B> {
 
 impl<S, B> Service<Request<Incoming>> for Door<S, B>
 where
-    S: Service<Request<RequestBody>, Response = Response<B>, Error = Infallible>
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
         + Clone
         + Send
         + 'static,
@@ -142,7 +119,7 @@ where
 
 impl<S, B> Door<S, B>
 where
-    S: Service<Request<RequestBody>, Response = Response<B>, Error = Infallible>,
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
 {
     /// Gives a request its context, has it answered, and says so.
     async fn answer(self, mut request: Request<Incoming>) -> Response<B> {
@@ -169,7 +146,7 @@ where
             span: span.clone(),
             is_told: false,
         };
-        let handling = underway.scope(self.handle(verb, request));
+        let handling = underway.scope(self.handle(request));
         let handled = handling.instrument(span).await;
         let mut response = handled.unwrap_or_else(|why| interrupted(why, context));
         add_headers(response.headers_mut(), context.id, underway.allowance());
@@ -180,33 +157,15 @@ where
         response
     }
 
-    /// Waits for a place, and no longer than the request may take for its answer.
-    async fn handle(
-        self,
-        verb: Option<Verb>,
-        request: Request<Incoming>,
-    ) -> Result<Response<B>, Interruption> {
+    /// Has a request answered in the time that it has.
+    async fn handle(self, request: Request<Incoming>) -> Result<Response<B>, Interruption> {
         let (limit, at_its_end) = deadline::of(request.headers(), self.transport);
-        let answering = async {
-            let (head, body) = request.into_parts();
-            let (body, _bytes) = match (self.transport, verb) {
-                (Transport::Grpc, Some(_)) => message::read(body, &self.shared.messages).await?,
-                _ => (RequestBody::Arriving(body), Vec::new()),
-            };
-            let request = Request::from_parts(head, body);
-            // What is no verb costs nothing, and health must be told also when there is much to do.
-            let _place = match verb {
-                Some(_) => Some(self.shared.place().await?),
-                None => None,
-            };
-            let answered = AssertUnwindSafe(self.service.oneshot(request)).catch_unwind();
-            match answered.await {
-                Ok(Ok(response)) => Ok(response),
-                Err(_panic) => Err(Interruption::Panicked),
-            }
-        };
-        let answered = timeout(limit, answering).await;
-        answered.unwrap_or(Err(at_its_end))
+        let answering = AssertUnwindSafe(self.service.oneshot(request)).catch_unwind();
+        match timeout(limit, answering).await {
+            Ok(Ok(Ok(response))) => Ok(response),
+            Ok(Err(_panic)) => Err(Interruption::Panicked),
+            Err(_) => Err(at_its_end),
+        }
     }
 
     fn client_of(&self, request: &Request<Incoming>) -> std::net::IpAddr {

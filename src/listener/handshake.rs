@@ -3,28 +3,26 @@
 use std::{future::pending, io, time::Duration};
 
 use thiserror::Error;
-use tokio::{
-    net::TcpStream,
-    sync::{Semaphore, SemaphorePermit, watch},
-    time::timeout,
-};
+use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-/// The time for a handshake, waiting for a place included.
+use super::connections::Owner;
+use crate::permits::{FairPermits, OverShare, Permit, Refused, Rules};
+
+/// The time for a handshake, waiting for a permit included.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Handshakes of one listener that are under way. A client can have up to 64 KiB kept for it in
-/// one, so this is 32 MiB; the connections that wait for a place have nothing kept for them.
+/// Handshakes that are under way. A client can have up to 64 KiB kept for it in one, so this is
+/// 32 MiB; the connections that wait for a permit have nothing kept for them.
 const MAX_HANDSHAKES: usize = 512;
-/// While others wait for a place, a handshake has no more than this; it is four round trips of a
+/// Those of one address, while others wait.
+const MAX_OF_ADDRESS: usize = 128;
+/// While others wait for a permit, a handshake has no more than this; it is four round trips of a
 /// distant client. Without it 512 idle connections would keep everybody out for ten seconds.
 const CROWDED_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The handshakes of one listener.
-pub(super) struct Handshakes {
-    places: Semaphore,
-    /// How many wait for a place.
-    waiting: watch::Sender<usize>,
-}
+/// The handshakes of the listeners that share their connections; clones are the same.
+#[derive(Clone)]
+pub(super) struct Handshakes(FairPermits);
 
 /// Why a handshake came to nothing. It is the client's affair, and no louder than debug in the log.
 #[derive(Debug, Error)]
@@ -38,17 +36,21 @@ pub(super) enum NoHandshake {
     /// It was slow and others waited.
     #[error("it was slow while others waited")]
     Crowded,
+    /// Too many others were under way.
+    #[error("{0}")]
+    Refused(#[from] Refused),
 }
 
-/// Counts one that waits, until it is dropped.
-struct Waiting<'a>(&'a watch::Sender<usize>);
-
 impl Handshakes {
-    pub(super) fn new() -> Self {
-        Self {
-            places: Semaphore::new(MAX_HANDSHAKES),
-            waiting: watch::Sender::new(0),
-        }
+    /// None is under way; all connections may wait.
+    pub(super) fn new(connections: usize) -> Self {
+        Self(FairPermits::new(Rules {
+            permits: MAX_HANDSHAKES,
+            share: MAX_OF_ADDRESS,
+            queue: connections,
+            patience: HANDSHAKE_TIMEOUT,
+            over_share: OverShare::Waits,
+        }))
     }
 
     /// Makes a handshake on a connection that was just accepted. What it is made with is asked for
@@ -56,48 +58,23 @@ impl Handshakes {
     pub(super) async fn make(
         &self,
         stream: TcpStream,
+        owner: Owner,
         acceptor: impl FnOnce() -> TlsAcceptor,
     ) -> Result<TlsStream<TcpStream>, NoHandshake> {
         let handshake = async {
-            let _place = self.place().await;
+            let permit = self.0.acquire(&owner).await?;
             tokio::select! {
                 done = acceptor().accept(stream) => Ok(done?),
-                () = self.crowded() => Err(NoHandshake::Crowded),
+                () = crowded(&permit) => Err(NoHandshake::Crowded),
             }
         };
         let made = timeout(HANDSHAKE_TIMEOUT, handshake).await;
         made.unwrap_or(Err(NoHandshake::TimedOut))
     }
-
-    async fn place(&self) -> SemaphorePermit<'_> {
-        if let Ok(place) = self.places.try_acquire() {
-            return place;
-        }
-        let _waiting = Waiting::count(&self.waiting);
-        let place = self.places.acquire().await;
-        place.expect("the semaphore is never closed")
-    }
-
-    /// Waits until it is time to make room.
-    async fn crowded(&self) {
-        let _ = timeout(CROWDED_TIMEOUT, pending::<()>()).await;
-        let mut waiting = self.waiting.subscribe();
-        let somebody = waiting.wait_for(|waiting| *waiting > 0).await;
-        somebody.expect("we hold the sender");
-    }
 }
 
-// === impl Waiting ===
-
-impl<'a> Waiting<'a> {
-    fn count(waiting: &'a watch::Sender<usize>) -> Self {
-        waiting.send_modify(|waiting| *waiting += 1);
-        Self(waiting)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.send_modify(|waiting| *waiting -= 1);
-    }
+/// Waits until it is time to make room.
+async fn crowded(permit: &Permit) {
+    let _ = timeout(CROWDED_TIMEOUT, pending::<()>()).await;
+    permit.is_wanted().await;
 }

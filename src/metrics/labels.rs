@@ -88,6 +88,10 @@ labels! {
         RequestsPerDeveloper => "requests_per_developer",
         /// Failed authentications, per address.
         FailedAuthPerAddress => "failed_auth_per_address",
+        /// Requests under way, per developer.
+        InFlightPerDeveloper => "in_flight_per_developer",
+        /// Requests under way whose caller is not known yet, per address.
+        InFlightPerAddress => "in_flight_per_address",
     }
 }
 

@@ -104,6 +104,8 @@ pub struct Allowance {
 pub enum Interruption {
     /// Too many are under way.
     Overloaded,
+    /// Too many of its caller are under way, and others wait.
+    OverShare,
     /// It took longer than the server allows.
     TimedOut,
     /// It took longer than its caller allows (`grpc-timeout`).

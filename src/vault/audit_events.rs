@@ -55,6 +55,7 @@ impl Vault {
         filter: &EventFilter,
         paging: &Paging,
     ) -> Result<EventListing, VaultError> {
+        let _permit = self.permit(&developer.developer.id).await?;
         let tenant = &developer.developer.id;
         let after = paging.after(|token| EventPosition::from_token(token, tenant, filter))?;
         let named = Named::by(filter);

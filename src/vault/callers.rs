@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+use http_body::Body;
+
 use super::{
     Vault,
     error::{Unauthenticated, Unavailable, VaultError},
@@ -9,12 +12,13 @@ use super::{
 use crate::{
     audit::event::{Asked, AuditEvent, Caller, Outcome},
     auth::{api_key, grant::VerifiedGrant, grant_verifier::GrantError},
-    limits::Exceeded,
+    limits::{BodyError, BodyLimits, Exceeded, ReadBody},
     model::{
         bearer::{ApiKey, GrantToken, NoBearer},
         caller::Developer,
         request::{Allowance, RequestContext, Verb},
         service_name::ServiceName,
+        text::DeveloperId,
     },
     underway::{self, CallerKind},
 };
@@ -45,7 +49,7 @@ impl Vault {
         request: RequestContext,
         authorization: Result<&str, NoBearer>,
     ) -> Result<KnownDeveloper, VaultError> {
-        let developer = self.developer_of(authorization).await;
+        let developer = self.developer_of(request, authorization).await;
         let developer = developer.map_err(|error| self.counted(request, error))?;
         underway::called_by(CallerKind::Developer);
         within_budget(self.limits.request(&developer.id))?;
@@ -70,13 +74,34 @@ impl Vault {
         Ok(KnownAgent { request, grant })
     }
 
+    /// Reads what a caller that is known asks for, in memory that callers share fairly.
+    ///
+    /// # Errors
+    ///
+    /// [`BodyError`].
+    pub async fn read_body<B>(
+        &self,
+        caller: &impl AsRef<DeveloperId>,
+        body: B,
+        limits: BodyLimits,
+    ) -> Result<ReadBody, BodyError>
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        let bodies = &self.limits.in_flight.bodies;
+        bodies.read(caller.as_ref(), body, limits).await
+    }
+
     async fn developer_of(
         &self,
+        request: RequestContext,
         authorization: Result<&str, NoBearer>,
     ) -> Result<Developer, VaultError> {
         let refused = VaultError::Unauthenticated;
         let text = authorization.map_err(|_| refused(Unauthenticated::NoAuthorization))?;
         let key = ApiKey::parse(text).ok_or(refused(Unauthenticated::ApiKey))?;
+        let permit = self.limits.in_flight.lookup(request.peer).await;
+        let _permit = permit.map_err(VaultError::Interrupted)?;
         let found = self.store.key_owner(&api_key::hash(&key)).await?;
         let now = self.clock.now();
         let owner = found
@@ -132,6 +157,20 @@ fn within_budget(taken: Result<Option<Allowance>, Exceeded>) -> Result<(), Vault
     };
     left.into_iter().for_each(underway::may_still);
     Ok(taken.map(|_| ())?)
+}
+
+/// Whose limits its requests count for.
+impl AsRef<DeveloperId> for KnownDeveloper {
+    fn as_ref(&self) -> &DeveloperId {
+        &self.developer.id
+    }
+}
+
+/// Whose limits its requests count for: its developer's.
+impl AsRef<DeveloperId> for KnownAgent {
+    fn as_ref(&self) -> &DeveloperId {
+        self.grant.developer()
+    }
 }
 
 impl KnownDeveloper {

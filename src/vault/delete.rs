@@ -17,6 +17,7 @@ impl Vault {
     ///
     /// Not found, or unavailable.
     pub async fn delete(&self, developer: &KnownDeveloper, id: &str) -> Result<(), VaultError> {
+        let _permit = self.permit(&developer.developer.id).await?;
         let mut event = developer.event(Verb::Delete, Outcome::Deleted);
         event.credential = CredentialId::parse(id);
         match self.remove(developer, &mut event).await {

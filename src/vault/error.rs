@@ -150,7 +150,9 @@ impl VaultError {
             Self::Unauthenticated(_) => Kind::Unauthenticated,
             Self::OutOfScope { .. } | Self::AgentNotAllowed { .. } => Kind::PermissionDenied,
             Self::NotFound(_) => Kind::NotFound,
-            Self::RateLimited(_) => Kind::TooManyRequests,
+            Self::RateLimited(_) | Self::Interrupted(Interruption::OverShare) => {
+                Kind::TooManyRequests
+            }
             Self::Interrupted(Interruption::DeadlineExceeded) => Kind::DeadlineExceeded,
             Self::Interrupted(Interruption::Overloaded | Interruption::TimedOut)
             | Self::Unavailable(_) => Kind::Unavailable,
@@ -164,7 +166,8 @@ impl VaultError {
         if let Self::RateLimited(exceeded) = self {
             return Some(exceeded.retry_after);
         }
-        (self.kind() == Kind::Unavailable).then_some(RETRY_AFTER)
+        let is_worth_it = matches!(self.kind(), Kind::Unavailable | Kind::TooManyRequests);
+        is_worth_it.then_some(RETRY_AFTER)
     }
 
     /// What the caller is told. Chosen here, never taken from an inner error.
@@ -203,6 +206,9 @@ impl VaultError {
             Self::RateLimited(_) => "Rate limit exceeded".into(),
             Self::Interrupted(Interruption::Overloaded) => {
                 "The vault has too many requests under way".into()
+            }
+            Self::Interrupted(Interruption::OverShare) => {
+                "Too many requests of this caller are under way".into()
             }
             Self::Interrupted(Interruption::TimedOut | Interruption::DeadlineExceeded) => {
                 "The request took too long".into()

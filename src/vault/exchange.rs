@@ -51,6 +51,7 @@ impl Vault {
         agent: &KnownAgent,
         service: &str,
     ) -> Result<Released<ExchangedCredential>, VaultError> {
+        let _permit = self.permit(agent.grant.developer()).await?;
         let service = parse_service(service)?;
         let (released, from) = match self.exchange_recent(agent, &service).await {
             Some(released) => (released, CacheUse::RowAndKey),

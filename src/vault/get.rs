@@ -21,6 +21,7 @@ impl Vault {
         developer: &KnownDeveloper,
         id: &str,
     ) -> Result<Credential, VaultError> {
+        let _permit = self.permit(&developer.developer.id).await?;
         let mut event = developer.event(Verb::Get, Outcome::Read);
         event.credential = CredentialId::parse(id);
         match self.find(developer, event.credential).await {

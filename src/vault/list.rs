@@ -1,5 +1,9 @@
 //! List: a developer's credentials, newest first.
 
+use std::{convert::Infallible, mem, sync::Arc, time::Duration};
+
+use tokio::{sync::oneshot, time::timeout};
+
 use super::{KnownDeveloper, Vault, error::VaultError};
 use crate::{
     audit::event::Outcome,
@@ -7,12 +11,16 @@ use crate::{
         credential::Credential,
         invalid::InvalidInput,
         page::{CredentialFilter, PageSize, Position},
-        request::Verb,
+        request::{Interruption, Verb},
         service_name::ServiceName,
         text::PrincipalId,
     },
+    permits::Permit,
     store::credentials::CredentialPage,
 };
+
+/// How long a client may take to read a list without pages.
+const READ_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// Where a list starts and how far it goes at once.
 #[derive(Debug, Clone, Default)]
@@ -48,6 +56,26 @@ impl Paging {
     }
 }
 
+/// A list that is read to its end, part by part. It holds its permit until it is dropped.
+pub struct WholeList {
+    vault: Arc<Vault>,
+    developer: KnownDeveloper,
+    filter: CredentialFilter,
+    part: Part,
+    lease: Lease,
+}
+
+/// The part that is next.
+enum Part {
+    Read(CredentialListing),
+    After(Position),
+    None,
+}
+
+/// A permit that is held for a client that reads, however slowly it does: not longer than
+/// [`READ_TIMEOUT`], nor when others wait for one and its owner has more than its share.
+struct Lease(oneshot::Sender<Infallible>);
+
 impl Vault {
     /// Lists credentials. Its audit event is durable before the first of them is answered.
     ///
@@ -55,6 +83,41 @@ impl Vault {
     ///
     /// Invalid input when the page token is not of this list; unavailable.
     pub async fn list(
+        &self,
+        developer: &KnownDeveloper,
+        filter: &CredentialFilter,
+        paging: &Paging,
+    ) -> Result<CredentialListing, VaultError> {
+        let _permit = self.permit(&developer.developer.id).await?;
+        self.first_part(developer, filter, paging).await
+    }
+
+    /// Lists everything, part by part. Its audit event is durable before the first part is there.
+    ///
+    /// # Errors
+    ///
+    /// Unavailable.
+    pub async fn whole_list(
+        self: &Arc<Self>,
+        developer: KnownDeveloper,
+        filter: CredentialFilter,
+    ) -> Result<WholeList, VaultError> {
+        let permit = self.permit(&developer.developer.id).await?;
+        let parts = Paging {
+            size: Some(PageSize::MAX),
+            token: None,
+        };
+        let first = self.first_part(&developer, &filter, &parts).await?;
+        Ok(WholeList {
+            vault: Arc::clone(self),
+            developer,
+            filter,
+            part: Part::Read(first),
+            lease: Lease::of(permit),
+        })
+    }
+
+    async fn first_part(
         &self,
         developer: &KnownDeveloper,
         filter: &CredentialFilter,
@@ -81,12 +144,8 @@ impl Vault {
         }
     }
 
-    /// Goes on with a list that [`Self::list`] began and recorded.
-    ///
-    /// # Errors
-    ///
-    /// Unavailable, or internal when a row is inconsistent.
-    pub async fn list_on(
+    /// A part of a list, which is recorded by now or will be.
+    async fn list_on(
         &self,
         KnownDeveloper { developer, .. }: &KnownDeveloper,
         filter: &CredentialFilter,
@@ -109,6 +168,54 @@ impl Vault {
             next,
             next_page_token,
         })
+    }
+}
+
+// === impl WholeList ===
+
+impl WholeList {
+    /// The next part; `None` at the end.
+    ///
+    /// # Errors
+    ///
+    /// Unavailable, internal when a row is inconsistent; interrupted when it was read too slowly.
+    pub async fn next_part(&mut self) -> Result<Option<CredentialListing>, VaultError> {
+        let part = match mem::replace(&mut self.part, Part::None) {
+            Part::None => return Ok(None),
+            Part::Read(first) => first,
+            Part::After(position) => {
+                if self.lease.has_ended() {
+                    return Err(VaultError::Interrupted(Interruption::TimedOut));
+                }
+                let (developer, size) = (&self.developer, PageSize::MAX);
+                let read = self
+                    .vault
+                    .list_on(developer, &self.filter, Some(position), size);
+                read.await?
+            }
+        };
+        self.part = part.next.map_or(Part::None, Part::After);
+        Ok(Some(part))
+    }
+}
+
+// === impl Lease ===
+
+impl Lease {
+    fn of(permit: Permit) -> Self {
+        let (lease, mut released) = oneshot::channel();
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = timeout(READ_TIMEOUT, &mut released) => {}
+                () = permit.is_over_share() => {}
+            }
+            drop(permit);
+        });
+        Self(lease)
+    }
+
+    fn has_ended(&self) -> bool {
+        self.0.is_closed()
     }
 }
 

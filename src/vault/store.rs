@@ -44,6 +44,7 @@ impl Vault {
         developer: &KnownDeveloper,
         draft: CredentialDraft,
     ) -> Result<StoredCredential, VaultError> {
+        let _permit = self.permit(&developer.developer.id).await?;
         let new = NewCredential::parse(draft)?;
         let mut event = developer.event(Verb::Store, Outcome::Stored);
         event.principal = Some(new.principal_id.clone());

@@ -1,5 +1,10 @@
 //! Webhook: a Grantex auth service says that a grant was revoked.
 
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::Body;
+
 use super::{
     Vault,
     error::{Unauthenticated, VaultError},
@@ -7,6 +12,7 @@ use super::{
 use crate::{
     audit::event::{AuditEvent, Caller, Outcome, Subject},
     auth::webhook::{SignatureHeaders, WebhookSignature},
+    limits::{BodyError, BodyLimits, read_under},
     model::{
         invalid::InvalidInput,
         json::{Json, JsonFault, Members},
@@ -14,19 +20,26 @@ use crate::{
         revocation::{Revocation, Revoked},
         text::{DeveloperId, GrantId, TextFault, WebhookEventId},
     },
+    permits::Permit,
     underway::{self, CallerKind},
 };
 
 /// The one type of event that changes something.
 const GRANT_REVOKED: &str = "grant.revoked";
 
+/// How long a body may take.
+const BODY_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// A webhook whose headers could be those of a Grantex auth service. Whether they are is known once
-/// its body is.
-#[derive(Debug)]
-pub struct SignedWebhook {
+/// its body is. However it ends before that, its address is charged with it.
+pub struct UnverifiedWebhook<'a> {
+    vault: &'a Vault,
     request: RequestContext,
     developer: DeveloperId,
     signature: WebhookSignature,
+    permit: Permit,
+    /// Its sender is known, or its address was charged.
+    is_settled: bool,
 }
 
 /// What a webhook says.
@@ -37,27 +50,32 @@ struct Event {
 }
 
 impl Vault {
-    /// Looks at the headers of a webhook, before its body is read.
+    /// Looks at the headers of a webhook, before its body is read, and takes one of the few permits
+    /// that there are for those whose sender is unknown.
     ///
     /// # Errors
     ///
-    /// Unauthenticated, or rate limited when the address has failed too often.
-    pub fn signed_webhook(
+    /// Unauthenticated, or rate limited when the address has failed too often; interrupted.
+    pub async fn unverified_webhook(
         &self,
         request: RequestContext,
         developer: &str,
         headers: &SignatureHeaders<'_>,
-    ) -> Result<SignedWebhook, VaultError> {
+    ) -> Result<UnverifiedWebhook<'_>, VaultError> {
         let now = self.clock.now();
         let signature = WebhookSignature::parse(headers, self.webhook_signatures, now);
         let developer = DeveloperId::parse(developer).ok();
         let (Some(developer), Some(signature)) = (developer, signature) else {
             return Err(self.counted(request, UNSIGNED));
         };
-        Ok(SignedWebhook {
+        let permit = self.limits.in_flight.webhook(request.peer).await;
+        Ok(UnverifiedWebhook {
+            vault: self,
             request,
             developer,
             signature,
+            permit: permit.map_err(VaultError::Interrupted)?,
+            is_settled: false,
         })
     }
 
@@ -71,21 +89,28 @@ impl Vault {
     /// Unauthenticated, alike for a developer that has no secret; invalid input; unavailable.
     pub async fn grantex_webhook(
         &self,
-        webhook: &SignedWebhook,
+        mut webhook: UnverifiedWebhook<'_>,
         body: &[u8],
     ) -> Result<(), VaultError> {
-        if !self.is_signed(webhook, body).await? {
+        let is_signed = self.is_signed(&webhook, body).await;
+        webhook.is_settled = true;
+        if !is_signed? {
             return Err(self.counted(webhook.request, UNSIGNED));
         }
         underway::called_by(CallerKind::Webhook);
+        let _permit = self.permit(&webhook.developer).await?;
         let Event { id, grant } = event(body)?;
         match grant {
-            Some(grant) => self.revoke_by_webhook(webhook, id, grant).await,
+            Some(grant) => self.revoke_by_webhook(&webhook, id, grant).await,
             None => Ok(()),
         }
     }
 
-    async fn is_signed(&self, webhook: &SignedWebhook, body: &[u8]) -> Result<bool, VaultError> {
+    async fn is_signed(
+        &self,
+        webhook: &UnverifiedWebhook<'_>,
+        body: &[u8],
+    ) -> Result<bool, VaultError> {
         let developer = &webhook.developer;
         for sealed in self.store.webhook_secrets(developer).await? {
             let secret = self.envelope.open_webhook_secret(developer, &sealed).await;
@@ -105,7 +130,7 @@ impl Vault {
 
     async fn revoke_by_webhook(
         &self,
-        webhook: &SignedWebhook,
+        webhook: &UnverifiedWebhook<'_>,
         id: WebhookEventId,
         grant: GrantId,
     ) -> Result<(), VaultError> {
@@ -131,6 +156,35 @@ impl Vault {
             event.outcome = Outcome::Unchanged;
         }
         Ok(self.journal.commit(transaction, &event).await?)
+    }
+}
+
+// === impl UnverifiedWebhook ===
+
+impl UnverifiedWebhook<'_> {
+    /// Reads its body.
+    ///
+    /// # Errors
+    ///
+    /// [`BodyError`].
+    pub async fn read_body<B>(&self, body: B, max_bytes: usize) -> Result<Bytes, BodyError>
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        let limits = BodyLimits {
+            max_bytes,
+            time: BODY_TIMEOUT,
+        };
+        read_under(&self.permit, body, limits).await
+    }
+}
+
+impl Drop for UnverifiedWebhook<'_> {
+    fn drop(&mut self) {
+        if !self.is_settled {
+            // It is answered what is wrong with it, if anybody is left to be answered.
+            let _ = self.vault.counted(self.request, UNSIGNED);
+        }
     }
 }
 

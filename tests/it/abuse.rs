@@ -4,8 +4,10 @@
 //! `connections.rs` is about each bound of a connection, `tls/handshakes.rs` about those of a
 //! handshake. Here many connections attack one process, whose memory the kernel tells.
 
+mod floods;
 mod frames;
 mod slow;
+mod strangers;
 
 use frames::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, End, GET, HEADERS, PING, POST, RST_STREAM,
@@ -32,7 +34,7 @@ struct Victim {
     grpc_url: String,
     /// The most memory that it ever had when it was only used as meant, in KiB.
     usual: u64,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl Victim {
@@ -40,15 +42,13 @@ impl Victim {
         Self::start_with(&[], Trust::default()).await
     }
 
-    async fn start_with_tls(certificates: &Certificates) -> Self {
-        let settings = [
-            ("GRANTEX_VAULT_TLS_CERT_FILE", certificates.path("tls.crt")),
-            ("GRANTEX_VAULT_TLS_KEY_FILE", certificates.path("tls.key")),
+    async fn start_with_tls(settings: &[(&str, &str)], certificates: &Certificates) -> Self {
+        let files = [certificates.path("tls.crt"), certificates.path("tls.key")];
+        let tls = [
+            ("GRANTEX_VAULT_TLS_CERT_FILE", &*files[0]),
+            ("GRANTEX_VAULT_TLS_KEY_FILE", &*files[1]),
         ];
-        let settings: Vec<_> = settings
-            .iter()
-            .map(|(name, path)| (*name, &**path))
-            .collect();
+        let settings = [settings, &tls].concat();
         Self::start_with(&settings, certificates.trust()).await
     }
 
@@ -65,7 +65,7 @@ impl Victim {
             grpc_url,
             dev,
             usual: 0,
-            _directory: directory,
+            directory,
         };
         join_all((0..32).map(|_| victim.serves("as meant"))).await;
         victim.usual = victim.dev.process.memory("VmHWM:");

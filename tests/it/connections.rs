@@ -12,8 +12,8 @@ use bytes::Bytes;
 use grantex_vault::{
     listener::{
         self, Protocol,
+        connections::{Connections, MaxConnections},
         door::{Door, Shared},
-        message::RequestBody,
     },
     metrics::Metrics,
     model::request::Transport,
@@ -21,6 +21,7 @@ use grantex_vault::{
 };
 use http::{Request, Response};
 use http_body_util::Full;
+use hyper::body::Incoming;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -30,14 +31,14 @@ use tower::util::{BoxCloneSyncService, service_fn};
 
 use crate::harness::{Server, Via};
 
-type Hello = BoxCloneSyncService<Request<RequestBody>, Response<Full<Bytes>>, Infallible>;
+type Hello = BoxCloneSyncService<Request<Incoming>, Response<Full<Bytes>>, Infallible>;
 
 /// A listener whose every answer is `hello`.
 async fn listen(transport: Transport) -> SocketAddr {
-    let hello = |_: Request<RequestBody>| async { Ok(Response::new(Full::from("hello"))) };
+    let hello = |_: Request<Incoming>| async { Ok(Response::new(Full::from("hello"))) };
     let door: Door<Hello, _> = Door {
         transport,
-        shared: Shared::new(Metrics::unobserved(), 1024, Vec::new()),
+        shared: Shared::new(Metrics::unobserved(), Vec::new()),
         service: BoxCloneSyncService::new(service_fn(hello)),
         verb_of: |_, _| None,
         route_of: |_| None,
@@ -50,7 +51,18 @@ async fn listen(transport: Transport) -> SocketAddr {
         _ => Protocol::Http,
     };
     let shutdown = Shutdown::default();
-    tokio::spawn(listener::serve(listener, protocol, door, shutdown));
+    let max = MaxConnections {
+        total: 100,
+        per_address: 100,
+    };
+    let connections = Connections::new(max, &[]);
+    tokio::spawn(listener::serve(
+        listener,
+        protocol,
+        door,
+        connections,
+        shutdown,
+    ));
     address
 }
 

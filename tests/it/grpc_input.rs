@@ -136,40 +136,43 @@ async fn refused(client: &Client<'_>, message: pb::StoreCredentialRequest) -> Pr
 }
 
 #[tokio::test]
-async fn a_message_that_cannot_be_read_is_the_frameworks_error_whoever_sends_it() {
+async fn a_message_that_cannot_be_read_is_refused_once_its_sender_is_known() {
     let server = Server::start().await;
-    let nobody = server.client_with(Via::Grpc, None);
-    let large = pb::StoreCredentialRequest {
+    let tenant = server.tenant("acme").await;
+    let [known, nobody] = [
+        server.client(Via::Grpc, &tenant.key),
+        server.client_with(Via::Grpc, None),
+    ];
+    let large = || pb::StoreCredentialRequest {
         access_token: "x".repeat(1024 * 1024),
         ..storable()
     };
-    let refused = nobody.grpc().store_credential(large).await.unwrap_err();
-    assert_eq!(refused.code(), Code::OutOfRange, "{refused:?}");
-
     // Deeper than any decoder of protobuf follows.
-    let mut value = PbValue {
-        kind: Some(Kind::NullValue(0)),
-    };
-    for _ in 0..200 {
-        value = PbValue {
-            kind: Some(Kind::ListValue(ListValue {
-                values: vec![value],
-            })),
+    let deep = || {
+        let mut value = PbValue {
+            kind: Some(Kind::NullValue(0)),
         };
-    }
-    let deep = pb::StoreCredentialRequest {
-        metadata: Some(metadata(value.kind)),
-        ..storable()
+        for _ in 0..200 {
+            value = PbValue {
+                kind: Some(Kind::ListValue(ListValue {
+                    values: vec![value],
+                })),
+            };
+        }
+        pb::StoreCredentialRequest {
+            metadata: Some(metadata(value.kind)),
+            ..storable()
+        }
     };
-    let refused = nobody.grpc().store_credential(deep).await.unwrap_err();
-    assert_ne!(refused.code(), Code::Unauthenticated, "{refused:?}");
-    assert!(
-        nobody
-            .list()
-            .await
-            .is_err_and(|refused| refused.status == 401),
-        "it goes on"
-    );
+    for (message, code) in [(large(), Code::OutOfRange), (deep(), Code::Internal)] {
+        let unknown = nobody.request(message.clone());
+        let unknown = nobody.grpc().store_credential(unknown).await.unwrap_err();
+        assert_eq!(unknown.code(), Code::Unauthenticated, "{unknown:?}");
+        let refused = known.request(message);
+        let refused = known.grpc().store_credential(refused).await.unwrap_err();
+        assert_eq!(refused.code(), code, "{refused:?}");
+    }
+    assert!(known.list().await.is_ok(), "it goes on");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use tonic_reflection::pb::v1::{
     server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
 };
 
-use crate::harness::{Server, Setup};
+use crate::harness::{Dev, Server, Setup, instance_directory};
 
 const VAULT: &str = "grantex.vault.v1.VaultService";
 const AUDIT: &str = "grantex.vault.v1.AuditService";
@@ -30,6 +30,16 @@ async fn health_is_served_to_anyone() {
         health.check(request).await.unwrap_err().code(),
         Code::NotFound
     );
+}
+
+#[tokio::test]
+async fn dev_serves_reflection() {
+    let directory = instance_directory();
+    let dev = Dev::start(directory.path(), &[]).await;
+    let address = format!("http://{}", dev.get("grpc"));
+    let channel = Channel::from_shared(address).unwrap().connect_lazy();
+    let services = reflected(channel).await.unwrap();
+    assert!(services.iter().any(|name| name == VAULT), "{services:?}");
 }
 
 /// The services that reflection names.
@@ -56,14 +66,14 @@ pub(crate) async fn reflected(channel: Channel) -> Result<Vec<String>, tonic::St
 }
 
 #[tokio::test]
-async fn reflection_is_served_unless_it_is_switched_off() {
-    let server = Server::start().await;
+async fn reflection_is_served_only_if_it_is_switched_on() {
+    let setup = Setup::new().with("GRANTEX_VAULT_GRPC_REFLECTION", "true");
+    let server = setup.start().await;
     let services = reflected(server.channel.clone()).await.unwrap();
     for service in [VAULT, AUDIT, "grpc.health.v1.Health"] {
         assert!(services.iter().any(|name| name == service), "{services:?}");
     }
-    let setup = Setup::new().with("GRANTEX_VAULT_GRPC_REFLECTION", "false");
-    let without = setup.start().await;
+    let without = Server::start().await;
     assert_eq!(
         reflected(without.channel.clone()).await.unwrap_err().code(),
         Code::Unimplemented

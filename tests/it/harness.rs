@@ -35,7 +35,7 @@ pub(crate) use process::{
     Dev, FREE_PORTS, Process, instance_directory, node, print, python, python_program, run,
     run_with,
 };
-pub(crate) use raw_http::raw;
+pub(crate) use raw_http::{connect_from, raw};
 pub(crate) use rest::answer;
 pub(crate) use server::{ISSUER, Server, Setup, Tenant};
 

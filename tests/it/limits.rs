@@ -1,7 +1,11 @@
 //! Who asks too much is told so, and nobody else pays for it.
 
+mod connections;
 mod flood;
+mod lists;
+mod open_calls;
 mod overload;
+mod permits;
 
 use std::time::Duration;
 

@@ -2,7 +2,7 @@
 
 use std::{fs, process::Command};
 
-use crate::harness::{Dev, Process, instance_directory, print, until};
+use crate::harness::{Dev, FREE_PORTS, Process, instance_directory, print, until};
 
 /// How the kernel says that there are no core dumps, and that nobody can switch them on again.
 const NONE: [&str; 2] = ["0", "0"];
@@ -53,6 +53,31 @@ async fn served(variables: &[(&str, &str)]) -> Process {
 async fn a_server_leaves_no_core_dumps() {
     let vault = served(&[]).await;
     assert_eq!(core_limits(&vault), NONE);
+}
+
+/// A server may have as many files open as the system lets it, whatever it was started with.
+#[tokio::test]
+async fn the_soft_limit_of_file_descriptors_is_raised_to_the_hard_one() {
+    let directory = instance_directory();
+    let keyring = directory.path().join("keyring.json");
+    print(&["keyring", "create", keyring.to_str().unwrap()]);
+    let key_set = directory.path().join("jwks.json");
+    fs::write(&key_set, r#"{"keys":[]}"#).unwrap();
+    let vault = env!("CARGO_BIN_EXE_grantex-vault");
+    let few = format!(
+        "ulimit -Sn 256; ulimit -Hn 1500; exec env \
+         DATABASE_URL=postgres://vault@127.0.0.1:1/vault \
+         GRANTEX_VAULT_MASTER_KEY=local:{} GRANTEX_VAULT_ISSUER=https://issuer.test \
+         GRANTEX_VAULT_JWKS_FILE={} {vault} serve {}",
+        keyring.display(),
+        key_set.display(),
+        FREE_PORTS.join(" "),
+    );
+    let mut process = Process::start_program("/bin/sh", &["-c", &few]);
+    process.logged_line("serving").await;
+    let line = process.kernel_line("limits", "Max open files");
+    let words = line.split_whitespace().skip(3).take(2);
+    assert_eq!(words.collect::<Vec<_>>(), ["1500", "1500"]);
 }
 
 #[tokio::test]

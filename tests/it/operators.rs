@@ -60,7 +60,9 @@ impl Files {
     }
 
     fn setup(&self) -> Setup {
-        Setup::new().with("GRANTEX_VAULT_ADMIN_TOKEN_FILE", &self.token_path())
+        Setup::new()
+            .with("GRANTEX_VAULT_ADMIN_TOKEN_FILE", &self.token_path())
+            .with("GRANTEX_VAULT_GRPC_REFLECTION", "true")
     }
 }
 

@@ -9,16 +9,18 @@ use std::{
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// What each room may import of ours; who is not named may import anything.
-const ROOMS: [(&str, &[&str]); 23] = [
+const ROOMS: [(&str, &[&str]); 25] = [
     ("model", &[]),
     ("clock", &["model"]),
     ("metrics", &["model"]),
     ("underway", &["model"]),
-    ("limits", &["model", "clock", "metrics"]),
+    ("permits", &[]),
+    ("limits", &["model", "clock", "metrics", "permits"]),
     ("health", &["model", "clock"]),
     ("shutdown", &[]),
     ("telemetry", &[]),
     ("memory", &[]),
+    ("descriptors", &[]),
     ("auth", &["model", "clock"]),
     ("envelope", &["model", "clock", "metrics", "underway"]),
     ("store", &["model", "clock", "metrics", "underway"]),
@@ -31,7 +33,8 @@ const ROOMS: [(&str, &[&str]); 23] = [
     (
         "vault",
         &[
-            "model", "clock", "metrics", "underway", "limits", "auth", "envelope", "store", "audit",
+            "model", "clock", "metrics", "underway", "permits", "limits", "auth", "envelope",
+            "store", "audit",
         ],
     ),
     ("pace", &[]),
@@ -43,11 +46,16 @@ const ROOMS: [(&str, &[&str]); 23] = [
             "model", "clock", "auth", "envelope", "store", "audit", "rotation",
         ],
     ),
-    ("grpc", &["model", "clock", "vault", "operator", "auth"]),
+    (
+        "grpc",
+        &["model", "clock", "permits", "vault", "operator", "auth"],
+    ),
     ("gateway", &["model", "clock", "vault"]),
     (
         "listener",
-        &["model", "clock", "metrics", "underway", "shutdown"],
+        &[
+            "model", "clock", "metrics", "underway", "permits", "shutdown",
+        ],
     ),
     ("admin", &["health", "metrics"]),
     // Values are checked by the rooms that they are for.

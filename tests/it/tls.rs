@@ -63,7 +63,10 @@ impl Hello {
     }
 
     async fn say(self, address: &str) -> io::Result<TlsStream<TcpStream>> {
-        let stream = TcpStream::connect(address).await?;
+        self.say_on(TcpStream::connect(address).await?).await
+    }
+
+    async fn say_on(self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         let name = ServerName::try_from("127.0.0.1").unwrap();
         let connector = TlsConnector::from(Arc::new(self.config));
         connector.connect(name, stream).await

@@ -49,6 +49,13 @@ GRANTEX_VAULT_LIMIT_EXCHANGE_PER_GRANT: {{ int $v.limits.exchangePerGrant | quot
 GRANTEX_VAULT_LIMIT_REQUESTS_PER_DEVELOPER: {{ int $v.limits.requestsPerDeveloper | quote }}
 GRANTEX_VAULT_LIMIT_FAILED_AUTH_PER_ADDRESS: {{ int $v.limits.failedAuthPerAddress | quote }}
 GRANTEX_VAULT_MAX_IN_FLIGHT: {{ int $v.limits.maxInFlight | quote }}
+{{- with $v.limits.maxInFlightPerDeveloper }}
+GRANTEX_VAULT_MAX_IN_FLIGHT_PER_DEVELOPER: {{ int . | quote }}
+{{- end }}
+GRANTEX_VAULT_MAX_CONNECTIONS: {{ int $v.limits.maxConnections | quote }}
+{{- with $v.limits.maxConnectionsPerAddress }}
+GRANTEX_VAULT_MAX_CONNECTIONS_PER_ADDRESS: {{ int . | quote }}
+{{- end }}
 GRANTEX_VAULT_LOG_FORMAT: {{ $v.log.format | quote }}
 RUST_LOG: {{ $v.log.level | quote }}
 {{- with include "vault.masterKey" . }}

@@ -53,14 +53,16 @@ pub(super) fn stream(number: u32) -> u32 {
     number * 2 + 1
 }
 
+/// What a client says first.
+pub(super) fn preface() -> Vec<u8> {
+    let magic = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    [magic, &*frame(SETTINGS, 0, 0, b"")].concat()
+}
+
 /// Opens a connection with the preface.
 pub(super) async fn open(address: &str) -> TcpStream {
     let mut connection = TcpStream::connect(address).await.unwrap();
-    let preface = [
-        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-        &*frame(SETTINGS, 0, 0, b""),
-    ];
-    connection.write_all(&preface.concat()).await.unwrap();
+    connection.write_all(&preface()).await.unwrap();
     connection
 }
 

@@ -7,7 +7,13 @@ use super::{
     Victim,
     frames::{self, DATA, END_HEADERS, HEADERS, POST, frame, stream},
 };
-use crate::harness::Certificates;
+use crate::harness::{Certificates, Trust};
+
+/// As many connections as these have, and from one address.
+const MANY: [(&str, &str); 2] = [
+    ("GRANTEX_VAULT_MAX_CONNECTIONS", "10000"),
+    ("GRANTEX_VAULT_MAX_CONNECTIONS_PER_ADDRESS", "10000"),
+];
 
 /// Opens connections that each begin like this.
 async fn open(address: &str, count: usize, opening: &[u8]) -> Vec<TcpStream> {
@@ -30,7 +36,7 @@ async fn drip(connections: &mut [TcpStream], drops: &[u8]) {
 
 #[tokio::test]
 async fn headers_that_drip() {
-    let mut victim = Victim::start().await;
+    let mut victim = Victim::start_with(&MANY, Trust::default()).await;
     let mut held = Vec::new();
     for address in victim.addresses() {
         held.extend(open(address, 500, b"GET / HTTP/1.1\r\nhost: v\r\n").await);
@@ -48,7 +54,7 @@ async fn headers_that_drip() {
 
 #[tokio::test]
 async fn bodies_that_drip() {
-    let mut victim = Victim::start().await;
+    let mut victim = Victim::start_with(&MANY, Trust::default()).await;
     let [http, grpc] = victim.addresses();
     let head = format!(
         "POST /v1/vault/credentials HTTP/1.1\r\nhost: v\r\nauthorization: Bearer {}\r\n\
@@ -82,7 +88,7 @@ async fn bodies_that_drip() {
 #[tokio::test]
 async fn handshakes_that_drip() {
     let certificates = Certificates::new();
-    let mut victim = Victim::start_with_tls(&certificates).await;
+    let mut victim = Victim::start_with_tls(&MANY, &certificates).await;
     // A ClientHello of 60,000 bytes, in records of 1,000.
     let first = b"\x16\x03\x01\x00\x06\x01\x00\xea\x60\x03\x03";
     let record = [&b"\x16\x03\x01\x03\xe8"[..], &[0; 1000]].concat();

@@ -6,11 +6,12 @@ use futures_util::future::join_all;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    task::JoinSet,
     time::{Instant, timeout},
 };
 
 use super::Hello;
-use crate::harness::{Certificates, Log, Server, Setup, Via};
+use crate::harness::{Certificates, Log, Server, Setup, Via, connect_from};
 
 /// More than may be under way at once.
 const MANY: usize = 700;
@@ -37,7 +38,11 @@ async fn read_to_end(mut stream: TcpStream) -> Vec<u8> {
 
 async fn with_tls() -> (Certificates, Server) {
     let certificates = Certificates::new();
-    let server = Setup::new().with_tls(&certificates).start().await;
+    let setup = Setup::new()
+        .with_tls(&certificates)
+        .with("GRANTEX_VAULT_MAX_CONNECTIONS", "20000")
+        .with("GRANTEX_VAULT_MAX_CONNECTIONS_PER_ADDRESS", "20000");
+    let server = setup.start().await;
     (certificates, server)
 }
 
@@ -96,6 +101,38 @@ async fn hundreds_of_half_handshakes_keep_nobody_out() {
         assert!(hello.clone().say(&address).await.is_ok());
     }
     drop(held);
+}
+
+#[tokio::test]
+async fn silent_handshakes_of_one_address_keep_no_other_waiting() {
+    // More than are given up, at 512 a second, before whoever comes last gives up.
+    const SILENT: usize = 6000;
+    let (certificates, server) = with_tls().await;
+    let hello = Hello::new(&certificates.authority);
+    for address in [server.http_address(), server.grpc_address()] {
+        let mut flood = JoinSet::new();
+        for silent in open(&address, SILENT, b"").await {
+            let address = address.clone();
+            flood.spawn(async move {
+                // Each that is given up comes again, for as long as this may take.
+                let mut silent = Ok(silent);
+                for _ in 0..5 {
+                    let Ok(given_up) = silent else { return };
+                    read_to_end(given_up).await;
+                    silent = TcpStream::connect(&address).await;
+                }
+            });
+        }
+        for _ in 0..3 {
+            let started = Instant::now();
+            let stream = connect_from("127.0.0.2", &address).await;
+            let said = timeout(Duration::from_secs(10), hello.clone().say_on(stream)).await;
+            let took = started.elapsed();
+            assert!(said.is_ok_and(|said| said.is_ok()), "it waited {took:?}");
+            assert!(took < Duration::from_secs(3), "it waited {took:?}");
+        }
+        flood.shutdown().await;
+    }
 }
 
 #[tokio::test]
