@@ -97,7 +97,9 @@ impl<'a> Watch<'a> {
         self.seals.load(Ordering::Relaxed)
     }
 
-    pub(super) fn findings(&self) -> u64 {
+    /// How many findings there were.
+    #[must_use]
+    pub fn findings(&self) -> u64 {
         self.findings.load(Ordering::Relaxed)
     }
 

@@ -4,6 +4,7 @@
 mod attacks;
 mod command_line;
 mod exports;
+mod proofs;
 mod pruning;
 mod replicas;
 mod restores;

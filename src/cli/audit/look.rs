@@ -10,7 +10,11 @@ use tokio::time::sleep;
 
 use super::table::Printer;
 use crate::{
-    cli::{Outcome, explain, target::Target},
+    cli::{
+        Outcome,
+        exit::{away, unusable},
+        target::Target,
+    },
     model::timestamp::Timestamp,
     store::{
         Store, StoreFault,
@@ -74,7 +78,7 @@ struct Which {
 }
 
 pub(super) async fn list(args: ListArgs) -> Outcome {
-    let store = args.target.store()?;
+    let store = args.target.store().map_err(unusable)?;
     let look = Look {
         from: args.from,
         to: args.to,
@@ -82,14 +86,14 @@ pub(super) async fn list(args: ListArgs) -> Outcome {
     };
     let events = store.last_audit_events(&look, args.limit.into()).await;
     let mut printer = Printer::new(stdout());
-    for event in events.map_err(explain)? {
+    for event in events.map_err(away)? {
         printer.print(&event)?;
     }
     Ok(())
 }
 
 pub(super) async fn tail(args: TailArgs) -> Outcome {
-    let store = args.target.store()?;
+    let store = args.target.store().map_err(unusable)?;
     let look = args.which.look();
     let mut printer = Printer::new(stdout());
     Box::pin(follow(&store, &look, &mut printer)).await
@@ -98,11 +102,8 @@ pub(super) async fn tail(args: TailArgs) -> Outcome {
 /// Shows events in the order of their commits. What is below the horizon is complete, so that none is
 /// passed over.
 async fn follow(store: &Store, look: &Look, printer: &mut Printer<impl Write>) -> Outcome {
-    let horizon = store.audit_horizon().await.map_err(explain)?;
-    let last = store
-        .last_audit_events(look, BEFORE)
-        .await
-        .map_err(explain)?;
+    let horizon = store.audit_horizon().await.map_err(away)?;
+    let last = store.last_audit_events(look, BEFORE).await.map_err(away)?;
     let settled = |transaction| transaction < horizon.closed_below;
     for event in last
         .iter()
@@ -113,7 +114,7 @@ async fn follow(store: &Store, look: &Look, printer: &mut Printer<impl Write>) -
     }
     let (mut era, mut from) = (horizon.era, horizon.closed_below);
     loop {
-        let now = store.audit_horizon().await.map_err(explain)?;
+        let now = store.audit_horizon().await.map_err(away)?;
         if now.era != era {
             // The database was restored into another cluster: numbers begin anew.
             (era, from) = (now.era, 0);
@@ -134,7 +135,7 @@ async fn show(
     let mut place = Place::default();
     loop {
         let page: Result<_, StoreFault> = store.whole_events(span, &place, PAGE).await;
-        let page = page.map_err(explain)?;
+        let page = page.map_err(away)?;
         let Some(last) = page.last() else {
             return Ok(());
         };
