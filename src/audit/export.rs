@@ -184,7 +184,7 @@ impl Export<'_> {
             for event in events.iter().filter(|event| self.selection.takes(event)) {
                 let index = EventId::parse(&event.place.id).and_then(|id| indices.get(&id));
                 let sealed = index.map(|index| (*index, &entries[*index]));
-                let sealed = sealed.filter(|(_, entry)| trouble(entry, event).is_none());
+                let sealed = sealed.filter(|(_, entry)| trouble(entry, event, None).is_none());
                 let Some((index, entry)) = sealed else {
                     self.exported.unproven += 1;
                     continue;

@@ -9,6 +9,7 @@ mod pruning;
 mod replicas;
 mod restores;
 mod tampering;
+mod times;
 
 use std::{
     sync::{Arc, Mutex},

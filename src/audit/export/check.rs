@@ -14,6 +14,7 @@ use super::{
         merkle,
         seal::{self, Entry, Header, Sha},
         verify::Anchor,
+        window::{Window, Windows},
     },
     line::{End, Line},
 };
@@ -47,6 +48,7 @@ pub enum WrongLine {
     SealMissing,
     Repeated,
     Proof,
+    Time,
     Content,
     AfterTheEnd,
     NoEnd,
@@ -62,7 +64,8 @@ struct Check<'a> {
     /// Whether the seal of the anchor was compared with it.
     anchored: bool,
     /// The seal whose events may follow, and the place of the next.
-    seal: Option<(Header, u64)>,
+    seal: Option<(Header, Window, u64)>,
+    windows: Windows,
     /// The last seal that proved itself.
     last: Option<(Header, Sha)>,
     /// Of all lines before the next.
@@ -88,6 +91,7 @@ pub fn check(
         anchor,
         anchored: false,
         seal: None,
+        windows: Windows::since(None),
         last: None,
         hash: Sha256::new(),
         checked: Checked::default(),
@@ -164,13 +168,18 @@ impl Check<'_> {
             if !follows && header.number <= last.number + 1 {
                 return Err(WrongLine::Chain);
             }
+            if !follows {
+                self.windows.gap();
+            }
         }
         let this = Anchor {
             number: header.number,
             hash: seal::hash(bytes),
         };
         self.compare(this)?;
-        self.seal = Some((header.clone(), 0));
+        // Which of its events are of its first transaction is not known here.
+        let window = self.windows.next(&header, None);
+        self.seal = Some((header.clone(), window, 0));
         self.last = Some((header, this.hash));
         self.checked.seals += 1;
         self.checked.last = Some(this);
@@ -185,8 +194,8 @@ impl Check<'_> {
         path: &[merkle::Hash],
     ) -> Result<(), WrongLine> {
         let seal = self.seal.as_mut();
-        let (header, next) = seal
-            .filter(|(header, _)| header.number == number)
+        let (header, window, next) = seal
+            .filter(|(header, ..)| header.number == number)
             .ok_or(WrongLine::SealMissing)?;
         if index < *next {
             return Err(WrongLine::Repeated);
@@ -203,7 +212,8 @@ impl Check<'_> {
         }
         *next = index + 1;
         self.checked.events += 1;
-        Ok(())
+        let of_its_time = window.holds(&event);
+        of_its_time.then_some(()).ok_or(WrongLine::Time)
     }
 
     fn end(&mut self, bytes: &[u8], signature: &str) -> Result<(), WrongLine> {
@@ -267,6 +277,7 @@ impl fmt::Display for WrongLine {
             Self::SealMissing => "the event's seal is not before it",
             Self::Repeated => "the event is out of its order, or stands here twice",
             Self::Proof => "the event is not in its seal",
+            Self::Time => "the event is of another time than its seal",
             Self::Content => "the lines before are not those that were exported",
             Self::AfterTheEnd => "the export ends before this line",
             Self::NoEnd => "the signed end is missing: the file may be cut off",
