@@ -11,3 +11,4 @@ pub mod prune;
 pub mod seal;
 pub mod sealer;
 pub mod verify;
+mod window;

@@ -10,6 +10,7 @@ mod api_key;
 mod audit;
 mod developer;
 mod doctor;
+mod exit;
 mod grant;
 mod health;
 mod import;
@@ -157,7 +158,8 @@ pub async fn run() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("grantex-vault: {error}");
-            ExitCode::FAILURE
+            let failure: Option<&exit::Failure> = error.downcast_ref();
+            failure.map_or(ExitCode::FAILURE, |failure| failure.code.into())
         }
     }
 }

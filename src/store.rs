@@ -10,6 +10,7 @@ pub mod audit_seals;
 pub mod authority;
 mod columns;
 pub mod conditional_events;
+pub mod credential_writes;
 pub mod credentials;
 pub mod database_url;
 pub mod developers;
@@ -29,6 +30,7 @@ pub mod serving_role;
 mod tls;
 mod transaction;
 pub mod webhook_secrets;
+mod written_last;
 
 use std::{
     sync::{
@@ -63,6 +65,7 @@ use exchanges::Lookups;
 use readers::Readers;
 use reading::Reading;
 use schema::Durability;
+use written_last::WrittenLast;
 
 pub use transaction::Transaction;
 
@@ -123,6 +126,7 @@ pub struct Store {
     /// How many statements were answered, so that a pool which is all in use is not taken for one
     /// that has no database.
     answered: Arc<AtomicU64>,
+    written_last: Arc<WrittenLast>,
 }
 
 /// A pooled connection. One that missed a deadline is closed, not given back: nobody knows what it
@@ -132,6 +136,7 @@ pub struct Connection {
     object: Option<Object>,
     progress: Progress,
     tls: Option<MakeRustlsConnect>,
+    written_last: Arc<WrittenLast>,
 }
 
 /// What became of the statements of a connection.
@@ -201,6 +206,7 @@ impl Store {
             tls: tls::connector(url)?,
             metrics: Metrics::unobserved(),
             answered,
+            written_last: Arc::new(WrittenLast::new()),
         })
     }
 
@@ -301,6 +307,7 @@ impl Store {
                 ..Progress::default()
             },
             tls: self.tls.clone(),
+            written_last: Arc::clone(&self.written_last),
         })
     }
 

@@ -185,21 +185,25 @@ impl AuditEvent {
         self.row_of(EventId::make(now), now)
     }
 
-    /// As it is stored when this credential is new, and when it takes the place of another.
+    /// As it is stored when a credential of this id is new, and when it takes the place of the one that is
+    /// kept, if that is known.
     pub(super) fn to_rows_of_write(
         &self,
-        credential: CredentialId,
+        new: CredentialId,
+        kept: Option<CredentialId>,
         now: Timestamp,
-    ) -> [AuditEventRow; 2] {
+    ) -> (AuditEventRow, Option<AuditEventRow>) {
         let id = EventId::make(now);
-        [Outcome::Stored, Outcome::Replaced].map(|outcome| {
+        let row = |outcome, credential| {
             let event = Self {
                 outcome,
                 credential: Some(credential),
                 ..self.clone()
             };
             event.row_of(id, now)
-        })
+        };
+        let replaced = kept.map(|kept| row(Outcome::Replaced, kept));
+        (row(Outcome::Stored, new), replaced)
     }
 
     fn row_of(&self, id: EventId, now: Timestamp) -> AuditEventRow {

@@ -43,6 +43,8 @@ pub enum EventTrouble {
     Added,
     /// It stands in another transaction than when it was sealed.
     Reordered,
+    /// It is as it was sealed, and happened neither then nor since the seal before.
+    Time,
 }
 
 /// What of a seal is not as it was made.
@@ -97,7 +99,9 @@ impl<'a> Watch<'a> {
         self.seals.load(Ordering::Relaxed)
     }
 
-    pub(super) fn findings(&self) -> u64 {
+    /// How many findings there were.
+    #[must_use]
+    pub fn findings(&self) -> u64 {
         self.findings.load(Ordering::Relaxed)
     }
 
@@ -145,6 +149,9 @@ impl fmt::Display for EventTrouble {
             Self::Removed => f.write_str("removed: it was sealed and is not there"),
             Self::Added => f.write_str("added: it is in no seal, and its transaction was sealed"),
             Self::Reordered => f.write_str("reordered: it was sealed in another transaction"),
+            Self::Time => f.write_str(
+                "of another time: more than ten minutes before or after what its seal covers",
+            ),
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::{
         Connection, Store, StoreFault, Transaction,
         audit_events::AuditEventRow,
         conditional_events::ConditionalEvent,
-        credentials::{CredentialWrite, WriteEvent, Written},
+        credential_writes::{CredentialWrite, Outcome as Write, WriteEvent, Written},
         precondition::Precondition,
         reading::Reading,
     },
@@ -27,6 +27,9 @@ use crate::{
 
 /// How long what nobody waits for any more may take to become durable when the journal is closed.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often a write is tried whose credential is another one each time.
+const WRITE_ATTEMPTS: u32 = 5;
 
 /// Records events.
 ///
@@ -146,16 +149,35 @@ impl Journal {
         credential: &CredentialWrite<'_>,
         event: &AuditEvent,
     ) -> Result<Result<Written, StoreFault>, Unrecorded> {
-        let now = self.clock.now();
-        let [stored, replaced] = &event.to_rows_of_write(credential.id_if_new, now);
-        let event = WriteEvent { stored, replaced };
-        match connection.write_credential(credential, &event).await {
+        match self.write_naming(connection, credential, event).await {
             Ok(written) => self.learn(Ok(Ok(written))),
             Err(fault @ (StoreFault::RetiredMasterKey(_) | StoreFault::Inconsistent { .. })) => {
                 Ok(Err(fault))
             }
             Err(fault) => self.learn(Err(Arc::new(fault))),
         }
+    }
+
+    /// The event of a credential that takes the place of another names that one. Mostly it is known, or
+    /// there is none: then this is one statement.
+    async fn write_naming(
+        &self,
+        connection: &Connection,
+        credential: &CredentialWrite<'_>,
+        event: &AuditEvent,
+    ) -> Result<Written, StoreFault> {
+        let now = self.clock.now();
+        let mut kept = connection.id_written_last(credential);
+        for _ in 0..WRITE_ATTEMPTS {
+            let (stored, replaced) = event.to_rows_of_write(credential.id_if_new, kept, now);
+            let event = WriteEvent { stored, replaced };
+            match connection.write_credential(credential, &event).await? {
+                Write::Written(written) => return Ok(written),
+                Write::Stands(id) => kept = Some(id),
+            }
+        }
+        // Others delete it and store it anew all the time.
+        Err(StoreFault::Overloaded)
     }
 
     /// Writes what waits still, and takes no more.

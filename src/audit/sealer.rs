@@ -30,8 +30,8 @@ use crate::{
 
 /// How many events a seal has, or those of one transaction that has more. Each seal costs Postgres some:
 /// in smaller ones its time was more, in larger ones the slowest percent of the requests at half load was
-/// slower.
-const MAX_EVENTS: usize = 512;
+/// slower. Verifying relies on it: see `window.rs`.
+pub(super) const MAX_EVENTS: usize = 512;
 /// How many of one transaction are sealed together at most. The vault writes batches of some hundreds.
 const MAX_OF_TRANSACTION: usize = 100_000;
 /// How many seals are made at once, before others have a turn.

@@ -12,6 +12,7 @@ use super::{
     finding::{EventTrouble, Finding, SealTrouble, Watch},
     merkle::Hash,
     seal::{self, Entry, Header, Sha},
+    window::{Window, Windows},
 };
 use crate::{
     envelope::signing_key::PublicKey,
@@ -71,6 +72,7 @@ struct Verification<'a> {
     /// What the last seal says was pruned.
     newest: Option<Header>,
     previous: Option<(Header, Sha)>,
+    windows: Windows,
     /// Whether seals are missing before the next one.
     gap: bool,
     removed: Vec<(u64, Entry)>,
@@ -111,6 +113,7 @@ pub async fn verify(
         watch,
         newest,
         previous: None,
+        windows: Windows::since(store.first_era_began_at().await?),
         gap: false,
         removed: Vec::new(),
         added: BTreeMap::new(),
@@ -162,6 +165,7 @@ impl Verification<'_> {
         if row.number != after + 1 {
             self.seals(after.unsigned_abs() + 1, number - 1, SealTrouble::Removed);
             self.gap = true;
+            self.windows.gap();
         }
         let hash = seal::hash(&row.header);
         if let Some(anchor) = self.anchor
@@ -174,6 +178,7 @@ impl Verification<'_> {
         let Some(header) = header.filter(|header| header.number == number) else {
             self.one_seal(number, SealTrouble::Unreadable);
             self.gap = true;
+            self.windows.gap();
             return Ok(());
         };
         self.check_chain(&header, row);
@@ -215,26 +220,33 @@ impl Verification<'_> {
     async fn check_events(&mut self, header: &Header, row: &SealRow) -> Result<(), StoreFault> {
         let number = header.number;
         let mut expected = BTreeMap::<EventId, Vec<Entry>>::new();
+        let mut of_first = None;
         match row.entries.as_deref().map(Entry::read) {
             Some(Some(entries)) if fits(header, &entries) => {
+                let first = header.from_transaction.unsigned_abs();
+                let is_first = |entry: &&Entry| entry.transaction == first;
+                of_first = Some(entries.iter().filter(is_first).count() as u64);
                 for entry in entries {
                     expected.entry(entry.id).or_default().push(entry);
                 }
             }
             Some(_) => {
                 self.one_seal(number, SealTrouble::Entries);
+                self.windows.gap();
                 return Ok(());
             }
             None if header.newest_event.is_none_or(|id| self.pruned(id)) => {}
             None => {
                 self.one_seal(number, SealTrouble::EntriesRemoved);
+                self.windows.gap();
                 return Ok(());
             }
         }
+        let window = self.windows.next(header, of_first);
         let mut place = Place::default();
         while let Some(page) = self.page(header.span(), &mut place).await? {
             for event in page {
-                self.check_event(number, &mut expected, &event);
+                self.check_event((number, &window), &mut expected, &event);
             }
         }
         self.misshapen(Some(number), header.span()).await?;
@@ -298,7 +310,7 @@ impl Verification<'_> {
 
     fn check_event(
         &mut self,
-        seal: u64,
+        (seal, window): (u64, &Window),
         expected: &mut BTreeMap<EventId, Vec<Entry>>,
         event: &WholeEvent,
     ) {
@@ -307,7 +319,7 @@ impl Verification<'_> {
         let Some(entry) = id.and_then(|id| taken(expected.get_mut(&id)?, event)) else {
             return self.is_added(Some(seal), event);
         };
-        if let Some(what) = trouble(&entry, event) {
+        if let Some(what) = trouble(&entry, event, Some(window)) {
             let Place { id, developer, .. } = &event.place;
             self.event(id, Some(developer), Some(seal), what);
         }
@@ -415,8 +427,12 @@ fn fits(header: &Header, entries: &[Entry]) -> bool {
         && header.merkle_root == Sha(seal::tree(entries).root())
 }
 
-/// What of a row is not as its event was sealed.
-pub(super) fn trouble(entry: &Entry, row: &WholeEvent) -> Option<EventTrouble> {
+/// What of a row is not as its event was sealed, or that its event is not of the time of its seal.
+pub(super) fn trouble(
+    entry: &Entry,
+    row: &WholeEvent,
+    window: Option<&Window>,
+) -> Option<EventTrouble> {
     if canonical::hash(&row.canonical) != entry.hash {
         return Some(EventTrouble::Changed);
     }
@@ -443,5 +459,7 @@ pub(super) fn trouble(entry: &Entry, row: &WholeEvent) -> Option<EventTrouble> {
         ("outcome", row.outcome == event.outcome),
     ];
     let wrong = columns.into_iter().find(|(_, same)| !same);
-    wrong.map(|(column, _)| EventTrouble::Column(column))
+    let wrong = wrong.map(|(column, _)| EventTrouble::Column(column));
+    let outside = || window.is_some_and(|window| !window.holds(&event));
+    wrong.or_else(|| outside().then_some(EventTrouble::Time))
 }

@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::explain;
+use super::{
+    exit::{away, unusable},
+    explain,
+};
 use crate::{
     app,
     config::{self, Database, MasterKeySettings},
@@ -58,8 +61,8 @@ impl Target {
 
     /// Records that work on the target is about to begin.
     pub(super) async fn begins(&self, work: Work<'_>) -> Result<(), Box<dyn std::error::Error>> {
-        let (operations, by) = self.operations()?;
-        operations.begins(&by, work).await.map_err(explain)
+        let (operations, by) = self.operations().map_err(unusable)?;
+        operations.begins(&by, work).await.map_err(away)
     }
 
     /// The master keys that the environment names, else those of the instance.

@@ -207,7 +207,14 @@ impl EventId {
     /// Whether its time is before this moment.
     #[must_use]
     pub fn is_before(self, moment: Timestamp) -> bool {
-        i128::from(self.0.timestamp_ms()) < i128::from(moment.as_millisecond())
+        self.time_ms() < i128::from(moment.as_millisecond())
+    }
+
+    /// Its time, in milliseconds since 1970: whoever made it up may have chosen one that is no
+    /// [`Timestamp`].
+    #[must_use]
+    pub fn time_ms(self) -> i128 {
+        i128::from(self.0.timestamp_ms())
     }
 }
 

@@ -100,6 +100,22 @@ impl Store {
         self.connection().await?.audit_horizon().await
     }
 
+    /// When the first numbering of events began; nobody signed it.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn first_era_began_at(&self) -> Result<Option<Timestamp>, StoreFault> {
+        // Store::first_era_began_at
+        const SQL: &str = "select began_at from vault.audit_eras order by era limit 1";
+        let rows = self.connection().await?.in_order(SQL, &[]).await?;
+        let began_at = |row: &Row| {
+            let table = "audit_eras";
+            Columns { table, row }.get("began_at")
+        };
+        rows.first().map(began_at).transpose()
+    }
+
     /// Events of a span after a place, in order, with everything that stands there.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use crate::{
         text::{CredentialType, PrincipalId},
         timestamp::Timestamp,
     },
-    store::credentials::{CredentialWrite, Written},
+    store::credential_writes::{CredentialWrite, Written},
 };
 
 /// What was stored.

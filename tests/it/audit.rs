@@ -2,6 +2,7 @@
 
 mod crashes;
 mod group_commit;
+mod hashes;
 mod interrupted;
 mod partitions;
 mod unwritable;

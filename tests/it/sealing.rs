@@ -4,10 +4,12 @@
 mod attacks;
 mod command_line;
 mod exports;
+mod proofs;
 mod pruning;
 mod replicas;
 mod restores;
 mod tampering;
+mod times;
 
 use std::{
     sync::{Arc, Mutex},

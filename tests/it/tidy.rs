@@ -79,7 +79,7 @@ const CRATES: [(&str, &[&str]); 23] = [
     ("prometheus", &["metrics"]),
     ("governor", &["limits"]),
     ("moka", &["envelope", "limits"]),
-    ("quick_cache", &["auth", "vault"]),
+    ("quick_cache", &["auth", "store", "vault"]),
     ("opentelemetry_otlp", &["telemetry"]),
     ("tracing_opentelemetry", &["listener", "telemetry"]),
     ("utoipa", &["gateway"]),

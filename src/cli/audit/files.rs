@@ -9,16 +9,23 @@ use std::{
 
 use clap::Args;
 
-use super::{Key, read_key};
+use super::{Key, read_key, verify::anchor};
 use crate::{
     audit::{
-        export::{self, Selection, WrongLine},
+        export::{self, End, ExportFault, Selection, WrongLine},
         verify::Anchor,
     },
-    cli::{Outcome, explain, target::Target},
+    cli::{
+        Outcome,
+        exit::{away, unusable},
+        explain,
+        target::Target,
+    },
+    clock::{Clock, SystemClock},
     model::{text::DeveloperId, timestamp::Timestamp},
     operator::Work,
     pace::Pace,
+    store::StoreFault,
 };
 
 #[derive(Args)]
@@ -32,6 +39,10 @@ pub(in crate::cli) struct ExportArgs {
     /// Only events before this moment (RFC 3339).
     #[arg(long, value_name = "TIME", value_parser = Timestamp::parse)]
     to: Option<Timestamp>,
+    /// A seal that was noted elsewhere: the record must have it, and its line is in the export, so that
+    /// `verify-file --anchor` finds it.
+    #[arg(long, value_name = "NUMBER:HASH", value_parser = anchor)]
+    anchor: Option<Anchor>,
     /// How many events are read a second, at most.
     #[arg(long, value_name = "N")]
     max_per_second: Option<NonZeroU32>,
@@ -46,24 +57,40 @@ pub(in crate::cli) struct VerifyFileArgs {
     /// A file with the public key, as `public-key` prints it.
     #[arg(long, value_name = "FILE")]
     public_key: PathBuf,
+    /// A seal that was noted elsewhere, as the log and `verify` print it: an export of another record, or
+    /// of one that was cut off before it, is found.
+    #[arg(long, value_name = "NUMBER:HASH", value_parser = anchor)]
+    anchor: Option<Anchor>,
     /// What `export` wrote; - is standard input.
     file: PathBuf,
 }
 
 pub(super) async fn export(args: ExportArgs) -> Outcome {
+    let noted = args.key.noted()?;
+    let store = args.target.store().map_err(unusable)?;
+    let key = super::signing_key(&args.target, &store).await?;
+    if noted.is_some_and(|noted| noted != key.public_key()) {
+        return Err("the key that signs seals is not the one of --public-key".into());
+    }
     let begun = Work::ExportAuditEvents(args.developer.as_ref());
     args.target.begins(begun).await?;
-    let store = args.target.store()?;
-    let key = args.key.get(&args.target, &store).await?;
     let selection = Selection {
         developer: args.developer,
         from: args.from,
         to: args.to,
+        anchor: args.anchor,
     };
     let pace = Pace::new(1, args.max_per_second);
     let mut to = BufWriter::new(stdout());
-    let exporting = export::export(&store, &key, &selection, &pace, &mut to);
-    let exported = Box::pin(exporting).await.map_err(explain)?;
+    let now = SystemClock.now();
+    let exporting = export::export(&store, &key, &selection, &pace, now, &mut to);
+    let exported = Box::pin(exporting).await.map_err(|fault| match fault {
+        ExportFault::Store(StoreFault::Inconsistent { .. }) => explain(fault),
+        ExportFault::Store(_) => away(fault),
+        ExportFault::Write(_) => unusable(explain(fault)),
+        // Somebody changed the record.
+        _ => explain(fault),
+    })?;
     eprintln!(
         "{} events with proofs; events that are not sealed yet have none",
         exported.events
@@ -80,24 +107,50 @@ pub(super) async fn export(args: ExportArgs) -> Outcome {
 pub(super) fn verify(args: &VerifyFileArgs) -> Outcome {
     let key = read_key(&args.public_key)?;
     let mut report = |line: u64, wrong: WrongLine| println!("line {line}\t{wrong}");
-    let shown = args.file.display();
+    let cannot_be_read = |error| unusable(format!("{}: {error}", args.file.display()));
     let checked = if args.file.as_os_str() == "-" {
-        export::check(BufReader::new(stdin()), &key, &mut report)
+        export::check(BufReader::new(stdin()), &key, args.anchor, &mut report)
     } else {
-        let file = File::open(&args.file).map_err(|error| format!("{shown}: {error}"))?;
-        export::check(BufReader::new(file), &key, &mut report)
+        let file = File::open(&args.file).map_err(cannot_be_read)?;
+        export::check(BufReader::new(file), &key, args.anchor, &mut report)
     };
-    let checked = checked.map_err(|error| format!("{shown}: {error}"))?;
+    let checked = checked.map_err(cannot_be_read)?;
     println!(
         "{} events of {} seals are proven",
         checked.events, checked.seals
     );
+    if let Some(end) = &checked.end {
+        print_end(end);
+    }
     if let Some(Anchor { number, hash }) = checked.last {
         println!("last seal {number}:{hash}");
     }
+    let left_out = checked.end.as_ref().map_or(0, |end| end.left_out);
     match checked.wrong {
+        0 if checked.events == 0 => Err("no event is in the file: nothing is proven".into()),
+        0 if left_out > 0 => Err(format!(
+            "{left_out} events were not as they were sealed when this was exported"
+        )
+        .into()),
         0 => Ok(()),
-        1 => Err("1 line proves nothing; it is named above".into()),
-        many => Err(format!("{many} lines prove nothing; they are named above").into()),
+        1 => Err("1 thing is not proven; it is named above".into()),
+        many => Err(format!("{many} things are not proven; they are named above").into()),
     }
+}
+
+/// What the events are all of, as it was signed.
+fn print_end(end: &End) {
+    let developer = end.developer.as_ref().map(DeveloperId::as_str);
+    let whose = developer.map_or_else(
+        || "everybody's".to_owned(),
+        |id| format!("those of {}", id.escape_debug()),
+    );
+    let from = end
+        .from
+        .map_or(String::new(), |from| format!(" from {from}"));
+    let to = end.to.map_or(String::new(), |to| format!(" before {to}"));
+    println!(
+        "they are all that was asked for: {whose}{from}{to}, exported at {}",
+        end.exported_at
+    );
 }

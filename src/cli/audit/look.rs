@@ -10,7 +10,11 @@ use tokio::time::sleep;
 
 use super::table::Printer;
 use crate::{
-    cli::{Outcome, explain, target::Target},
+    cli::{
+        Outcome,
+        exit::{away, unusable},
+        target::Target,
+    },
     model::{text::DeveloperId, timestamp::Timestamp},
     operator::Work,
     store::{
@@ -75,7 +79,7 @@ struct Which {
 }
 
 pub(super) async fn list(args: ListArgs) -> Outcome {
-    let store = args.target.store()?;
+    let store = args.target.store().map_err(unusable)?;
     let developer = args.which.developer();
     let look = Look {
         from: args.from,
@@ -83,7 +87,7 @@ pub(super) async fn list(args: ListArgs) -> Outcome {
         ..args.which.look()
     };
     let events = store.last_audit_events(&look, args.limit.into()).await;
-    let events = events.map_err(explain)?;
+    let events = events.map_err(away)?;
     // Before any of them is shown, and after they were read: a list is not about itself.
     let shown = Work::ListAuditEvents(developer.as_ref());
     args.target.begins(shown).await?;
@@ -95,10 +99,10 @@ pub(super) async fn list(args: ListArgs) -> Outcome {
 }
 
 pub(super) async fn tail(args: TailArgs) -> Outcome {
+    let store = args.target.store().map_err(unusable)?;
     let developer = args.which.developer();
     let begun = Work::TailAuditEvents(developer.as_ref());
     args.target.begins(begun).await?;
-    let store = args.target.store()?;
     let look = args.which.look();
     let mut printer = Printer::new(stdout());
     Box::pin(follow(&store, &look, &mut printer)).await
@@ -107,11 +111,8 @@ pub(super) async fn tail(args: TailArgs) -> Outcome {
 /// Shows events in the order of their commits. What is below the horizon is complete, so that none is
 /// passed over.
 async fn follow(store: &Store, look: &Look, printer: &mut Printer<impl Write>) -> Outcome {
-    let horizon = store.audit_horizon().await.map_err(explain)?;
-    let last = store
-        .last_audit_events(look, BEFORE)
-        .await
-        .map_err(explain)?;
+    let horizon = store.audit_horizon().await.map_err(away)?;
+    let last = store.last_audit_events(look, BEFORE).await.map_err(away)?;
     let settled = |transaction| transaction < horizon.closed_below;
     for event in last
         .iter()
@@ -122,7 +123,7 @@ async fn follow(store: &Store, look: &Look, printer: &mut Printer<impl Write>) -
     }
     let (mut era, mut from) = (horizon.era, horizon.closed_below);
     loop {
-        let now = store.audit_horizon().await.map_err(explain)?;
+        let now = store.audit_horizon().await.map_err(away)?;
         if now.era != era {
             // The database was restored into another cluster: numbers begin anew.
             (era, from) = (now.era, 0);
@@ -143,7 +144,7 @@ async fn show(
     let mut place = Place::default();
     loop {
         let page: Result<_, StoreFault> = store.whole_events(span, &place, PAGE).await;
-        let page = page.map_err(explain)?;
+        let page = page.map_err(away)?;
         let Some(last) = page.last() else {
             return Ok(());
         };

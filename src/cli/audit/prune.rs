@@ -3,8 +3,13 @@
 use clap::Args;
 
 use crate::{
-    audit::prune::prune,
-    cli::{Outcome, explain, target::Target},
+    audit::prune::{PruneFault, prune},
+    cli::{
+        Outcome,
+        exit::{away, unusable},
+        explain,
+        target::Target,
+    },
     clock::{Clock, SystemClock},
     model::timestamp::Timestamp,
 };
@@ -21,12 +26,15 @@ pub(in crate::cli) struct PruneArgs {
 pub(super) async fn run(args: PruneArgs) -> Outcome {
     let now = SystemClock.now();
     if args.before > now {
-        return Err("--before must not be in the future".into());
+        return Err(unusable("--before must not be in the future"));
     }
-    let store = args.target.store()?;
+    let store = args.target.store().map_err(unusable)?;
     let key = super::signing_key(&args.target, &store).await?;
     let pruning = prune(&store, &key, args.before, now);
-    let pruned = Box::pin(pruning).await.map_err(explain)?;
+    let pruned = Box::pin(pruning).await.map_err(|fault| match fault {
+        PruneFault::Store(_) => away(fault),
+        other => explain(other),
+    })?;
     println!(
         "events before {} are gone: {} partitions dropped, {} other events deleted, {} seals emptied",
         pruned.before, pruned.partitions, pruned.events, pruned.seals

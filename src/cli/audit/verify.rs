@@ -9,10 +9,16 @@ use crate::{
     audit::{
         finding::{Finding, Watch},
         seal::Sha,
-        verify::{Anchor, verify},
+        verify::{Anchor, VerifyFault, verify},
     },
-    cli::{Outcome, explain, progress, target::Target},
+    cli::{
+        Outcome,
+        exit::{away, unusable},
+        explain, progress,
+        target::Target,
+    },
     pace::Pace,
+    store::StoreFault,
 };
 
 #[derive(Args)]
@@ -31,7 +37,7 @@ pub(in crate::cli) struct VerifyArgs {
 }
 
 pub(super) async fn run(args: VerifyArgs) -> Outcome {
-    let store = args.target.store()?;
+    let store = args.target.store().map_err(unusable)?;
     let key = args.key.get(&args.target, &store).await?;
     let report = |finding: &Finding| println!("{finding}");
     let pace = Pace::new(1, args.max_per_second);
@@ -39,7 +45,15 @@ pub(super) async fn run(args: VerifyArgs) -> Outcome {
     let verifying = verify(&store, key, args.anchor, &pace, &watch);
     let shown = || format!("{} events of {} seals", watch.events(), watch.seals());
     let verified = progress::while_waiting(Box::pin(verifying), &shown).await;
-    let verified = verified.map_err(explain)?;
+    let verified = match verified {
+        Ok(verified) => verified,
+        // What was found is found, though there may be more.
+        Err(fault) if watch.findings() > 0 => return Err(explain(fault)),
+        Err(fault @ VerifyFault::Store(StoreFault::Inconsistent { .. })) => {
+            return Err(explain(fault));
+        }
+        Err(fault) => return Err(away(fault)),
+    };
 
     let seconds = begin.elapsed().as_secs_f64();
     println!(
@@ -64,6 +78,7 @@ pub(super) async fn run(args: VerifyArgs) -> Outcome {
         );
     }
     match verified.findings {
+        0 if verified.last.is_none() => Err("nothing was sealed: nothing is proven".into()),
         0 => Ok(()),
         1 => Err("1 thing is not as it was sealed; it is named above".into()),
         many => {
@@ -78,7 +93,7 @@ fn per_second(count: u64, seconds: f64) -> f64 {
 }
 
 /// Reads `<number>:<hash>`.
-fn anchor(text: &str) -> Result<Anchor, &'static str> {
+pub(super) fn anchor(text: &str) -> Result<Anchor, &'static str> {
     let wrong = "must be <number>:<hash in hexadecimal>";
     let (number, hash) = text.split_once(':').ok_or(wrong)?;
     Ok(Anchor {

@@ -282,7 +282,7 @@ async fn what_is_committed_while_a_partition_is_pruned_is_not_lost() {
 #[tokio::test]
 async fn an_export_leaves_out_no_seal_without_saying_so() {
     let (server, _) = record().await;
-    let key = signing_key(&server).await.public_key();
+    let key = signing_key(&server).await;
     for sql in [
         "update vault.audit_seals set entries = null where number = 2",
         "delete from vault.audit_seals where number = 2",
@@ -294,7 +294,8 @@ async fn an_export_leaves_out_no_seal_without_saying_so() {
             Pace::new(1, None),
         );
         let mut file = Vec::new();
-        let exporting = export(&store, &key, &all, &pace, &mut file);
+        let now = server.clock.now();
+        let exporting = export(&store, &key, &all, &pace, now, &mut file);
         let fault = Box::pin(exporting).await.unwrap_err();
         assert!(fault.to_string().contains("seal 2 "), "{fault}");
     }

@@ -7,13 +7,13 @@ use tempfile::TempDir;
 
 use crate::harness::{Dev, Process, connect, instance_directory, run, until};
 
-struct Instance {
-    dev: Dev,
+pub(super) struct Instance {
+    pub(super) dev: Dev,
     directory: TempDir,
 }
 
 impl Instance {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         let directory = instance_directory();
         let settings = [("GRANTEX_VAULT_AUDIT_SEAL_INTERVAL", "100ms")];
         let dev = Dev::start(directory.path(), &settings).await;
@@ -27,14 +27,14 @@ impl Instance {
         instance
     }
 
-    async fn post(&self, path: &str, credentials: &str, body: Value) -> u16 {
+    pub(super) async fn post(&self, path: &str, credentials: &str, body: Value) -> u16 {
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         let url = format!("{}/v1/vault/credentials{path}", self.dev.get("http"));
         let request = client.post(url).bearer_auth(credentials).json(&body);
         request.send().await.unwrap().status().as_u16()
     }
 
-    async fn exchange(&self) {
+    pub(super) async fn exchange(&self) {
         let body = json!({"service": "github"});
         let exchanged = self
             .post("/exchange", self.dev.get("grantToken"), body)
@@ -43,7 +43,7 @@ impl Instance {
     }
 
     /// Runs `audit`; answers whether it succeeded, what it printed, and what it complained of.
-    fn audit(&self, arguments: &[&str]) -> (bool, String, String) {
+    pub(super) fn audit(&self, arguments: &[&str]) -> (bool, String, String) {
         let at = ["--data-dir", self.directory.path().to_str().unwrap()];
         let output = run(&[&["audit"], arguments, &at].concat());
         let text = |bytes| String::from_utf8(bytes).unwrap();
@@ -54,12 +54,18 @@ impl Instance {
         )
     }
 
+    /// A file in its directory.
+    pub(super) fn file(&self, name: &str) -> String {
+        let path = self.directory.path().join(name);
+        path.to_str().unwrap().to_owned()
+    }
+
     async fn execute(&self, sql: &str) {
         let client = connect(self.dev.get("databaseUrl")).await;
         client.batch_execute(sql).await.unwrap();
     }
 
-    async fn all_sealed(&self) {
+    pub(super) async fn all_sealed(&self) {
         until("every event is sealed", async || {
             let (_, said, _) = self.audit(&["verify"]);
             said.contains("last seal") && !said.contains("not sealed yet")
@@ -88,15 +94,7 @@ async fn an_operator_verifies_exports_and_checks() {
     let (well, said, _) = instance.audit(&["verify", "--anchor", anchor]);
     assert!(well && !said.contains("unproven"), "{said}");
 
-    let file = |name: &str| {
-        instance
-            .directory
-            .path()
-            .join(name)
-            .to_str()
-            .unwrap()
-            .to_owned()
-    };
+    let file = |name: &str| instance.file(name);
     let (well, pem, _) = instance.audit(&["public-key"]);
     assert!(
         well && pem.starts_with("-----BEGIN PUBLIC KEY-----"),

@@ -2,6 +2,7 @@
 
 use grantex_vault::{
     audit::export::{Checked, Selection, WrongLine, check, export},
+    clock::Clock,
     envelope::{
         data_key::DataKey,
         signing_key::{PublicKey, SigningKey},
@@ -14,7 +15,7 @@ use super::{all_sealed, exchange, sealing, signing_key, store};
 use crate::harness::{Server, Via};
 
 async fn exported(server: &Server, developer: Option<&str>) -> (String, PublicKey) {
-    let key = signing_key(server).await.public_key();
+    let key = signing_key(server).await;
     let selection = Selection {
         developer: developer.map(|id| DeveloperId::parse(id).unwrap()),
         ..Selection::default()
@@ -22,7 +23,8 @@ async fn exported(server: &Server, developer: Option<&str>) -> (String, PublicKe
     let mut file = Vec::new();
     let store = store(&server.database_url);
     let pace = Pace::new(1, None);
-    let exporting = export(&store, &key, &selection, &pace, &mut file);
+    let now = server.clock.now();
+    let exporting = export(&store, &key, &selection, &pace, now, &mut file);
     let exported = Box::pin(exporting).await.unwrap();
     let file = String::from_utf8(file).unwrap();
     let lines = file
@@ -30,12 +32,12 @@ async fn exported(server: &Server, developer: Option<&str>) -> (String, PublicKe
         .filter(|line| line.starts_with("{\"event\""))
         .count();
     assert_eq!(exported.events, lines as u64);
-    (file, key)
+    (file, key.public_key())
 }
 
 fn checked(file: &str, key: &PublicKey) -> (Checked, Vec<(u64, WrongLine)>) {
     let mut wrong = Vec::new();
-    let checked = check(file.as_bytes(), key, &mut |line, what| {
+    let checked = check(file.as_bytes(), key, None, &mut |line, what| {
         wrong.push((line, what));
     });
     (checked.unwrap(), wrong)
@@ -82,7 +84,9 @@ async fn an_export_is_proven_offline_and_what_is_changed_in_it_is_not() {
         ("{\"event\"", "{\"evnt\"", WrongLine::Form),
     ] {
         let (_, wrong) = checked(&with(event, from, to), &key);
-        assert_eq!(wrong, [(line, what)], "{from}");
+        let end = (lines.len() as u64, WrongLine::Content);
+        let missing = (lines.len() as u64 + 1, WrongLine::NoEnd);
+        assert_eq!(wrong, [(line, what), end, missing], "{from}");
     }
     let (_, wrong) = checked(&with(seal, "\"number\":1", "\"number\":2"), &key);
     assert_eq!(wrong[0], (seal as u64 + 1, WrongLine::Signature));
@@ -95,7 +99,7 @@ async fn an_export_is_proven_offline_and_what_is_changed_in_it_is_not() {
     let other = SigningKey::from_data_key(&DataKey::make()).public_key();
     let (nothing, wrong) = checked(&file, &other);
     assert_eq!(nothing.events, 0);
-    assert_eq!(wrong.len(), lines.len());
+    assert_eq!(wrong.len(), lines.len() + 1, "and no end");
 }
 
 #[tokio::test]
@@ -106,15 +110,16 @@ async fn events_that_are_not_as_they_were_sealed_are_not_exported() {
     let change = "update vault.audit_events set principal_id = 'eve'
         where id = (select max(id) from vault.audit_events)";
     server.execute(change).await;
-    let key = signing_key(&server).await.public_key();
+    let key = signing_key(&server).await;
     let (store, mut file) = (store(&server.database_url), Vec::new());
     let (all, pace) = (Selection::default(), Pace::new(1, None));
-    let exporting = export(&store, &key, &all, &pace, &mut file);
+    let now = server.clock.now();
+    let exporting = export(&store, &key, &all, &pace, now, &mut file);
     let exported = Box::pin(exporting).await.unwrap();
     assert_eq!((exported.events, exported.unproven), (3, 1));
     server
         .execute("update vault.audit_seals set signature = '' where number = 1")
         .await;
-    let exporting = export(&store, &key, &all, &pace, &mut file);
+    let exporting = export(&store, &key, &all, &pace, now, &mut file);
     assert!(Box::pin(exporting).await.is_err());
 }
