@@ -68,6 +68,9 @@ struct Shared {
     seed: RandomState,
     state: Mutex<State>,
     waiting: watch::Sender<usize>,
+    /// Changes when somebody begins to wait who has less than its share. Those who have more are told of
+    /// no others: else each of a flood would wake all of it.
+    modest: watch::Sender<usize>,
 }
 
 /// While a permit is free nobody waits: who gives one back hands it to who waits.
@@ -106,6 +109,7 @@ impl FairPermits {
                 queue: VecDeque::new(),
             }),
             waiting: watch::Sender::new(0),
+            modest: watch::Sender::new(0),
         }))
     }
 
@@ -171,6 +175,12 @@ impl FairPermits {
         }
         let (granted, waits) = oneshot::channel();
         state.queue.push_back(Waiter { owner, granted });
+        let is_modest = state.held_by(owner) < share;
+        drop(state);
+        if is_modest {
+            let one_more = |arrived: &mut usize| *arrived = arrived.wrapping_add(1);
+            self.0.modest.send_modify(one_more);
+        }
         Asked::Waits(waits)
     }
 }
@@ -187,13 +197,9 @@ impl Permit {
 
     /// Waits until another owner waits for a permit and that of this one has more than its share.
     pub async fn is_over_share(&self) {
-        let mut waiting = self.of.waiting.subscribe();
-        while !self
-            .of
-            .lock()
-            .is_over_share(self.owner, self.of.rules.share)
-        {
-            waiting.changed().await.expect("we hold the sender");
+        let (mut modest, share) = (self.of.modest.subscribe(), self.of.rules.share);
+        while !self.of.lock().is_over_share(self.owner, share) {
+            modest.changed().await.expect("we hold the sender");
         }
     }
 }
@@ -295,14 +301,20 @@ impl State {
 
 impl<'a> Waiting<'a> {
     fn count(waiting: &'a watch::Sender<usize>) -> Self {
-        waiting.send_modify(|waiting| *waiting += 1);
+        waiting.send_if_modified(|waiting| {
+            *waiting += 1;
+            *waiting == 1
+        });
         Self(waiting)
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.send_modify(|waiting| *waiting -= 1);
+        self.0.send_if_modified(|waiting| {
+            *waiting -= 1;
+            *waiting == 0
+        });
     }
 }
 

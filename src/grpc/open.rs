@@ -29,13 +29,20 @@ use crate::{
 
 /// The largest message of health and reflection. There is nothing large to ask.
 pub(super) const MAX_BYTES: usize = 4 * 1024;
-/// Streams of a listener that are open at once. Each takes some KiB.
-const STREAMS: Rules = Rules {
-    permits: 256,
-    share: 64,
+/// Clients of a listener that watch health at once: one a connection, as clients of gRPC do, and for as
+/// many connections as there are by default. Each takes some KiB.
+const WATCHES: Rules = Rules {
+    permits: 1024,
+    share: 256,
     queue: 0,
     patience: Duration::ZERO,
     over_share: OverShare::IsRefused,
+};
+/// All other calls of a listener that are open at once.
+const CALLS: Rules = Rules {
+    permits: 256,
+    share: 64,
+    ..WATCHES
 };
 /// A message has this long to arrive.
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -92,8 +99,8 @@ enum AtItsEnd {
 impl Default for OpenCallsLayer {
     fn default() -> Self {
         Self {
-            watches: FairPermits::new(STREAMS),
-            calls: FairPermits::new(STREAMS),
+            watches: FairPermits::new(WATCHES),
+            calls: FairPermits::new(CALLS),
         }
     }
 }
