@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::{
     auth::admin_token::AdminToken,
     clock::{Clock, SystemClock},
-    config::{Admin, Config, Database, MasterKeySettings},
+    config::{Config, Database, MasterKeySettings, Operators},
     listener::tls::{self, TlsFiles},
     model::timestamp::Timestamp,
 };
@@ -59,7 +59,11 @@ pub async fn examine(lookup: &dyn Fn(&str) -> Option<String>) -> Vec<Finding> {
         findings.extend(certificate("certificate", config.tls.as_ref(), now));
         let admin = config.admin.tls.as_ref();
         findings.extend(certificate("admin certificate", admin, now));
-        findings.extend(operators(&config.admin).await);
+        if let Some(operators) = &config.operators {
+            let tls = operators.tls.as_ref();
+            findings.extend(certificate("operators' certificate", tls, now));
+            findings.extend(operators_token(operators).await);
+        }
     }
     findings
 }
@@ -79,13 +83,13 @@ fn configuration(config: &Result<Config, crate::config::ConfigFaults>) -> Vec<Fi
 }
 
 /// The token that admits operators, if there is to be one.
-async fn operators(admin: &Admin) -> Option<Finding> {
-    const SUBJECT: &str = "operators";
-    let file = admin.token_file.clone()?;
+async fn operators_token(operators: &Operators) -> Option<Finding> {
+    const SUBJECT: &str = "operators' token";
+    let file = operators.token_file.clone()?;
     Some(match AdminToken::of(file).await {
-        Ok(_) => Finding::fine(SUBJECT, "their token can be read"),
+        Ok(_) => Finding::fine(SUBJECT, "it can be read"),
         Err(fault) => {
-            let says = format!("GRANTEX_VAULT_ADMIN_TOKEN_FILE {fault}");
+            let says = format!("GRANTEX_VAULT_OPERATOR_TOKEN_FILE {fault}");
             Finding::wrong(SUBJECT, says, "give a token in a file, and nothing else")
         }
     })

@@ -10,6 +10,7 @@ mod status;
 
 use std::sync::Arc;
 
+use axum::middleware;
 use tonic::service::Routes;
 use tonic_health::{
     pb::health_server::{self, HealthServer},
@@ -69,20 +70,21 @@ pub fn routes(vault: Arc<Vault>, health: &Health, reflection: bool) -> Routes {
     routes.prepare()
 }
 
-/// Serves operators, and reflection of that when it is wanted. Who asks is known by each call.
+/// Serves operators, and reflection of that when it is wanted. Each request begins with a login.
 pub fn admin_routes(admin: AdminGrpc, reflection: bool) -> axum::Router {
+    let login = Arc::clone(&admin.login);
     let admin = AdminServiceServer::new(admin).max_decoding_message_size(MAX_ADMIN_REQUEST_BYTES);
     let mut routes = Routes::new(admin);
     if reflection {
         let reflection = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(ADMIN_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
             .build_v1()
             .expect("the descriptors are those that the code was generated from");
         routes = routes.add_service(reflection);
     }
-    routes.prepare().into_axum_router()
+    let login = middleware::from_fn_with_state(login, admin_service::log_in);
+    routes.prepare().into_axum_router().layer(login)
 }
 
 /// `grpc.health.v1`, for the server as a whole (the empty name) and for each service.

@@ -88,6 +88,8 @@ labels! {
         RequestsPerDeveloper => "requests_per_developer",
         /// Failed authentications, per address.
         FailedAuthPerAddress => "failed_auth_per_address",
+        /// Failed logins of operators, per address.
+        FailedOperatorLoginPerAddress => "failed_operator_login_per_address",
     }
 }
 

@@ -52,6 +52,8 @@ pub enum Operation {
     PurgeDataKeys,
     ShowMasterKeys,
     Import,
+    /// What whoever is not known as an operator fails at.
+    LogIn,
 }
 
 /// The trace that a request is part of (W3C Trace Context, `trace-id`).
@@ -160,7 +162,7 @@ impl Verb {
 
 impl Operation {
     /// Every operation.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::CreateDeveloper,
         Self::ListDevelopers,
         Self::SuspendDeveloper,
@@ -178,6 +180,7 @@ impl Operation {
         Self::PurgeDataKeys,
         Self::ShowMasterKeys,
         Self::Import,
+        Self::LogIn,
     ];
 
     /// The name in logs and audit events.
@@ -201,6 +204,7 @@ impl Operation {
             Self::PurgeDataKeys => "purge_data_keys",
             Self::ShowMasterKeys => "show_master_keys",
             Self::Import => "import",
+            Self::LogIn => "log_in",
         }
     }
 }

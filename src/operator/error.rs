@@ -7,8 +7,8 @@ use std::error::Error;
 use thiserror::Error;
 
 use crate::{
-    audit::journal::Unrecorded, envelope::EnvelopeError, model::invalid::InvalidInput,
-    rotation::RotationFault, store::StoreFault,
+    audit::journal::Unrecorded, envelope::EnvelopeError, limits::Exceeded,
+    model::invalid::InvalidInput, rotation::RotationFault, store::StoreFault,
 };
 
 /// Why an operation was not done. Its text is for the operator.
@@ -17,6 +17,9 @@ pub enum OperatorError {
     /// The operator must come with other credentials.
     #[error("the operator is not known")]
     Unauthenticated,
+    /// The address must wait: too many who came from it were not known.
+    #[error("too many logins from this address have failed")]
+    TooManyFailures(Exceeded),
     /// The operator must ask for something else.
     #[error("{0}")]
     InvalidInput(#[from] InvalidInput),
@@ -66,6 +69,7 @@ impl OperatorError {
             Self::Audit(fault) => Some(fault),
             Self::MasterKey(fault) => Some(&**fault),
             Self::Unauthenticated
+            | Self::TooManyFailures(_)
             | Self::InvalidInput(_)
             | Self::NotFound(_)
             | Self::OtherAuthority => None,

@@ -8,7 +8,7 @@ use super::{
 };
 
 /// What serving does with each table. Audit events are added and never changed. Developers, keys and
-/// revocations are what operators change on the admin listener, webhooks revoke, and what expired is
+/// revocations are what operators change on their listener, webhooks revoke, and what expired is
 /// forgotten.
 const NEEDED: [(&str, &str); 12] = [
     ("schema_version", "select"),

@@ -140,7 +140,19 @@ async fn a_key_set_without_usable_keys_and_an_old_certificate_are_said() {
     let configured = Configured::on(&url)
         .with("GRANTEX_VAULT_TLS_CERT_FILE", certificates.path("tls.crt"))
         .with("GRANTEX_VAULT_TLS_KEY_FILE", certificates.path("tls.key"))
-        .with("GRANTEX_VAULT_ADMIN_TOKEN_FILE", certificates.path("none"))
+        .with("GRANTEX_VAULT_OPERATOR_ADDR", "127.0.0.1:0")
+        .with(
+            "GRANTEX_VAULT_OPERATOR_TOKEN_FILE",
+            certificates.path("none"),
+        )
+        .with(
+            "GRANTEX_VAULT_OPERATOR_TLS_CERT_FILE",
+            certificates.path("tls.crt"),
+        )
+        .with(
+            "GRANTEX_VAULT_OPERATOR_TLS_KEY_FILE",
+            certificates.path("tls.key"),
+        )
         .with(
             "GRANTEX_VAULT_ADMIN_TLS_CERT_FILE",
             certificates.path("tls.crt"),
@@ -156,6 +168,7 @@ async fn a_key_set_without_usable_keys_and_an_old_certificate_are_said() {
     assert!(found(&text, "FAIL", "issuer's keys").contains("RS256"));
     assert!(found(&text, "FAIL", "certificate").contains("expired"));
     assert!(found(&text, "FAIL", "admin certificate").contains("expired"));
-    let operators = found(&text, "FAIL", "operators");
-    assert!(operators.contains("GRANTEX_VAULT_ADMIN_TOKEN_FILE names "));
+    assert!(found(&text, "FAIL", "operators' certificate").contains("expired"));
+    let token = found(&text, "FAIL", "operators' token");
+    assert!(token.contains("GRANTEX_VAULT_OPERATOR_TOKEN_FILE names "));
 }

@@ -40,7 +40,7 @@ const ROOMS: [(&str, &[&str]); 23] = [
     (
         "operator",
         &[
-            "model", "clock", "auth", "envelope", "store", "audit", "rotation",
+            "model", "clock", "limits", "auth", "envelope", "store", "audit", "rotation",
         ],
     ),
     ("grpc", &["model", "clock", "vault", "operator", "auth"]),
