@@ -24,7 +24,7 @@ use crate::{
     listener::{
         self, Protocol,
         door::Shared,
-        tls::{Tls, TlsFiles},
+        tls::{ClientAuthorities, Tls, TlsFiles},
     },
     metrics::Metrics,
     operator::Operations,
@@ -176,10 +176,12 @@ pub async fn stop_or_signal(running: Running, drain_delay: Duration, signals: &m
 /// See [`StartFault`].
 pub async fn start(config: &Config, outside: Outside) -> Result<Running, StartFault> {
     let clock = outside.clock;
-    let tls = tls_of(config.tls.as_ref(), &clock)?;
-    let admin_tls = tls_of(config.admin.tls.as_ref(), &clock)?;
+    let authorities = Arc::new(ClientAuthorities::default());
+    let tls_of = |files| load_tls(files, &clock, &authorities);
+    let tls = tls_of(config.tls.as_ref())?;
+    let admin_tls = tls_of(config.admin.tls.as_ref())?;
     let operator_tls = config.operators.as_ref().and_then(|one| one.tls.as_ref());
-    let operator_tls = tls_of(operator_tls, &clock)?;
+    let operator_tls = tls_of(operator_tls)?;
     if config.database.durability == Durability::Waived {
         tracing::warn!("{LOSSY_POSTGRES_ALLOWED}");
     }
@@ -312,11 +314,12 @@ fn follow_files(all: [Option<Arc<Tls>>; 3], look_every: Duration, shutdown: &Shu
     }
 }
 
-fn tls_of(
+fn load_tls(
     files: Option<&TlsFiles>,
     clock: &Arc<dyn Clock>,
+    authorities: &Arc<ClientAuthorities>,
 ) -> Result<Option<Arc<Tls>>, ConfigFaults> {
-    let load = |files| Tls::load(files, Arc::clone(clock));
+    let load = |files| Tls::load(files, Arc::clone(clock), Arc::clone(authorities));
     let tls = files.cloned().map(load).transpose();
     tls.map(|tls| tls.map(Arc::new))
         .map_err(|fault| ConfigFaults::one(fault.setting, fault))

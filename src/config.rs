@@ -18,7 +18,7 @@ use crate::{
     auth::{grant_rules::GrantPolicy, webhook},
     limits::PerMinute,
     listener::tls::{Listener, TlsFiles},
-    model::text::Issuer,
+    model::{certificate::CertificateName, text::Issuer},
     store::{
         audit_partitions::PartitionUnit, authority::Authority, database_url::DatabaseUrl,
         schema::Durability, serving_role::RoleName,
@@ -79,6 +79,8 @@ pub struct Operators {
     pub address: SocketAddr,
     /// What holds the token that admits them.
     pub token_file: Option<PathBuf>,
+    /// The names of certificates that admit them.
+    pub names: Vec<CertificateName>,
     /// What the listener is secured with; without it, the address is loopback.
     pub tls: Option<TlsFiles>,
 }

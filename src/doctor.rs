@@ -11,7 +11,7 @@ use crate::{
     auth::admin_token::AdminToken,
     clock::{Clock, SystemClock},
     config::{Config, Database, MasterKeySettings, Operators},
-    listener::tls::{self, TlsFiles},
+    listener::tls::{self, ClientAuthorities, Problem, TlsFiles},
     model::timestamp::Timestamp,
 };
 
@@ -56,12 +56,13 @@ pub async fn examine(lookup: &dyn Fn(&str) -> Option<String>) -> Vec<Finding> {
     if let Ok(config) = &config {
         findings.push(issuer::examine(config, &clock).await);
         let now = clock.now();
-        findings.extend(certificate("certificate", config.tls.as_ref(), now));
-        let admin = config.admin.tls.as_ref();
-        findings.extend(certificate("admin certificate", admin, now));
+        let authorities = ClientAuthorities::default();
+        let certificate = |subject, files| certificate(subject, files, &authorities, now);
+        findings.extend(certificate("certificate", config.tls.as_ref()));
+        findings.extend(certificate("admin certificate", config.admin.tls.as_ref()));
         if let Some(operators) = &config.operators {
             let tls = operators.tls.as_ref();
-            findings.extend(certificate("operators' certificate", tls, now));
+            findings.extend(certificate("operators' certificate", tls));
             findings.extend(operators_token(operators).await);
         }
     }
@@ -95,12 +96,20 @@ async fn operators_token(operators: &Operators) -> Option<Finding> {
     })
 }
 
-fn certificate(subject: &'static str, files: Option<&TlsFiles>, now: Timestamp) -> Option<Finding> {
-    let validity = match tls::check(files?) {
+fn certificate(
+    subject: &'static str,
+    files: Option<&TlsFiles>,
+    authorities: &ClientAuthorities,
+    now: Timestamp,
+) -> Option<Finding> {
+    let validity = match tls::check(files?, authorities) {
         Ok(validity) => validity,
         Err(fault) => {
             let setting = fault.setting;
-            let fix = "give certificate and key as PEM files of one another";
+            let fix = match fault.problem {
+                Problem::SharedAuthority => "give operators an authority of their own",
+                _ => "give certificate and key as PEM files of one another",
+            };
             return Some(Finding::wrong(subject, format!("{setting} {fault}"), fix));
         }
     };

@@ -39,7 +39,7 @@ use tokio::{
 };
 use tower::{Service, ServiceExt};
 
-use crate::{model::request::ClientCertificate, shutdown::Shutdown};
+use crate::{model::certificate::ClientCertificate, shutdown::Shutdown};
 use handshake::Handshakes;
 use tls::Tls;
 

@@ -216,7 +216,7 @@ impl Ground<'_> {
             };
         let per_address = config.limits.failed_auth_per_address;
         let failed = FailedLogins::new(per_address, self.clock, &self.metrics);
-        let login = OperatorLogin::new(token, failed, Arc::clone(journal));
+        let login = OperatorLogin::new(token, operators.names.clone(), failed, Arc::clone(journal));
         let clock = Arc::clone(self.clock);
         Ok(Some(AdminGrpc {
             operations: Operations::new(

@@ -33,7 +33,7 @@ const fn setting(name: &'static str, default: Option<&'static str>, help: &'stat
 }
 
 /// All settings, in the order of the README.
-pub const SETTINGS: [Setting; 52] = [
+pub const SETTINGS: [Setting; 53] = [
     Setting {
         name: "DATABASE_URL",
         default: None,
@@ -205,7 +205,13 @@ pub const SETTINGS: [Setting; 52] = [
     setting(
         "GRANTEX_VAULT_OPERATOR_TLS_CLIENT_CA_FILE",
         None,
-        "PEM file of the authorities whose certificates admit operators",
+        "PEM file of the authorities whose certificates admit operators; not those of public clients",
+    ),
+    setting(
+        "GRANTEX_VAULT_OPERATOR_SANS",
+        None,
+        "Which of those certificates do: subject alternative names (hosts, e-mail addresses, URIs), \
+         comma-separated, no patterns",
     ),
     setting(
         "GRANTEX_VAULT_READINESS_GRACE",

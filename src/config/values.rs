@@ -24,7 +24,7 @@ use crate::{
     },
     limits::PerMinute,
     listener::tls::{Listener, TlsFile, TlsFiles},
-    model::text::Issuer,
+    model::{certificate::CertificateName, text::Issuer},
     store::{authority::Authority, database_url::DatabaseUrl, schema::Durability},
 };
 
@@ -268,12 +268,15 @@ impl<'a> Values<'a> {
         const TOKEN_FILE: &str = "GRANTEX_VAULT_OPERATOR_TOKEN_FILE";
         const CERTIFICATE: &str = "GRANTEX_VAULT_OPERATOR_TLS_CERT_FILE";
         const CLIENT_CA: &str = "GRANTEX_VAULT_OPERATOR_TLS_CLIENT_CA_FILE";
+        const NAMES: &str = "GRANTEX_VAULT_OPERATOR_SANS";
         let token_file = self.get(TOKEN_FILE).map(PathBuf::from);
         let tls = self.tls(Listener::Operators);
+        let names = self.operator_names(NAMES);
         if self.get(ADDRESS).is_none() {
             let needless = [
                 (token_file.is_some(), TOKEN_FILE),
                 (tls.as_ref().is_none_or(Option::is_some), CERTIFICATE),
+                (names.as_ref().is_none_or(|names| !names.is_empty()), NAMES),
             ];
             return match needless.into_iter().find(|(is_set, _)| *is_set) {
                 Some((_, name)) => self.fault(name, format_args!("needs {ADDRESS}")),
@@ -281,11 +284,20 @@ impl<'a> Values<'a> {
             };
         }
         let address: SocketAddr = self.parsed(ADDRESS)?;
-        let tls = tls?;
+        let (tls, names) = (tls?, names?);
         let client_ca = tls.as_ref().and_then(|files| files.client_ca.as_ref());
         if token_file.is_none() && client_ca.is_none() {
             let needs = format_args!("needs {TOKEN_FILE} or {CLIENT_CA}: no operator can be known");
             return self.fault(ADDRESS, needs);
+        }
+        if client_ca.is_some() && names.is_empty() {
+            let beside = format_args!(
+                "is required beside {CLIENT_CA}: not every certificate of an authority is an operator's"
+            );
+            return self.fault(NAMES, beside);
+        }
+        if client_ca.is_none() && !names.is_empty() {
+            return self.fault(NAMES, format_args!("needs {CLIENT_CA}"));
         }
         if tls.is_none() && !address.ip().is_loopback() {
             let needs = format_args!(
@@ -296,8 +308,19 @@ impl<'a> Values<'a> {
         Some(Some(Operators {
             address,
             token_file,
+            names,
             tls,
         }))
+    }
+
+    fn operator_names(&mut self, name: &'static str) -> Option<Vec<CertificateName>> {
+        let text = self.get(name).unwrap_or_default();
+        let names = text.split(',').map(str::trim).filter(|one| !one.is_empty());
+        let names: Result<_, _> = names.map(str::parse).collect();
+        names.map_or_else(
+            |rule| self.fault(name, format_args!("is wrong: {rule}")),
+            Some,
+        )
     }
 
     pub(super) fn issuer(&mut self) -> Option<Issuer> {

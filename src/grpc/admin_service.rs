@@ -33,7 +33,8 @@ use crate::{
     model::{
         bearer::bearer,
         cause::chain,
-        request::{ClientCertificate, Operation, RequestContext},
+        certificate::ClientCertificate,
+        request::{Operation, RequestContext},
     },
     operator::{Keys, KnownOperator, Operations, OperatorError, OperatorLogin},
 };
@@ -91,7 +92,6 @@ pub(super) async fn log_in(
         .get()
         .expect("the listener gives every request its context");
     let certificate = request.extensions().get::<ClientCertificate>();
-    let certificate = certificate.map(|ClientCertificate(name)| name);
     let values = request.headers().get_all(AUTHORIZATION).iter();
     let presented = bearer(values.map(HeaderValue::as_bytes)).ok();
     match login.log_in(context, certificate, presented).await {

@@ -4,8 +4,6 @@ use std::{fmt, net::IpAddr, num::NonZeroU128, time::Duration};
 
 use uuid::Uuid;
 
-use super::text::OperatorName;
-
 /// Through which door a request came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transport {
@@ -72,10 +70,6 @@ pub struct RequestContext {
     /// Whose it is: the other end of the connection, or whom a trusted proxy names.
     pub peer: IpAddr,
 }
-
-/// The client certificate of a connection, verified: whose it is, by its subject.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClientCertificate(pub OperatorName);
 
 /// What a caller may still ask for, where there is a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -19,6 +19,7 @@ use crate::{
     auth::admin_token::AdminToken,
     limits::FailedLogins,
     model::{
+        certificate::{CertificateName, ClientCertificate},
         request::{Operation, RequestContext, Transport},
         text::OperatorName,
     },
@@ -39,6 +40,7 @@ pub struct KnownOperator {
 /// How operators are known on their listener: by a client certificate or by the token.
 pub struct OperatorLogin {
     token: Option<AdminToken>,
+    names: Vec<CertificateName>,
     failed: FailedLogins,
     journal: Arc<Journal>,
     delayed: Semaphore,
@@ -47,20 +49,27 @@ pub struct OperatorLogin {
 // === impl OperatorLogin ===
 
 impl OperatorLogin {
-    /// Admits by this token, if there is one. Logins that fail are limited for each address and
+    /// Admits by this token, if there is one, and by verified certificates with one of these names.
+    /// Logins that fail are limited for each address and
     /// recorded in this journal.
     #[must_use]
-    pub fn new(token: Option<AdminToken>, failed: FailedLogins, journal: Arc<Journal>) -> Self {
+    pub fn new(
+        token: Option<AdminToken>,
+        names: Vec<CertificateName>,
+        failed: FailedLogins,
+        journal: Arc<Journal>,
+    ) -> Self {
         Self {
             token,
+            names,
             failed,
             journal,
             delayed: Semaphore::new(MAX_DELAYED),
         }
     }
 
-    /// Knows an operator by a client certificate that the listener has verified, or else by the
-    /// token; nobody, when there is no token.
+    /// Knows an operator by a client certificate that the listener has verified and that has one of
+    /// the names, or else by the token; nobody, when there is no token.
     ///
     /// A failure is recorded before it is answered, unless its address has failed too often: then
     /// the answer is late and nothing is recorded, so that whoever guesses cannot fill the record.
@@ -72,17 +81,23 @@ impl OperatorLogin {
     pub async fn log_in(
         &self,
         request: RequestContext,
-        certificate: Option<&OperatorName>,
+        certificate: Option<&ClientCertificate>,
         presented: Option<&str>,
     ) -> Result<KnownOperator, OperatorError> {
-        let name = match certificate {
-            Some(name) => Some(name.clone()),
+        let name = match certificate.and_then(|certificate| self.by_name(certificate)) {
+            Some(name) => Some(name),
             None => self.by_token(presented).await,
         };
         match name {
             Some(name) => Ok(KnownOperator { request, name }),
             None => Err(self.failed(request).await),
         }
+    }
+
+    fn by_name(&self, certificate: &ClientCertificate) -> Option<OperatorName> {
+        let (name, serial) = certificate.known_as(&self.names)?;
+        let name = format!("cert:{}:{serial}", name.as_str());
+        Some(OperatorName::parse(&name).expect("both are visible and short"))
     }
 
     async fn by_token(&self, presented: Option<&str>) -> Option<OperatorName> {

@@ -2,6 +2,7 @@
 
 mod access;
 mod calls;
+mod certificates;
 mod command_line;
 mod forgetting;
 mod logins;

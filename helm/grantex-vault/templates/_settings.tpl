@@ -92,6 +92,7 @@ GRANTEX_VAULT_OPERATOR_TOKEN_FILE: {{ printf "/etc/grantex-vault/operators-token
 {{- end }}
 {{- if include "vault.hasOperatorsCa" . }}
 GRANTEX_VAULT_OPERATOR_TLS_CLIENT_CA_FILE: {{ printf "/etc/grantex-vault/operators-client-ca/%s" $v.operators.tls.clientCA.key | quote }}
+GRANTEX_VAULT_OPERATOR_SANS: {{ join "," $v.operators.tls.clientNames | quote }}
 {{- end }}
 {{- end }}
 {{- with $v.otlp.endpoint }}

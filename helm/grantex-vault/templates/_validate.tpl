@@ -75,7 +75,7 @@ value is wrong and what would be right; none repeats a value that might be a sec
 {{- end }}
 {{- end }}
 {{- $own := fromYaml (include "vault.settings" (dict "Chart" .Chart "Release" .Release "Values" (set (deepCopy $v) "extraSettings" dict))) }}
-{{- $optional := list "GRANTEX_VAULT_OLD_MASTER_KEYS" "GRANTEX_VAULT_JWKS_URL" "GRANTEX_VAULT_JWKS_FILE" "GRANTEX_VAULT_AUDIENCE" "GRANTEX_VAULT_TRUSTED_PROXIES" "GRANTEX_VAULT_TLS_CERT_FILE" "GRANTEX_VAULT_TLS_KEY_FILE" "GRANTEX_VAULT_TLS_CLIENT_CA_FILE" "GRANTEX_VAULT_ADMIN_TLS_CERT_FILE" "GRANTEX_VAULT_ADMIN_TLS_KEY_FILE" "GRANTEX_VAULT_OPERATOR_ADDR" "GRANTEX_VAULT_OPERATOR_TOKEN_FILE" "GRANTEX_VAULT_OPERATOR_TLS_CERT_FILE" "GRANTEX_VAULT_OPERATOR_TLS_KEY_FILE" "GRANTEX_VAULT_OPERATOR_TLS_CLIENT_CA_FILE" "GRANTEX_VAULT_MASTER_KEY" "GRANTEX_VAULT_ISSUER" "GRANTEX_VAULT_MIGRATE" "GRANTEX_VAULT_DB_ROLE" "OTEL_EXPORTER_OTLP_ENDPOINT" }}
+{{- $optional := list "GRANTEX_VAULT_OLD_MASTER_KEYS" "GRANTEX_VAULT_JWKS_URL" "GRANTEX_VAULT_JWKS_FILE" "GRANTEX_VAULT_AUDIENCE" "GRANTEX_VAULT_TRUSTED_PROXIES" "GRANTEX_VAULT_TLS_CERT_FILE" "GRANTEX_VAULT_TLS_KEY_FILE" "GRANTEX_VAULT_TLS_CLIENT_CA_FILE" "GRANTEX_VAULT_ADMIN_TLS_CERT_FILE" "GRANTEX_VAULT_ADMIN_TLS_KEY_FILE" "GRANTEX_VAULT_OPERATOR_ADDR" "GRANTEX_VAULT_OPERATOR_TOKEN_FILE" "GRANTEX_VAULT_OPERATOR_TLS_CERT_FILE" "GRANTEX_VAULT_OPERATOR_TLS_KEY_FILE" "GRANTEX_VAULT_OPERATOR_TLS_CLIENT_CA_FILE" "GRANTEX_VAULT_OPERATOR_SANS" "GRANTEX_VAULT_MASTER_KEY" "GRANTEX_VAULT_ISSUER" "GRANTEX_VAULT_MIGRATE" "GRANTEX_VAULT_DB_ROLE" "OTEL_EXPORTER_OTLP_ENDPOINT" }}
 {{- range $name, $value := $v.extraSettings }}
 {{- if not (regexMatch "^(GRANTEX_VAULT_|OTEL_|AWS_|RUST_|SSL_CERT_)[A-Z0-9_]+$" $name) }}
 {{- fail (printf "extraSettings.%s is no setting: names begin with GRANTEX_VAULT_, OTEL_, AWS_, RUST_ or SSL_CERT_; anything else goes into extraEnv" $name) }}
@@ -130,6 +130,12 @@ value is wrong and what would be right; none repeats a value that might be a sec
 {{- end }}
 {{- if and $hasCa (not $certificate) }}
 {{- fail "operators.tls.clientCA needs operators.tls.existingSecret or operators.tls.certManager: without a certificate of its own the operators' port asks for none" }}
+{{- end }}
+{{- if and $hasCa (not $tls.clientNames) }}
+{{- fail "operators.tls.clientCA needs operators.tls.clientNames: not every certificate of a CA is an operator's" }}
+{{- end }}
+{{- if and $tls.clientNames (not $hasCa) }}
+{{- fail "operators.tls.clientNames is set, but operators.tls.clientCA names no CA whose certificates they are in" }}
 {{- end }}
 {{- if and $v.operators.token.existingSecret (not $certificate) }}
 {{- fail "operators.token needs operators.tls.existingSecret or operators.tls.certManager: the token would go in clear" }}

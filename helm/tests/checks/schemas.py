@@ -29,6 +29,7 @@ VARIANTS = {
     "operators by certificates": (
         "--set", "tls.enabled=true", "--set", "tls.existingSecret=vault-tls", "--set", "tls.clientCA.existingSecret=clients-ca",
         "--set", "operators.tls.existingSecret=vault-operators-tls", "--set", "operators.tls.clientCA.existingSecret=operators-ca",
+        "--set", "operators.tls.clientNames={grace.example.com}",
         "--set", "admin.tls.existingSecret=vault-admin-tls",
         "--set", "serviceMonitor.enabled=true",
     ),
@@ -36,6 +37,7 @@ VARIANTS = {
         "--set", "tls.enabled=true", "--set", "tls.certManager.enabled=true", "--set", "tls.certManager.issuerRef.name=public",
         "--set", "operators.tls.certManager.enabled=true", "--set", "operators.tls.certManager.issuerRef.name=internal",
         "--set", "operators.tls.certManager.dnsNames={vault-operators.example.com}", "--set", "operators.tls.clientCA.existingConfigMap=operators-ca",
+        "--set", "operators.tls.clientNames={grace.example.com}",
         "--set", "admin.tls.certManager.enabled=true", "--set", "admin.tls.certManager.issuerRef.name=internal",
     ),
     "nothing optional": (

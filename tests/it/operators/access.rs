@@ -8,11 +8,11 @@ use tonic_prost::ProstCodec;
 use super::{Files, TOKEN, channel, named, operator, presenting, recorded, refused, start};
 use crate::{
     grpc_services::{reflected, reflected_to},
-    harness::{Certificates, Server, Setup, Trust, Via},
+    harness::{Certificates, Setup, Trust, Via},
 };
 
 /// The paths of all calls of operators.
-fn calls() -> Vec<String> {
+pub(super) fn calls() -> Vec<String> {
     let pool = DescriptorPool::decode(ADMIN_DESCRIPTOR_SET).unwrap();
     let service = pool.get_service_by_name("grantex.vault.admin.v1.AdminService");
     let service = service.expect("it is described");
@@ -24,7 +24,11 @@ fn calls() -> Vec<String> {
 }
 
 /// Makes a call with an empty message.
-async fn call(channel: Channel, path: &str, authorization: Option<&str>) -> Result<(), Status> {
+pub(super) async fn call(
+    channel: Channel,
+    path: &str,
+    authorization: Option<&str>,
+) -> Result<(), Status> {
     let mut client = tonic::client::Grpc::new(channel);
     client.ready().await.unwrap();
     let mut request = Request::new(());
@@ -105,7 +109,7 @@ async fn operators_are_on_a_listener_of_their_own_with_nothing_else() {
 }
 
 /// What a start with these settings is refused by.
-async fn start_refused(settings: &[(&str, &str)]) -> String {
+pub(super) async fn start_refused(settings: &[(&str, &str)]) -> String {
     let set = |setup: Setup, (name, value): &(&str, &str)| setup.with(name, value);
     let started = settings.iter().fold(Setup::new(), set).try_start().await;
     started.err().expect("it is refused").to_string()
@@ -217,61 +221,6 @@ async fn a_token_that_is_none_ends_the_start_with_the_settings_name() {
         "{text}"
     );
     assert!(!text.contains("short"), "{text}");
-}
-
-/// A server that knows operators by the certificates of an authority.
-async fn secured(certificates: &Certificates) -> Server {
-    Setup::new()
-        .with("GRANTEX_VAULT_OPERATOR_ADDR", "127.0.0.1:0")
-        .with(
-            "GRANTEX_VAULT_OPERATOR_TLS_CERT_FILE",
-            &certificates.path("tls.crt"),
-        )
-        .with(
-            "GRANTEX_VAULT_OPERATOR_TLS_KEY_FILE",
-            &certificates.path("tls.key"),
-        )
-        .with(
-            "GRANTEX_VAULT_OPERATOR_TLS_CLIENT_CA_FILE",
-            &certificates.path("ca.crt"),
-        )
-        .start()
-        .await
-}
-
-#[tokio::test]
-async fn a_client_certificate_makes_an_operator() {
-    let certificates = Certificates::new();
-    let server = secured(&certificates).await;
-    let url = server.operator_url().replace("http://", "https://");
-    let trust = certificates.trust();
-    for path in calls() {
-        for presented in [None, Some("Bearer of-nothing-that-anybody-would-know")] {
-            let status = call(trust.channel(&url), &path, presented).await;
-            assert_eq!(
-                refused(&status.unwrap_err()).0,
-                Code::Unauthenticated,
-                "{path}"
-            );
-        }
-    }
-    let known = certificates.authority.issue_client("grace");
-    let known = certificates.trust().with_identity(&known);
-    let mut grace = presenting(known.channel(&url), None);
-    grace.create_developer(named("acme")).await.unwrap();
-    let events = server.audit_events().await;
-    let done = events.last().unwrap();
-    assert_eq!(done["verb"], "create_developer");
-    assert_eq!(done["caller"]["operator"], "grace");
-    assert_eq!(done["transport"], "grpc");
-
-    let stranger = crate::harness::Authority::new("another authority").issue_client("grace");
-    let stranger = certificates.trust().with_identity(&stranger);
-    let status = presenting(stranger.channel(&url), None)
-        .list_developers(ListDevelopersRequest::default())
-        .await;
-    assert!(status.is_err(), "its handshake fails");
-    assert_eq!(server.audit_events().await.len(), events.len());
 }
 
 #[tokio::test]
