@@ -151,6 +151,8 @@ pub async fn serve(config: Config) -> Result<(), StartFault> {
         operators = running.operator_addr.map(tracing::field::display),
         "serving"
     );
+    let warning = background::warn_of_role(config.database.clone());
+    background::spawn(&running.shutdown, warning);
     signals.next().await;
     stop_or_signal(running, config.drain_delay, &mut signals).await;
     Ok(())

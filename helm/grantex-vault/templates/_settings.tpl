@@ -114,7 +114,7 @@ AWS_WEB_IDENTITY_TOKEN_FILE: /var/run/secrets/grantex-vault/aws/token
 {{- define "vault.migrationSettings" -}}
 GRANTEX_VAULT_LOG_FORMAT: {{ .Values.log.format | quote }}
 RUST_LOG: {{ .Values.log.level | quote }}
-{{- with .Values.migration.dbRole }}
-GRANTEX_VAULT_DB_ROLE: {{ . | quote }}
+{{- if not .Values.singleRole }}
+GRANTEX_VAULT_DB_ROLE: {{ .Values.migration.dbRole | quote }}
 {{- end }}
 {{- end }}

@@ -17,6 +17,17 @@ value is wrong and what would be right; none repeats a value that might be a sec
 {{- if not $v.existingSecret }}
 {{- fail "existingSecret must name a Secret with the key DATABASE_URL: this chart makes no Secret" }}
 {{- end }}
+{{- if and $v.migration.enabled (not $v.singleRole) }}
+{{- if not $v.migration.existingSecret }}
+{{- fail "migration.existingSecret must name a Secret with the URL of the schema's owner; singleRole: true says that the role that serves owns the schema" }}
+{{- end }}
+{{- if not $v.migration.dbRole }}
+{{- fail "migration.dbRole must name the role that serves, so that it is granted what it needs; singleRole: true says that it owns the schema" }}
+{{- end }}
+{{- if and (eq $v.migration.existingSecret $v.existingSecret) (eq $v.migration.secretKey $v.database.secretKey) }}
+{{- fail "migration.existingSecret is existingSecret, with the same key: the owner of the schema and the role that serves are two, unless singleRole: true" }}
+{{- end }}
+{{- end }}
 {{- if not $v.image.repository }}
 {{- fail "image.repository must say where the image is" }}
 {{- end }}

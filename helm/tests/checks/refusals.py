@@ -8,6 +8,10 @@ SECRET = "hunter2-canary"
 # What is set, and what the refusal must say.
 WRONG = [
     (["--set", "existingSecret="], "existingSecret must name a Secret with the key DATABASE_URL"),
+    (["--set", "migration.existingSecret="], "migration.existingSecret must name a Secret with the URL of the schema's owner; singleRole: true"),
+    (["--set", "migration.dbRole="], "migration.dbRole must name the role that serves"),
+    (["--set", "migration.existingSecret=grantex-vault"], "the owner of the schema and the role that serves are two, unless singleRole: true"),
+    (["--set", "singleRole=yes"], "at '/singleRole': got string, want boolean"),
     (["--set", "image.repository="], "image.repository must say where the image is"),
     (["--set", "image.digest=sha256:abc"], "image.digest must be sha256: and 64 hexadecimal digits"),
     (["--set", "masterKey=gcp-kms:key"], "masterKey and each of oldMasterKeys must be aws-kms:"),

@@ -57,6 +57,7 @@ VARIANTS = {
         "--set", "authority=grantex", "--set", "grants.scopeMode=compatible", "--set", "grants.maxDelegationDepth=3",
         "--set", "grants.maxTokenLifetime=1h",
     ),
+    "one role": ("--set", "singleRole=true"),
     "key set elsewhere": ("--set", "jwks.url=https://keys.example.com/jwks.json"),
     "IPv6": ("--set", "bindAddress=[::]"),
 }

@@ -267,6 +267,19 @@ def identity() -> None:
     same("the migration has the owner's URL, serving another", [v["secret"]["secretName"] for v in job["spec"]["template"]["spec"]["volumes"] if "secret" in v], ["grantex-vault-owner"])
     config = next(item for item in of_kind(ci("aws-irsa"), "ConfigMap", "migration"))
     same("the migration grants to the serving role", config["data"]["GRANTEX_VAULT_DB_ROLE"], "grantex_vault_serving")
+    def migrating(*args: str) -> tuple[str, str | None]:
+        """The Secret that a migration has its URL from, and the role that it grants."""
+        (job,) = of_kind(render(*args), "Job")
+        (secret,) = [v["secret"]["secretName"] for v in job["spec"]["template"]["spec"]["volumes"] if v["name"] == "database"]
+        (config,) = of_kind(render(*args), "ConfigMap", "migration")
+        return secret, config["data"].get("GRANTEX_VAULT_DB_ROLE")
+
+    same("by default: the owner migrates, and grants another role", migrating(), ("grantex-vault-owner", "grantex_vault"))
+    same("with one role: it migrates, and nothing is granted", migrating("--set", "singleRole=true"), ("grantex-vault", None))
+    for args in ((), ("--set", "singleRole=true")):
+        (deployment,) = of_kind(render(*args), "Deployment")
+        secrets = [v["secret"]["secretName"] for v in deployment["spec"]["template"]["spec"]["volumes"] if v["name"] == "database"]
+        same(f"pods never see the owner's URL {args}", secrets, ["grantex-vault"])
     (grpc,) = [s for s in of_kind(ci("aws-irsa"), "Service") if s["metadata"]["name"].endswith("-grpc")]
     same("headless: clients see the pods", grpc["spec"]["clusterIP"], "None")
     protocols = lambda example: {p["name"]: p["appProtocol"] for s in of_kind(ci(example), "Service") for p in s["spec"]["ports"]}
