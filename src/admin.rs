@@ -22,8 +22,8 @@ struct Shown {
     metrics: Metrics,
 }
 
-/// Serves `/livez`, `/readyz`, `/metrics`, and beside them what else is given.
-pub fn routes(health: Arc<Health>, metrics: Metrics, beside: Router) -> Router {
+/// Serves `/livez`, `/readyz`, `/metrics`, and beside them gRPC's health.
+pub fn routes(health: Arc<Health>, metrics: Metrics, grpc_health: Router) -> Router {
     Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
@@ -34,7 +34,7 @@ pub fn routes(health: Arc<Health>, metrics: Metrics, beside: Router) -> Router {
             response.headers_mut().insert(CACHE_CONTROL, no_store);
             response
         }))
-        .merge(beside)
+        .merge(grpc_health)
 }
 
 /// That it answers is the answer: the runtime runs.

@@ -14,7 +14,7 @@ use tokio::{net::TcpListener, time::timeout};
 
 use crate::{
     admin,
-    audit::journal::Journal,
+    audit::{journal::Journal, sealer::Sealer},
     auth::key_source::KeySource,
     clock::{Clock, SystemClock},
     config::{Config, ConfigFaults},
@@ -25,7 +25,7 @@ use crate::{
         self, Protocol,
         connections::Connections,
         door::Shared,
-        tls::{Tls, TlsFiles},
+        tls::{ClientAuthorities, Tls, TlsFiles},
     },
     metrics::Metrics,
     operator::Operations,
@@ -37,6 +37,8 @@ use crate::{
     },
     telemetry,
 };
+use doors::OperatorListener;
+use readiness::Check;
 use rooms::Rooms;
 
 /// How often the files of TLS are looked at.
@@ -71,6 +73,8 @@ pub struct Running {
     pub grpc_addr: SocketAddr,
     /// Where probes and metrics are.
     pub admin_addr: SocketAddr,
+    /// Where operators are, if they have a listener.
+    pub operator_addr: Option<SocketAddr>,
     health: Arc<Health>,
     served_health: grpc::Health,
     metrics: Metrics,
@@ -140,13 +144,16 @@ pub fn operations(
 /// When the server does not start.
 pub async fn serve(config: Config) -> Result<(), StartFault> {
     let mut signals = StopSignals::listen().map_err(StartFault::Signals)?;
-    let running = start(&config, Outside::default()).await?;
+    let running = Box::pin(start(&config, Outside::default())).await?;
     tracing::info!(
         http = %running.http_addr,
         grpc = %running.grpc_addr,
         admin = %running.admin_addr,
+        operators = running.operator_addr.map(tracing::field::display),
         "serving"
     );
+    let warning = background::warn_of_role(config.database.clone());
+    background::spawn(&running.shutdown, warning);
     signals.next().await;
     stop_or_signal(running, config.drain_delay, &mut signals).await;
     Ok(())
@@ -172,8 +179,12 @@ pub async fn stop_or_signal(running: Running, drain_delay: Duration, signals: &m
 /// See [`StartFault`].
 pub async fn start(config: &Config, outside: Outside) -> Result<Running, StartFault> {
     let clock = outside.clock;
-    let tls = tls_of(config.tls.as_ref(), &clock)?;
-    let admin_tls = tls_of(config.admin.tls.as_ref(), &clock)?;
+    let authorities = Arc::new(ClientAuthorities::default());
+    let tls_of = |files| load_tls(files, &clock, &authorities);
+    let tls = tls_of(config.tls.as_ref())?;
+    let admin_tls = tls_of(config.admin.tls.as_ref())?;
+    let operator_tls = config.operators.as_ref().and_then(|one| one.tls.as_ref());
+    let operator_tls = tls_of(operator_tls)?;
     if config.database.durability == Durability::Waived {
         tracing::warn!("{LOSSY_POSTGRES_ALLOWED}");
     }
@@ -183,7 +194,7 @@ pub async fn start(config: &Config, outside: Outside) -> Result<Running, StartFa
     }
     let Rooms {
         vault,
-        admin,
+        operators,
         envelope,
         store,
         journal,
@@ -202,12 +213,19 @@ pub async fn start(config: &Config, outside: Outside) -> Result<Running, StartFa
         .await;
     let grpc_routes = grpc::routes(Arc::clone(&vault), &served_health, config.grpc_reflection);
     let http_routes = gateway::routes(vault, config.api_docs, outside.beside);
-    let beside_probes = grpc::private_routes(&served_health, admin, config.grpc_reflection);
-    let admin_routes = admin::routes(Arc::clone(&health), metrics.clone(), beside_probes);
+    let probes = grpc::private_routes(&served_health);
+    let admin_routes = admin::routes(Arc::clone(&health), metrics.clone(), probes);
     let admin_routes = doors::with_context(admin_routes);
     let (http, http_addr) = doors::listen(outside.http, config.http_addr).await?;
     let (grpc, grpc_addr) = doors::listen(None, config.grpc_addr).await?;
     let (admin, admin_addr) = doors::listen(None, config.admin.address).await?;
+    let operators = match (&config.operators, operators) {
+        (Some(settings), Some(grpc)) => {
+            let routes = grpc::admin_routes(grpc, config.grpc_reflection);
+            Some(OperatorListener::bind(settings.address, routes, operator_tls.clone()).await?)
+        }
+        _ => None,
+    };
 
     let shutdown = Shutdown::default();
     let shared = Shared::new(metrics.clone(), config.trusted_proxies.clone());
@@ -240,29 +258,25 @@ pub async fn start(config: &Config, outside: Outside) -> Result<Running, StartFa
     shutdown.tasks.spawn(http);
     shutdown.tasks.spawn(grpc);
     shutdown.tasks.spawn(admin);
+    let operator_addr = operators.map(|listener| listener.serve(&shutdown));
     background::spawn(&shutdown, background::tend_data_keys(envelope));
     let partitions = background::keep_audit_partitions_ahead(store.clone(), config.audit.partition);
     background::spawn(&shutdown, partitions);
     let pruning = background::prune_revocations(store.clone(), Arc::clone(&clock));
     background::spawn(&shutdown, pruning);
-    if let Some(sealer) = sealer {
-        let closing = shutdown.closing.clone();
-        let sealing = background::seal_audit_events(sealer, closing);
-        shutdown.tasks.spawn(sealing);
-    }
-    for check in checks {
-        background::spawn(&shutdown, check.watch());
-    }
+    seal_and_watch(sealer, checks, &shutdown);
     let tell = background::tell_health(Arc::clone(&health), served_health.clone());
     background::spawn(&shutdown, tell);
-    for tls in [tls, admin_tls].into_iter().flatten() {
-        let look_every = outside.tls_look_every;
-        background::spawn(&shutdown, async move { tls.follow_files(look_every).await });
-    }
+    follow_files(
+        [tls, admin_tls, operator_tls],
+        outside.tls_look_every,
+        &shutdown,
+    );
     Ok(Running {
         http_addr,
         grpc_addr,
         admin_addr,
+        operator_addr,
         health,
         served_health,
         metrics,
@@ -295,11 +309,29 @@ impl Running {
     }
 }
 
-fn tls_of(
+fn seal_and_watch(sealer: Option<Sealer>, checks: Vec<Check>, shutdown: &Shutdown) {
+    if let Some(sealer) = sealer {
+        let closing = shutdown.closing.clone();
+        let sealing = background::seal_audit_events(sealer, closing);
+        shutdown.tasks.spawn(sealing);
+    }
+    for check in checks {
+        background::spawn(shutdown, check.watch());
+    }
+}
+
+fn follow_files(all: [Option<Arc<Tls>>; 3], look_every: Duration, shutdown: &Shutdown) {
+    for tls in all.into_iter().flatten() {
+        background::spawn(shutdown, async move { tls.follow_files(look_every).await });
+    }
+}
+
+fn load_tls(
     files: Option<&TlsFiles>,
     clock: &Arc<dyn Clock>,
+    authorities: &Arc<ClientAuthorities>,
 ) -> Result<Option<Arc<Tls>>, ConfigFaults> {
-    let load = |files| Tls::load(files, Arc::clone(clock));
+    let load = |files| Tls::load(files, Arc::clone(clock), Arc::clone(authorities));
     let tls = files.cloned().map(load).transpose();
     tls.map(|tls| tls.map(Arc::new))
         .map_err(|fault| ConfigFaults::one(fault.setting, fault))

@@ -21,7 +21,7 @@ use crate::{
         connections::MaxConnections,
         tls::{Listener, TlsFiles},
     },
-    model::text::Issuer,
+    model::{certificate::CertificateName, text::Issuer},
     store::{
         audit_partitions::PartitionUnit, authority::Authority, database_url::DatabaseUrl,
         schema::Durability, serving_role::RoleName,
@@ -42,6 +42,7 @@ pub struct Config {
     pub grpc_addr: SocketAddr,
     pub http_addr: SocketAddr,
     pub admin: Admin,
+    pub operators: Option<Operators>,
     pub readiness_grace: Duration,
     pub grpc_reflection: bool,
     pub api_docs: bool,
@@ -66,14 +67,25 @@ pub struct Config {
     pub trusted_proxies: Vec<IpNet>,
 }
 
-/// Where probes, metrics and operators are.
+/// Where probes and metrics are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admin {
     /// The address.
     pub address: SocketAddr,
-    /// What holds the token that admits operators.
-    pub token_file: Option<PathBuf>,
     /// What it is secured with.
+    pub tls: Option<TlsFiles>,
+}
+
+/// Where operators are, and what they are known by: a token, client certificates, or both.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Operators {
+    /// The address.
+    pub address: SocketAddr,
+    /// What holds the token that admits them.
+    pub token_file: Option<PathBuf>,
+    /// The names of certificates that admit them.
+    pub names: Vec<CertificateName>,
+    /// What the listener is secured with; without it, the address is loopback.
     pub tls: Option<TlsFiles>,
 }
 
@@ -174,6 +186,7 @@ impl Config {
         let grpc_addr = values.parsed("GRANTEX_VAULT_GRPC_ADDR");
         let http_addr = values.parsed("GRANTEX_VAULT_HTTP_ADDR");
         let admin = values.admin();
+        let operators = values.operators();
         let readiness_grace = values.duration("GRANTEX_VAULT_READINESS_GRACE");
         let grpc_reflection = values.flag("GRANTEX_VAULT_GRPC_REFLECTION");
         let api_docs = values.flag("GRANTEX_VAULT_API_DOCS");
@@ -203,6 +216,7 @@ impl Config {
                 grpc_addr: grpc_addr?,
                 http_addr: http_addr?,
                 admin: admin?,
+                operators: operators?,
                 readiness_grace: readiness_grace?,
                 grpc_reflection: grpc_reflection?,
                 api_docs: api_docs?,
@@ -241,15 +255,6 @@ impl Config {
             others: self.old_master_keys.clone(),
             kms_timeout: self.kms_timeout,
         }
-    }
-}
-
-impl Admin {
-    /// Whether anybody could be known as an operator.
-    #[must_use]
-    pub fn has_operators(&self) -> bool {
-        let certificates = self.tls.as_ref().and_then(|tls| tls.client_ca.as_ref());
-        self.token_file.is_some() || certificates.is_some()
     }
 }
 

@@ -155,6 +155,9 @@ pub async fn run(
     let config = Config::read(&with_defaults).map_err(StartFault::from)?;
     loopback_only("GRANTEX_VAULT_GRPC_ADDR", config.grpc_addr)?;
     loopback_only("GRANTEX_VAULT_ADMIN_ADDR", config.admin.address)?;
+    if let Some(operators) = &config.operators {
+        loopback_only("GRANTEX_VAULT_OPERATOR_ADDR", operators.address)?;
+    }
     let outside = Outside {
         http: Some(listener),
         beside: if own_issuer {

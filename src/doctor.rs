@@ -10,8 +10,8 @@ use std::sync::Arc;
 use crate::{
     auth::admin_token::AdminToken,
     clock::{Clock, SystemClock},
-    config::{Admin, Config, Database, MasterKeySettings},
-    listener::tls::{self, TlsFiles},
+    config::{Config, Database, MasterKeySettings, Operators},
+    listener::tls::{self, ClientAuthorities, Problem, TlsFiles},
     model::timestamp::Timestamp,
 };
 
@@ -56,10 +56,15 @@ pub async fn examine(lookup: &dyn Fn(&str) -> Option<String>) -> Vec<Finding> {
     if let Ok(config) = &config {
         findings.push(issuer::examine(config, &clock).await);
         let now = clock.now();
-        findings.extend(certificate("certificate", config.tls.as_ref(), now));
-        let admin = config.admin.tls.as_ref();
-        findings.extend(certificate("admin certificate", admin, now));
-        findings.extend(operators(&config.admin).await);
+        let authorities = ClientAuthorities::default();
+        let certificate = |subject, files| certificate(subject, files, &authorities, now);
+        findings.extend(certificate("certificate", config.tls.as_ref()));
+        findings.extend(certificate("admin certificate", config.admin.tls.as_ref()));
+        if let Some(operators) = &config.operators {
+            let tls = operators.tls.as_ref();
+            findings.extend(certificate("operators' certificate", tls));
+            findings.extend(operators_token(operators).await);
+        }
     }
     findings
 }
@@ -79,24 +84,32 @@ fn configuration(config: &Result<Config, crate::config::ConfigFaults>) -> Vec<Fi
 }
 
 /// The token that admits operators, if there is to be one.
-async fn operators(admin: &Admin) -> Option<Finding> {
-    const SUBJECT: &str = "operators";
-    let file = admin.token_file.clone()?;
+async fn operators_token(operators: &Operators) -> Option<Finding> {
+    const SUBJECT: &str = "operators' token";
+    let file = operators.token_file.clone()?;
     Some(match AdminToken::of(file).await {
-        Ok(_) => Finding::fine(SUBJECT, "their token can be read"),
+        Ok(_) => Finding::fine(SUBJECT, "it can be read"),
         Err(fault) => {
-            let says = format!("GRANTEX_VAULT_ADMIN_TOKEN_FILE {fault}");
+            let says = format!("GRANTEX_VAULT_OPERATOR_TOKEN_FILE {fault}");
             Finding::wrong(SUBJECT, says, "give a token in a file, and nothing else")
         }
     })
 }
 
-fn certificate(subject: &'static str, files: Option<&TlsFiles>, now: Timestamp) -> Option<Finding> {
-    let validity = match tls::check(files?) {
+fn certificate(
+    subject: &'static str,
+    files: Option<&TlsFiles>,
+    authorities: &ClientAuthorities,
+    now: Timestamp,
+) -> Option<Finding> {
+    let validity = match tls::check(files?, authorities) {
         Ok(validity) => validity,
         Err(fault) => {
             let setting = fault.setting;
-            let fix = "give certificate and key as PEM files of one another";
+            let fix = match fault.problem {
+                Problem::SharedAuthority => "give operators an authority of their own",
+                _ => "give certificate and key as PEM files of one another",
+            };
             return Some(Finding::wrong(subject, format!("{setting} {fault}"), fix));
         }
     };

@@ -12,6 +12,7 @@ mod status;
 
 use std::sync::Arc;
 
+use axum::middleware;
 use tonic::service::Routes;
 use tonic_health::{
     pb::health_server::{self, HealthServer},
@@ -73,29 +74,28 @@ pub fn routes(vault: Arc<Vault>, health: &Health, reflection: bool) -> VaultRout
     VaultRoutes::new(callers, routes.prepare())
 }
 
-/// Serves health where the vault itself is not served, and operators if there are any, with reflection
-/// of that when it is wanted. Who asks is known by each call.
-pub fn private_routes(health: &Health, admin: Option<AdminGrpc>, reflection: bool) -> axum::Router {
-    let routes = match admin {
-        Some(admin) => health.routes().merge(admin_routes(admin, reflection)),
-        None => health.routes(),
-    };
-    routes.layer(open::OpenCallsLayer::default())
+/// Serves health where the vault itself is not served.
+pub fn private_routes(health: &Health) -> axum::Router {
+    health.routes().layer(open::OpenCallsLayer::default())
 }
 
-fn admin_routes(admin: AdminGrpc, reflection: bool) -> axum::Router {
+/// Serves operators, and reflection of that when it is wanted. Each request begins with a login.
+pub fn admin_routes(admin: AdminGrpc, reflection: bool) -> axum::Router {
+    let login = Arc::clone(&admin.login);
     let admin = AdminServiceServer::new(admin).max_decoding_message_size(MAX_ADMIN_REQUEST_BYTES);
     let mut routes = Routes::new(admin);
     if reflection {
         let reflection = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(ADMIN_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
             .build_v1()
             .expect("the descriptors are those that the code was generated from");
         routes = routes.add_service(reflection.max_decoding_message_size(open::MAX_BYTES));
     }
-    routes.prepare().into_axum_router()
+    let login = middleware::from_fn_with_state(login, admin_service::log_in);
+    let routes = routes.prepare().into_axum_router();
+    // The login comes first.
+    routes.layer(open::OpenCallsLayer::default()).layer(login)
 }
 
 /// `grpc.health.v1`, for the server as a whole (the empty name) and for each service.

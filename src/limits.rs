@@ -68,6 +68,10 @@ pub struct Limits {
     failed_auth: Option<Buckets>,
 }
 
+/// The failed logins of operators that an address has: a budget apart from that of the public
+/// listeners, so that nobody can use it up there and then guess without leaving events.
+pub struct FailedLogins(Option<Buckets>);
+
 /// A budget is used up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Exceeded {
@@ -152,6 +156,28 @@ impl Limits {
     /// [`Exceeded`].
     pub fn failed_authentication(&self, address: IpAddr) -> Result<(), Exceeded> {
         let all = self.failed_auth.as_ref();
+        let taken = all.map(|all| all.take(&Network::of(address))).transpose();
+        taken.map(|_| ())
+    }
+}
+
+// === impl FailedLogins ===
+
+impl FailedLogins {
+    /// Every budget is full; `None` is no limit.
+    #[must_use]
+    pub fn new(per_address: Option<NonZeroU32>, clock: &Arc<dyn Clock>, metrics: &Metrics) -> Self {
+        let limit = Limit::FailedOperatorLoginPerAddress;
+        Self(per_address.map(|many| Buckets::new(limit, many, clock, metrics)))
+    }
+
+    /// Counts one login that failed.
+    ///
+    /// # Errors
+    ///
+    /// [`Exceeded`].
+    pub fn count(&self, address: IpAddr) -> Result<(), Exceeded> {
+        let all = self.0.as_ref();
         let taken = all.map(|all| all.take(&Network::of(address))).transpose();
         taken.map(|_| ())
     }

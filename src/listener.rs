@@ -38,7 +38,7 @@ use tokio::{
 };
 use tower::{Service, ServiceExt};
 
-use crate::{model::request::ClientCertificate, shutdown::Shutdown};
+use crate::{model::certificate::ClientCertificate, shutdown::Shutdown};
 use connections::{Connections, Owner};
 use handshake::Handshakes;
 use requests::Requests;

@@ -3,6 +3,7 @@
 pub mod bearer;
 pub mod caller;
 pub mod cause;
+pub mod certificate;
 pub mod credential;
 pub mod event_filter;
 pub mod grant_check;

@@ -1,4 +1,4 @@
-//! What operators do: developers, API keys, revocations, keys in memory. The admin listener and the
+//! What operators do: developers, API keys, revocations, keys in memory. The operators' listener and the
 //! command line are thin over this room.
 //!
 //! Every operation of a known operator leaves an event: a change in its own transaction, anything else
@@ -29,7 +29,7 @@ use crate::{
 
 pub use api_keys::{KeyState, NewApiKey};
 pub use begun::Work;
-pub use callers::KnownOperator;
+pub use callers::{KnownOperator, OperatorLogin};
 pub use error::OperatorError;
 pub use keys::Keys;
 

@@ -9,12 +9,13 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     audit::sealer::Sealer,
     clock::Clock,
+    config::Database,
     envelope::Envelope,
     grpc,
     health::Health,
     model::cause::chain,
     shutdown::{self, Shutdown},
-    store::{Store, audit_partitions::PartitionUnit},
+    store::{Store, audit_partitions::PartitionUnit, diagnosis::diagnose},
 };
 
 /// How late the end of a grace period may be noticed.
@@ -24,6 +25,8 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(15);
 /// How often it is looked whether there are partitions enough, and how soon after a failure.
 const PARTITIONS_INTERVAL: Duration = Duration::from_hours(1);
 const PARTITIONS_RETRY: Duration = Duration::from_mins(1);
+/// How soon the database is asked again what the role may.
+const ROLE_RETRY: Duration = Duration::from_secs(2);
 /// How often revocations are forgotten, and how long after their expiry: clocks differ, and tokens are
 /// taken a little beyond theirs.
 const PRUNE_INTERVAL: Duration = Duration::from_mins(10);
@@ -118,4 +121,30 @@ pub(super) async fn tend_data_keys(envelope: Arc<Envelope>) {
             }
         }
     }
+}
+
+/// Says once that the role that serves may change the audit record, as soon as the database can be
+/// asked. It is no reason not to serve: where one role is all that there is, the seals still show what
+/// was changed after them.
+pub(super) async fn warn_of_role(database: Database) {
+    let diagnosis = loop {
+        match diagnose(&database.url, database.durability).await {
+            Ok(diagnosis) if diagnosis.schema.is_ok() => break diagnosis,
+            _ => {
+                sleep(ROLE_RETRY).await;
+            }
+        }
+    };
+    let role = diagnosis.role;
+    if diagnosis.record_changes.is_empty() {
+        tracing::info!(role, "the role that serves may not change the audit record");
+        return;
+    }
+    let may = diagnosis.record_changes.join(", ");
+    tracing::warn!(
+        role,
+        may,
+        "THE ROLE THAT SERVES MAY CHANGE THE AUDIT RECORD: whoever takes over this process can rewrite \
+         what is not sealed yet; serve as a role of its own (GRANTEX_VAULT_DB_ROLE)"
+    );
 }

@@ -1,6 +1,6 @@
 //! The doors: where each transport listens, and what stands behind it.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use axum::{Router, extract::Request, middleware};
 use tokio::net::TcpListener;
@@ -9,8 +9,14 @@ use super::StartFault;
 use crate::{
     gateway::{self, Gateway},
     grpc::{self, VaultRoutes},
-    listener::door::{self, Door, Shared},
+    listener::{
+        self, Protocol,
+        connections::Connections,
+        door::{self, Door, Shared},
+        tls::Tls,
+    },
     model::request::Transport,
+    shutdown::Shutdown,
 };
 
 /// Listens on an address, unless a listener is open already; answers where.
@@ -51,8 +57,44 @@ pub(super) fn grpc(service: VaultRoutes, shared: &Shared) -> Door<VaultRoutes, t
     }
 }
 
-/// Gives the calls of operators their context. No door stands before the admin listener: whoever
-/// probes is told even when no place is free.
+/// Where operators come in.
+pub(super) struct OperatorListener {
+    listener: TcpListener,
+    address: SocketAddr,
+    routes: Router,
+    tls: Option<Arc<Tls>>,
+}
+
+impl OperatorListener {
+    /// Listens, and accepts nobody yet.
+    pub(super) async fn bind(
+        address: SocketAddr,
+        routes: Router,
+        tls: Option<Arc<Tls>>,
+    ) -> Result<Self, StartFault> {
+        let (listener, address) = listen(None, address).await?;
+        Ok(Self {
+            listener,
+            address,
+            routes: with_context(routes),
+            tls,
+        })
+    }
+
+    /// Serves until the shutdown begins; answers where.
+    pub(super) fn serve(self, shutdown: &Shutdown) -> SocketAddr {
+        let (listener, routes) = (self.listener, self.routes);
+        let (speaks, until) = (Protocol::Http2, shutdown.clone());
+        let connections = Connections::private();
+        let serving =
+            listener::serve_secured(listener, speaks, self.tls, routes, connections, until);
+        shutdown.tasks.spawn(serving);
+        self.address
+    }
+}
+
+/// Gives the requests of a private listener their context. No permit is needed there: those who probe
+/// and operate are few, and must get in when the vault is overloaded.
 pub(super) fn with_context(routes: Router) -> Router {
     routes.layer(middleware::map_request(async |mut request: Request| {
         let context = door::context_of(&request, Transport::Grpc);

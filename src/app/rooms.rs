@@ -25,10 +25,10 @@ use crate::{
     },
     grpc::AdminGrpc,
     health::{Health, Need},
-    limits::Limits,
+    limits::{FailedLogins, Limits},
     listener::tls::Tls,
     metrics::{Gauge, Metrics},
-    operator::{Keys, Operations},
+    operator::{Keys, Operations, OperatorLogin},
     pace::Pace,
     rotation::Rotation,
     store::Store,
@@ -40,7 +40,7 @@ use crate::{
 pub(super) struct Rooms {
     pub(super) vault: Arc<Vault>,
     /// What operators are served with, if there is a way to know them.
-    pub(super) admin: Option<AdminGrpc>,
+    pub(super) operators: Option<AdminGrpc>,
     pub(super) envelope: Arc<Envelope>,
     pub(super) store: Store,
     pub(super) journal: Arc<Journal>,
@@ -87,8 +87,8 @@ impl Rooms {
         ground.gauges(&keys, &envelope);
         let journal = ground.journal(&store);
         let sealer = ground.sealer(&store, &envelope);
-        let admin = ground
-            .admin(&store, &journal, &envelope, master_keys::together(&holders))
+        let operators = ground
+            .operators(&store, &journal, &envelope, master_keys::together(&holders))
             .await?;
         let vault = Vault::new(
             store.clone(),
@@ -102,7 +102,7 @@ impl Rooms {
         .taking(config.webhook_signatures);
         Ok(Self {
             vault: Arc::new(vault),
-            admin,
+            operators,
             envelope,
             store,
             journal,
@@ -196,7 +196,7 @@ impl Ground<'_> {
         ))
     }
 
-    async fn admin(
+    async fn operators(
         &self,
         store: &Store,
         journal: &Arc<Journal>,
@@ -204,17 +204,19 @@ impl Ground<'_> {
         master_keys: Arc<MasterKeys>,
     ) -> Result<Option<AdminGrpc>, ConfigFaults> {
         let config = self.config;
-        if !config.admin.has_operators() {
+        let Some(operators) = &config.operators else {
             return Ok(None);
-        }
-        let token = match config.admin.token_file.clone() {
-            Some(file) => Some(
-                AdminToken::of(file)
-                    .await
-                    .map_err(|fault| ConfigFaults::one("GRANTEX_VAULT_ADMIN_TOKEN_FILE", fault))?,
-            ),
-            None => None,
         };
+        let token =
+            match operators.token_file.clone() {
+                Some(file) => Some(AdminToken::of(file).await.map_err(|fault| {
+                    ConfigFaults::one("GRANTEX_VAULT_OPERATOR_TOKEN_FILE", fault)
+                })?),
+                None => None,
+            };
+        let per_address = config.limits.failed_auth_per_address;
+        let failed = FailedLogins::new(per_address, self.clock, &self.metrics);
+        let login = OperatorLogin::new(token, operators.names.clone(), failed, Arc::clone(journal));
         let clock = Arc::clone(self.clock);
         Ok(Some(AdminGrpc {
             operations: Operations::new(
@@ -233,7 +235,7 @@ impl Ground<'_> {
                     Pace::new(1, None),
                 ),
             },
-            token,
+            login: Arc::new(login),
             clock,
         }))
     }

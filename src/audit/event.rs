@@ -83,7 +83,7 @@ pub enum Caller {
         /// The agents that delegated, first to last, as far as the token names them.
         delegation: Vec<AgentId>,
     },
-    /// An operator, on the admin listener or the command line.
+    /// An operator, on their listener or the command line.
     Operator(OperatorName),
     /// A Grantex auth service, by a signed webhook.
     Webhook(WebhookEventId),
@@ -123,6 +123,7 @@ pub enum Denial {
     GrantRevoked,
     OutOfScope,
     AgentNotAllowed,
+    UnknownOperator,
 }
 
 /// Why the vault could not.
@@ -327,6 +328,9 @@ impl Outcome {
             Self::Denied(Denial::OutOfScope) => (OutcomeName::Denied, Some("out_of_scope")),
             Self::Denied(Denial::AgentNotAllowed) => {
                 (OutcomeName::Denied, Some("agent_not_allowed"))
+            }
+            Self::Denied(Denial::UnknownOperator) => {
+                (OutcomeName::Denied, Some("unknown_operator"))
             }
             Self::NotFound => (OutcomeName::NotFound, None),
             Self::Failed(Failure::MasterKeyUnavailable) => {

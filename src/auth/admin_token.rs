@@ -1,4 +1,4 @@
-//! The token that operators present to the admin listener, kept in a file.
+//! The token that operators present to their listener, kept in a file.
 
 use std::{fmt, io, path::PathBuf};
 
@@ -49,7 +49,7 @@ impl AdminToken {
         match self.read().await {
             Ok(token) => token == Fingerprint::of(presented.as_bytes()),
             Err(fault) => {
-                tracing::warn!("GRANTEX_VAULT_ADMIN_TOKEN_FILE {fault}");
+                tracing::warn!("GRANTEX_VAULT_OPERATOR_TOKEN_FILE {fault}");
                 false
             }
         }

@@ -33,7 +33,7 @@ const fn setting(name: &'static str, default: Option<&'static str>, help: &'stat
 }
 
 /// All settings, in the order of the README.
-pub const SETTINGS: [Setting; 52] = [
+pub const SETTINGS: [Setting; 56] = [
     Setting {
         name: "DATABASE_URL",
         default: None,
@@ -169,13 +169,7 @@ pub const SETTINGS: [Setting; 52] = [
     setting(
         "GRANTEX_VAULT_ADMIN_ADDR",
         Some("127.0.0.1:9090"),
-        "Where probes and metrics are, without credentials, and operators with theirs",
-    ),
-    setting(
-        "GRANTEX_VAULT_ADMIN_TOKEN_FILE",
-        None,
-        "A file with the token that admits operators to the admin listener, 32 to 512 characters; it is \
-         read at each of their calls",
+        "Where probes and metrics are, without credentials",
     ),
     setting(
         "GRANTEX_VAULT_ADMIN_TLS_CERT_FILE",
@@ -188,9 +182,36 @@ pub const SETTINGS: [Setting; 52] = [
         "PEM file of that certificate's private key",
     ),
     setting(
-        "GRANTEX_VAULT_ADMIN_TLS_CLIENT_CA_FILE",
+        "GRANTEX_VAULT_OPERATOR_ADDR",
         None,
-        "PEM file of the authorities whose certificates admit operators; probes and metrics need none",
+        "Where operators are, with their credentials; without it they have the command line only",
+    ),
+    setting(
+        "GRANTEX_VAULT_OPERATOR_TOKEN_FILE",
+        None,
+        "A file with the token that admits operators, 32 to 512 characters; it is read at each of their \
+         calls, and needs TLS unless the address is loopback",
+    ),
+    setting(
+        "GRANTEX_VAULT_OPERATOR_TLS_CERT_FILE",
+        None,
+        "PEM file of the operators' listener's certificate and its chain",
+    ),
+    setting(
+        "GRANTEX_VAULT_OPERATOR_TLS_KEY_FILE",
+        None,
+        "PEM file of that certificate's private key",
+    ),
+    setting(
+        "GRANTEX_VAULT_OPERATOR_TLS_CLIENT_CA_FILE",
+        None,
+        "PEM file of the authorities whose certificates admit operators; not those of public clients",
+    ),
+    setting(
+        "GRANTEX_VAULT_OPERATOR_SANS",
+        None,
+        "Which of those certificates do: subject alternative names (hosts, e-mail addresses, URIs), \
+         comma-separated, no patterns",
     ),
     setting(
         "GRANTEX_VAULT_READINESS_GRACE",

@@ -1,7 +1,12 @@
 //! Reading the values of settings: each parsed, every fault kept.
 
 use std::{
-    fmt, fs, net::IpAddr, num::NonZeroU32, ops::RangeInclusive, path::PathBuf, time::Duration,
+    fmt, fs,
+    net::{IpAddr, SocketAddr},
+    num::NonZeroU32,
+    ops::RangeInclusive,
+    path::PathBuf,
+    time::Duration,
 };
 
 use ipnet::IpNet;
@@ -9,7 +14,7 @@ use jiff::SignedDuration;
 use url::Url;
 
 use super::{
-    Admin, Audit, ConfigFaults, Database, KeyLocation, MasterKey, SETTINGS,
+    Admin, Audit, ConfigFaults, Database, KeyLocation, MasterKey, Operators, SETTINGS,
     settings::IMPORT_SETTINGS,
 };
 use crate::{
@@ -22,7 +27,7 @@ use crate::{
         connections::MaxConnections,
         tls::{Listener, TlsFile, TlsFiles},
     },
-    model::text::Issuer,
+    model::{certificate::CertificateName, text::Issuer},
     store::{authority::Authority, database_url::DatabaseUrl, schema::Durability},
 };
 
@@ -223,7 +228,10 @@ impl<'a> Values<'a> {
         let (certificate_name, key_name) = (setting(TlsFile::Certificate), setting(TlsFile::Key));
         let client_ca_name = setting(TlsFile::ClientCa);
         let (certificate, key) = (self.get(certificate_name), self.get(key_name));
-        let client_ca = self.get(client_ca_name);
+        let client_ca = match listener {
+            Listener::Admin => None,
+            Listener::Public | Listener::Operators => self.get(client_ca_name),
+        };
         match (certificate, key, client_ca) {
             (Some(certificate), Some(key), client_ca) => Some(Some(TlsFiles {
                 certificate: certificate.into(),
@@ -249,13 +257,76 @@ impl<'a> Values<'a> {
 
     pub(super) fn admin(&mut self) -> Option<Admin> {
         let address = self.parsed("GRANTEX_VAULT_ADMIN_ADDR");
-        let token_file = self.get("GRANTEX_VAULT_ADMIN_TOKEN_FILE");
         let tls = self.tls(Listener::Admin);
         Some(Admin {
             address: address?,
-            token_file: token_file.map(PathBuf::from),
             tls: tls?,
         })
+    }
+
+    /// Operators need an address, something to be known by, and TLS unless nobody else can listen.
+    #[expect(
+        clippy::option_option,
+        reason = "not readable, as everywhere here; and read, that there is none"
+    )]
+    pub(super) fn operators(&mut self) -> Option<Option<Operators>> {
+        const ADDRESS: &str = "GRANTEX_VAULT_OPERATOR_ADDR";
+        const TOKEN_FILE: &str = "GRANTEX_VAULT_OPERATOR_TOKEN_FILE";
+        const CERTIFICATE: &str = "GRANTEX_VAULT_OPERATOR_TLS_CERT_FILE";
+        const CLIENT_CA: &str = "GRANTEX_VAULT_OPERATOR_TLS_CLIENT_CA_FILE";
+        const NAMES: &str = "GRANTEX_VAULT_OPERATOR_SANS";
+        let token_file = self.get(TOKEN_FILE).map(PathBuf::from);
+        let tls = self.tls(Listener::Operators);
+        let names = self.operator_names(NAMES);
+        if self.get(ADDRESS).is_none() {
+            let needless = [
+                (token_file.is_some(), TOKEN_FILE),
+                (tls.as_ref().is_none_or(Option::is_some), CERTIFICATE),
+                (names.as_ref().is_none_or(|names| !names.is_empty()), NAMES),
+            ];
+            return match needless.into_iter().find(|(is_set, _)| *is_set) {
+                Some((_, name)) => self.fault(name, format_args!("needs {ADDRESS}")),
+                None => Some(None),
+            };
+        }
+        let address: SocketAddr = self.parsed(ADDRESS)?;
+        let (tls, names) = (tls?, names?);
+        let client_ca = tls.as_ref().and_then(|files| files.client_ca.as_ref());
+        if token_file.is_none() && client_ca.is_none() {
+            let needs = format_args!("needs {TOKEN_FILE} or {CLIENT_CA}: no operator can be known");
+            return self.fault(ADDRESS, needs);
+        }
+        if client_ca.is_some() && names.is_empty() {
+            let beside = format_args!(
+                "is required beside {CLIENT_CA}: not every certificate of an authority is an operator's"
+            );
+            return self.fault(NAMES, beside);
+        }
+        if client_ca.is_none() && !names.is_empty() {
+            return self.fault(NAMES, format_args!("needs {CLIENT_CA}"));
+        }
+        if tls.is_none() && !address.ip().is_loopback() {
+            let needs = format_args!(
+                "needs {CERTIFICATE}: in clear the token is for a loopback {ADDRESS} only"
+            );
+            return self.fault(TOKEN_FILE, needs);
+        }
+        Some(Some(Operators {
+            address,
+            token_file,
+            names,
+            tls,
+        }))
+    }
+
+    fn operator_names(&mut self, name: &'static str) -> Option<Vec<CertificateName>> {
+        let text = self.get(name).unwrap_or_default();
+        let names = text.split(',').map(str::trim).filter(|one| !one.is_empty());
+        let names: Result<_, _> = names.map(str::parse).collect();
+        names.map_or_else(
+            |rule| self.fault(name, format_args!("is wrong: {rule}")),
+            Some,
+        )
     }
 
     pub(super) fn issuer(&mut self) -> Option<Issuer> {

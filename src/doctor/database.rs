@@ -100,10 +100,11 @@ fn role(diagnosis: &Diagnosis) -> Option<Finding> {
             format!("run `grantex-vault migrate` as the owner with GRANTEX_VAULT_DB_ROLE={role}");
         return Some(Finding::wrong(SUBJECT, says, fix));
     }
-    if !diagnosis.needless.is_empty() {
-        let says = format!("{role} may {}", diagnosis.needless.join(", "));
-        let fix = "serve as a role of its own: GRANTEX_VAULT_DB_ROLE grants it what it needs";
-        return Some(Finding::doubtful(SUBJECT, says, fix));
+    if !diagnosis.record_changes.is_empty() {
+        let says = format!("{role} may {}", diagnosis.record_changes.join(", "));
+        let fix = "serve as a role of its own, not the schema's owner: run `grantex-vault migrate` as the \
+                   owner with GRANTEX_VAULT_DB_ROLE, and connect as that role";
+        return Some(Finding::wrong(SUBJECT, says, fix));
     }
     Some(Finding::fine(
         SUBJECT,

@@ -1,19 +1,21 @@
-//! The calls of operators.
+//! The calls of operators, each after its login.
 
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use tokio::time::timeout;
-use tonic::{
-    Request, Response, Status,
-    metadata::{MetadataMap, MetadataValue},
+use axum::{
+    extract::{Request as HttpRequest, State},
+    middleware::Next,
+    response::Response as HttpResponse,
 };
+use http::{HeaderValue, header::AUTHORIZATION};
+use tokio::time::timeout;
+use tonic::{Request, Response, Status, metadata::MetadataValue};
 
 use super::{
     admin_convert as convert,
-    callers::authorization,
     pb::admin::{
         CreateApiKeyRequest, CreateApiKeyResponse, CreateDeveloperRequest, CreateDeveloperResponse,
         DeleteDeveloperRequest, DeleteDeveloperResponse, ListApiKeysRequest, ListApiKeysResponse,
@@ -27,13 +29,14 @@ use super::{
     status,
 };
 use crate::{
-    auth::admin_token::AdminToken,
     clock::Clock,
     model::{
+        bearer::bearer,
         cause::chain,
-        request::{ClientCertificate, Operation, RequestContext},
+        certificate::ClientCertificate,
+        request::{Operation, RequestContext},
     },
-    operator::{Keys, KnownOperator, Operations, OperatorError},
+    operator::{Keys, KnownOperator, Operations, OperatorError, OperatorLogin},
 };
 
 /// How long a call may take.
@@ -45,8 +48,8 @@ pub struct AdminGrpc {
     pub operations: Operations,
     /// The keys of this replica.
     pub keys: Keys,
-    /// What admits them beside a client certificate.
-    pub token: Option<AdminToken>,
+    /// What they are known by.
+    pub login: Arc<OperatorLogin>,
     /// The time.
     pub clock: Arc<dyn Clock>,
 }
@@ -60,54 +63,81 @@ impl AdminGrpc {
         call: impl AsyncFnOnce(&KnownOperator, In) -> Result<Out, OperatorError>,
     ) -> Result<Response<Out>, Status> {
         let started = Instant::now();
-        let (metadata, extensions, message) = request.into_parts();
-        let context: RequestContext = *extensions
-            .get()
-            .expect("the listener gives every request its context");
-        let mut operator = None;
-        let answering = async {
-            let known = self.known(context, extensions.get(), &metadata).await?;
-            let known = operator.insert(known);
-            call(known, message).await
-        };
-        let answered = timeout(TIMEOUT, answering).await;
+        let (_, mut extensions, message) = request.into_parts();
+        let known: KnownOperator = extensions
+            .remove()
+            .expect("no call gets here before its login");
+        let context = known.request();
+        let answered = timeout(TIMEOUT, call(&known, message)).await;
         let answered = match answered {
             Ok(Ok(answer)) => Ok(Response::new(answer)),
-            Ok(Err(error)) => {
-                if let Some(cause) = error.cause() {
-                    let cause = chain(cause);
-                    tracing::warn!(request_id = %context.id, cause, "unavailable");
-                }
-                Err(status::from_operator(&error, context))
-            }
+            Ok(Err(error)) => Err(refusal(&error, context)),
             Err(_) => Err(status::too_slow(context)),
         };
-        let code = answered
-            .as_ref()
-            .err()
-            .map_or(0, |status| status.code() as i32);
-        tracing::info!(
-            target: "grantex_vault::operator",
-            request_id = %context.id,
-            operation = operation.as_str(),
-            operator = operator.as_ref().map(|known| known.name().as_str()),
-            status = code,
-            duration_ms = started.elapsed().as_secs_f64() * 1e3,
-            "operator"
-        );
+        log(operation, context, Some(&known), &answered, started);
         with_request_id(answered, context)
     }
+}
 
-    async fn known(
-        &self,
-        context: RequestContext,
-        certificate: Option<&ClientCertificate>,
-        metadata: &MetadataMap,
-    ) -> Result<KnownOperator, OperatorError> {
-        let certificate = certificate.map(|ClientCertificate(name)| name);
-        let presented = authorization(metadata.as_ref()).ok();
-        KnownOperator::by(context, certificate, presented, self.token.as_ref()).await
+/// Knows the operator of a request before anything of its body is read; who is not known gets no
+/// further, not even to reflection.
+pub(super) async fn log_in(
+    State(login): State<Arc<OperatorLogin>>,
+    mut request: HttpRequest,
+    next: Next,
+) -> HttpResponse {
+    let started = Instant::now();
+    let context: RequestContext = *request
+        .extensions()
+        .get()
+        .expect("the listener gives every request its context");
+    let certificate = request.extensions().get::<ClientCertificate>();
+    let values = request.headers().get_all(AUTHORIZATION).iter();
+    let presented = bearer(values.map(HeaderValue::as_bytes)).ok();
+    match login.log_in(context, certificate, presented).await {
+        Ok(known) => {
+            request.extensions_mut().insert(known);
+            next.run(request).await
+        }
+        Err(error) => {
+            let refused: Result<Response<()>, _> = Err(refusal(&error, context));
+            log(Operation::LogIn, context, None, &refused, started);
+            let refused = with_request_id(refused, context);
+            let status = refused.expect_err("it is the refusal");
+            status.into_http()
+        }
     }
+}
+
+/// What an error answers; its cause is for the log.
+fn refusal(error: &OperatorError, context: RequestContext) -> Status {
+    if let Some(cause) = error.cause() {
+        let cause = chain(cause);
+        tracing::warn!(request_id = %context.id, cause, "unavailable");
+    }
+    status::from_operator(error, context)
+}
+
+fn log<Out>(
+    operation: Operation,
+    context: RequestContext,
+    operator: Option<&KnownOperator>,
+    answered: &Result<Response<Out>, Status>,
+    started: Instant,
+) {
+    let code = answered
+        .as_ref()
+        .err()
+        .map_or(0, |status| status.code() as i32);
+    tracing::info!(
+        target: "grantex_vault::operator",
+        request_id = %context.id,
+        operation = operation.as_str(),
+        operator = operator.map(|known| known.name().as_str()),
+        status = code,
+        duration_ms = started.elapsed().as_secs_f64() * 1e3,
+        "operator"
+    );
 }
 
 fn with_request_id<Out>(

@@ -37,6 +37,10 @@ pub(super) fn from_operator(error: &OperatorError, request: RequestContext) -> S
             let message = "Unknown operator".to_owned();
             ("UNAUTHORIZED", Code::Unauthenticated, message)
         }
+        OperatorError::TooManyFailures(_) => {
+            let message = sentence(error);
+            ("RATE_LIMIT_EXCEEDED", Code::ResourceExhausted, message)
+        }
         OperatorError::InvalidInput(invalid) => {
             let message = invalid.message.clone();
             ("BAD_REQUEST", Code::InvalidArgument, message)
@@ -59,7 +63,9 @@ pub(super) fn from_operator(error: &OperatorError, request: RequestContext) -> S
     if let OperatorError::InvalidInput(invalid) = error {
         add_violation(&mut details, invalid);
     }
-    if code == Code::Unavailable {
+    if let OperatorError::TooManyFailures(exceeded) = error {
+        details.set_retry_info(Some(exceeded.retry_after));
+    } else if code == Code::Unavailable {
         details.set_retry_info(Some(RETRY_AFTER));
     }
     Status::with_error_details(code, message, details)

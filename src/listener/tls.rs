@@ -1,5 +1,6 @@
 //! TLS for the listeners: what is served, and taking up files that changed.
 
+mod authorities;
 mod files;
 mod material;
 
@@ -18,11 +19,12 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use super::Protocol;
 use crate::{
     clock::Clock,
-    model::{request::ClientCertificate, timestamp::Timestamp},
+    model::{certificate::ClientCertificate, timestamp::Timestamp},
 };
 use files::{Fingerprint, Reading};
 use material::Material;
 
+pub use authorities::ClientAuthorities;
 pub use files::{Listener, TlsFile, TlsFiles};
 pub use material::{Problem, TlsFault, Validity};
 
@@ -34,6 +36,7 @@ pub use material::{Problem, TlsFault, Validity};
 pub struct Tls {
     files: TlsFiles,
     clock: Arc<dyn Clock>,
+    authorities: Arc<ClientAuthorities>,
     serving: ArcSwap<Serving>,
 }
 
@@ -45,30 +48,38 @@ struct Serving {
     fingerprint: Fingerprint,
 }
 
-/// Reads a set of files as a server would, and forgets it; answers when its certificate is valid.
+/// Reads a set of files as a server would beside those that were read before, and forgets it; answers
+/// when its certificate is valid.
 ///
 /// # Errors
 ///
 /// What a server would refuse. A certificate that has expired is not among it, see
 /// [`Validity::now`].
-pub fn check(files: &TlsFiles) -> Result<Validity, TlsFault> {
+pub fn check(files: &TlsFiles, authorities: &ClientAuthorities) -> Result<Validity, TlsFault> {
     let contents = files.read().contents?;
-    Material::parse(files, &contents).map(|material| material.validity)
+    let material = Material::parse(files, &contents)?;
+    material.enter(files, authorities)?;
+    Ok(material.validity)
 }
 
 impl Tls {
-    /// Reads the files.
+    /// Reads the files, and enters whom they admit.
     ///
     /// # Errors
     ///
-    /// When they cannot be served with. A certificate that has expired can, with a warning: clients
+    /// When they cannot be served with, or admit whom another listener must not. A certificate that has expired can, with a warning: clients
     /// say more clearly than a server that does not start what is wrong.
-    pub fn load(files: TlsFiles, clock: Arc<dyn Clock>) -> Result<Self, TlsFault> {
-        let serving = Serving::from_reading(&files, files.read(), &clock)?;
+    pub fn load(
+        files: TlsFiles,
+        clock: Arc<dyn Clock>,
+        authorities: Arc<ClientAuthorities>,
+    ) -> Result<Self, TlsFault> {
+        let serving = Serving::from_reading(&files, files.read(), &clock, &authorities)?;
         serving.announce("TLS is on", clock.now());
         Ok(Self {
             files,
             clock,
+            authorities,
             serving: ArcSwap::from_pointee(serving),
         })
     }
@@ -110,7 +121,7 @@ impl Tls {
             tracing::info!("the TLS files say again what is served");
             return;
         }
-        match Serving::from_reading(&self.files, reading, &self.clock) {
+        match Serving::from_reading(&self.files, reading, &self.clock, &self.authorities) {
             Ok(serving) => {
                 serving.announce("the TLS files have changed", self.clock.now());
                 self.serving.store(Arc::new(serving));
@@ -136,7 +147,7 @@ impl Tls {
 pub(super) fn client_certificate<S>(stream: &TlsStream<S>) -> Option<ClientCertificate> {
     let (_, connection) = stream.get_ref();
     let certificate = connection.peer_certificates()?.first()?;
-    Some(ClientCertificate(material::subject_of(certificate)))
+    Some(material::client_certificate(certificate))
 }
 
 impl fmt::Debug for Tls {
@@ -154,8 +165,10 @@ impl Serving {
         files: &TlsFiles,
         reading: Reading,
         clock: &Arc<dyn Clock>,
+        authorities: &ClientAuthorities,
     ) -> Result<Self, TlsFault> {
         let material = Material::parse(files, &reading.contents?)?;
+        material.enter(files, authorities)?;
         Ok(Self {
             http: server_config(&material, &[b"h2", b"http/1.1"], clock),
             grpc: server_config(&material, &[b"h2"], clock),

@@ -92,6 +92,8 @@ labels! {
         InFlightPerDeveloper => "in_flight_per_developer",
         /// Requests under way whose caller is not known yet, per address.
         InFlightPerAddress => "in_flight_per_address",
+        /// Failed logins of operators, per address.
+        FailedOperatorLoginPerAddress => "failed_operator_login_per_address",
     }
 }
 

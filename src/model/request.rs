@@ -4,8 +4,6 @@ use std::{fmt, net::IpAddr, num::NonZeroU128, time::Duration};
 
 use uuid::Uuid;
 
-use super::text::OperatorName;
-
 /// Through which door a request came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transport {
@@ -65,6 +63,8 @@ pub enum Operation {
     ListAuditEvents,
     TailAuditEvents,
     ExportAuditEvents,
+    /// What whoever is not known as an operator fails at.
+    LogIn,
 }
 
 /// The trace that a request is part of (W3C Trace Context, `trace-id`).
@@ -83,10 +83,6 @@ pub struct RequestContext {
     /// Whose it is: the other end of the connection, or whom a trusted proxy names.
     pub peer: IpAddr,
 }
-
-/// The client certificate of a connection, verified: whose it is, by its subject.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClientCertificate(pub OperatorName);
 
 /// What a caller may still ask for, where there is a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -175,7 +171,7 @@ impl Verb {
 
 impl Operation {
     /// Every operation.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::CreateDeveloper,
         Self::ListDevelopers,
         Self::SuspendDeveloper,
@@ -203,6 +199,7 @@ impl Operation {
         Self::ListAuditEvents,
         Self::TailAuditEvents,
         Self::ExportAuditEvents,
+        Self::LogIn,
     ];
 
     /// The name in logs and audit events.
@@ -236,6 +233,7 @@ impl Operation {
             Self::ListAuditEvents => "list_audit_events",
             Self::TailAuditEvents => "tail_audit_events",
             Self::ExportAuditEvents => "export_audit_events",
+            Self::LogIn => "log_in",
         }
     }
 }

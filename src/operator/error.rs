@@ -9,6 +9,7 @@ use thiserror::Error;
 use crate::{
     audit::journal::Unrecorded,
     envelope::EnvelopeError,
+    limits::Exceeded,
     model::{invalid::InvalidInput, sealed::MasterKeyId},
     rotation::RotationFault,
     store::StoreFault,
@@ -20,6 +21,9 @@ pub enum OperatorError {
     /// The operator must come with other credentials.
     #[error("the operator is not known")]
     Unauthenticated,
+    /// The address must wait: too many who came from it were not known.
+    #[error("too many logins from this address have failed")]
+    TooManyFailures(Exceeded),
     /// The operator must ask for something else.
     #[error("{0}")]
     InvalidInput(#[from] InvalidInput),
@@ -75,6 +79,7 @@ impl OperatorError {
             Self::Audit(fault) => Some(fault),
             Self::MasterKey(fault) => Some(&**fault),
             Self::Unauthenticated
+            | Self::TooManyFailures(_)
             | Self::InvalidInput(_)
             | Self::NotFound(_)
             | Self::OtherAuthority

@@ -24,8 +24,8 @@ pub struct Diagnosis {
     pub schema: Result<(), SchemaFault>,
     /// What serving needs and the role may not.
     pub missing: Vec<String>,
-    /// What the role may and serving does not need, of what makes the audit worth less.
-    pub needless: Vec<String>,
+    /// What the role may do to the audit record: nothing, or what it proves is worth less.
+    pub record_changes: Vec<String>,
 }
 
 /// Connects and looks; nothing is changed.
@@ -43,7 +43,7 @@ pub async fn diagnose(url: &DatabaseUrl, durability: Durability) -> Result<Diagn
     let client = schema::connect(url).await?;
     let row = schema::timed(client.query_one(SQL, &[])).await?;
     let schema = schema::check(&client, durability).await;
-    let (missing, needless) = match schema {
+    let (missing, record_changes) = match schema {
         Ok(()) => serving_role::privileges(&client).await?,
         Err(_) => (Vec::new(), Vec::new()),
     };
@@ -55,6 +55,6 @@ pub async fn diagnose(url: &DatabaseUrl, durability: Durability) -> Result<Diagn
         switched_off: row.get(4),
         schema,
         missing,
-        needless,
+        record_changes,
     })
 }

@@ -8,7 +8,7 @@ use super::{
 };
 
 /// What serving does with each table. Audit events are added and never changed. Developers, keys and
-/// revocations are what operators change on the admin listener, webhooks revoke, and what expired is
+/// revocations are what operators change on their listener, webhooks revoke, and what expired is
 /// forgotten.
 const NEEDED: [(&str, &str); 12] = [
     ("schema_version", "select"),
@@ -31,9 +31,6 @@ const EVENT_COLUMNS: &str = "developer_id, id, principal_id, service_key, creden
 
 /// What serving calls that acts with the rights of the schema's owner.
 const CALLED: [&str; 2] = ["make_audit_partitions(text)", "begin_audit_era()"];
-
-/// What nobody may do with the record who serves.
-const RECORD: [&str; 2] = ["audit_events", "audit_seals"];
 
 /// The longest name that Postgres does not cut off.
 const MAX_BYTES: usize = 63;
@@ -72,7 +69,8 @@ pub(super) async fn grant(
     done.map_err(|error| SchemaFault::Migration(error.into()))
 }
 
-/// What serving needs and the role of this connection may not, and what it may and should not.
+/// What serving needs and the role of this connection may not, and what it may do to the record and must
+/// not: own it, or change or remove what is in it, by a partition too.
 pub(super) async fn privileges(
     client: &tokio_postgres::Client,
 ) -> Result<(Vec<String>, Vec<String>), SchemaFault> {
@@ -84,11 +82,25 @@ pub(super) async fn privileges(
     const MAY_APPEND: &str = "
         select bool_and(has_column_privilege('vault.audit_events', name, 'insert'))
         from unnest(string_to_array($1::text, ', ')) as name";
+    // serving_role::privileges
+    const MAY_CHANGE: &str = "
+        select 'own the schema vault' from pg_namespace
+            where nspname = 'vault' and pg_has_role(nspowner, 'member')
+        union all
+        select distinct privilege || ' vault.' || root.relname
+        from pg_class part
+        join pg_class root on root.oid = coalesce(pg_partition_root(part.oid), part.oid)
+        cross join unnest(array['update', 'delete', 'truncate']) as privilege
+        where root.oid in ('vault.audit_events'::regclass, 'vault.audit_seals'::regclass)
+            and part.relkind in ('r', 'p')
+            and (has_table_privilege(part.oid, privilege)
+                or (privilege = 'update' and has_any_column_privilege(part.oid, 'update')))
+        order by 1";
     let may = async |table: &str, privilege: &str| {
         let row = schema::timed(client.query_one(SQL, &[&table, &privilege])).await?;
         Ok::<bool, SchemaFault>(row.get(0))
     };
-    let (mut missing, mut needless) = (Vec::new(), Vec::new());
+    let mut missing = Vec::new();
     for (table, privileges) in NEEDED {
         for privilege in privileges.split(", ") {
             if !may(table, privilege).await? {
@@ -106,14 +118,9 @@ pub(super) async fn privileges(
             missing.push(format!("execute vault.{function}"));
         }
     }
-    for table in RECORD {
-        for privilege in ["update", "delete", "truncate"] {
-            if may(table, privilege).await? {
-                needless.push(format!("{privilege} vault.{table}"));
-            }
-        }
-    }
-    Ok((missing, needless))
+    let rows = schema::timed(client.query(MAY_CHANGE, &[])).await?;
+    let changes = rows.iter().map(|row| row.get(0)).collect();
+    Ok((missing, changes))
 }
 
 /// Whoever owns the schema has what it needs, and would take it from itself.

@@ -399,8 +399,13 @@ fn without_postgres_it_says_what_to_install() {
 fn it_serves_on_loopback_only() {
     let directory = instance_directory();
     let path = directory.path().to_str().unwrap();
-    for flag in ["--http-addr", "--grpc-addr", "--admin-addr"] {
-        let output = run(&["dev", "--data-dir", path, flag, "0.0.0.0:0"]);
+    for flag in [
+        &["--http-addr"][..],
+        &["--grpc-addr"],
+        &["--admin-addr"],
+        &["--operator-token-file=token", "--operator-addr"],
+    ] {
+        let output = run(&[&["dev", "--data-dir", path], flag, &["0.0.0.0:0"]].concat());
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(
             !output.status.success() && said.contains("loopback"),

@@ -4,7 +4,11 @@ use std::{collections::BTreeMap, path::Path};
 
 use tempfile::TempDir;
 
-use crate::harness::{Certificates, Cluster, FakeIssuer, connect, print, run_with};
+use grantex_vault::store::schema;
+
+use crate::harness::{
+    Certificates, Cluster, FakeIssuer, connect, instance_directory, print, run_with,
+};
 
 /// The settings of a server on this machine, with files of its own.
 struct Configured {
@@ -65,19 +69,96 @@ fn found(text: &str, verdict: &str, subject: &str) -> String {
 
 #[tokio::test]
 async fn a_server_that_would_serve_well_has_nothing_to_fix() {
-    let url = Cluster::shared().await.database().await;
+    let url = of_a_serving_role("well_serving").await;
     let (text, well) = Configured::on(&url).doctor().await;
     assert!(well, "{text}");
-    for subject in ["configuration", "database", "durability", "schema", "clock"] {
+    for subject in [
+        "configuration",
+        "database",
+        "durability",
+        "schema",
+        "clock",
+        "role",
+    ] {
         found(&text, "ok", subject);
     }
     for operation in ["GenerateDataKey", "Decrypt", "ReEncrypt"] {
         assert!(text.contains(&format!("{operation} works")), "{text}");
     }
     assert!(found(&text, "ok", "issuer's keys").contains("1 of them"));
-    let owner = found(&text, "WARN", "role");
-    assert!(owner.contains("update vault.audit_events"), "{owner}");
-    assert!(owner.contains("GRANTEX_VAULT_DB_ROLE"), "{owner}");
+}
+
+/// A new database as a role sees it that was granted what serving needs.
+async fn of_a_serving_role(role: &str) -> String {
+    let url = Cluster::shared().await.empty_database().await;
+    let create = format!("create role {role} login");
+    connect(&url).await.batch_execute(&create).await.unwrap();
+    let name = role.parse().unwrap();
+    let migrated = schema::migrate(&url.parse().unwrap(), Some(&name)).await;
+    migrated.unwrap();
+    url.replace("user=postgres", &format!("user={role}"))
+}
+
+#[tokio::test]
+async fn a_role_that_may_change_the_record_fails_and_is_told_how() {
+    let owner = Cluster::shared().await.database().await;
+    let (text, well) = Configured::on(&owner).doctor().await;
+    assert!(!well, "{text}");
+    let said = found(&text, "FAIL", "role");
+    for may in [
+        "own the schema vault",
+        "delete vault.audit_events",
+        "truncate vault.audit_seals",
+    ] {
+        assert!(said.contains(may), "{said}");
+    }
+    assert!(said.contains("GRANTEX_VAULT_DB_ROLE"), "{said}");
+
+    for (role, grant, may) in [
+        (
+            "may_update",
+            "grant update (canonical) on vault.audit_events to may_update",
+            "update vault.audit_events",
+        ),
+        (
+            "may_truncate",
+            "do $$ begin execute format('grant truncate on %s to may_truncate', (
+                select inhrelid::regclass from pg_inherits
+                where inhparent = 'vault.audit_events'::regclass limit 1)); end $$",
+            "truncate vault.audit_events",
+        ),
+        (
+            "may_be_owner",
+            "create role an_owner; alter schema vault owner to an_owner;
+             alter role may_be_owner noinherit; grant an_owner to may_be_owner",
+            "own the schema vault",
+        ),
+    ] {
+        let url = of_a_serving_role(role).await;
+        let owner = connect(&url.replace(role, "postgres")).await;
+        owner.batch_execute(grant).await.unwrap();
+        let (text, well) = Configured::on(&url).doctor().await;
+        assert!(!well, "{role}: {text}");
+        let said = found(&text, "FAIL", "role");
+        assert!(said.contains(&format!("{role} may {may}")), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn serve_warns_when_its_role_may_change_the_record() {
+    const WARNING: &str = "THE ROLE THAT SERVES MAY CHANGE THE AUDIT RECORD";
+    let directory = instance_directory();
+    let mut settings = crate::stop::settings(directory.path()).await;
+    let mut vault = crate::stop::serve(&settings);
+    let line = vault.logged_line(WARNING).await;
+    assert!(line.contains("WARN"), "{line}");
+    assert!(line.contains("delete vault.audit_events"), "{line}");
+
+    settings.insert("DATABASE_URL", of_a_serving_role("only_serving").await);
+    let mut vault = crate::stop::serve(&settings);
+    let line = vault.logged_line("may not change the audit record").await;
+    assert!(line.contains("only_serving"), "{line}");
+    assert!(!vault.log().contains(WARNING), "{}", vault.log());
 }
 
 #[tokio::test]
@@ -140,7 +221,19 @@ async fn a_key_set_without_usable_keys_and_an_old_certificate_are_said() {
     let configured = Configured::on(&url)
         .with("GRANTEX_VAULT_TLS_CERT_FILE", certificates.path("tls.crt"))
         .with("GRANTEX_VAULT_TLS_KEY_FILE", certificates.path("tls.key"))
-        .with("GRANTEX_VAULT_ADMIN_TOKEN_FILE", certificates.path("none"))
+        .with("GRANTEX_VAULT_OPERATOR_ADDR", "127.0.0.1:0")
+        .with(
+            "GRANTEX_VAULT_OPERATOR_TOKEN_FILE",
+            certificates.path("none"),
+        )
+        .with(
+            "GRANTEX_VAULT_OPERATOR_TLS_CERT_FILE",
+            certificates.path("tls.crt"),
+        )
+        .with(
+            "GRANTEX_VAULT_OPERATOR_TLS_KEY_FILE",
+            certificates.path("tls.key"),
+        )
         .with(
             "GRANTEX_VAULT_ADMIN_TLS_CERT_FILE",
             certificates.path("tls.crt"),
@@ -156,6 +249,7 @@ async fn a_key_set_without_usable_keys_and_an_old_certificate_are_said() {
     assert!(found(&text, "FAIL", "issuer's keys").contains("RS256"));
     assert!(found(&text, "FAIL", "certificate").contains("expired"));
     assert!(found(&text, "FAIL", "admin certificate").contains("expired"));
-    let operators = found(&text, "FAIL", "operators");
-    assert!(operators.contains("GRANTEX_VAULT_ADMIN_TOKEN_FILE names "));
+    assert!(found(&text, "FAIL", "operators' certificate").contains("expired"));
+    let token = found(&text, "FAIL", "operators' token");
+    assert!(token.contains("GRANTEX_VAULT_OPERATOR_TOKEN_FILE names "));
 }

@@ -44,16 +44,27 @@ async fn dev_serves_reflection() {
 
 /// The services that reflection names.
 pub(crate) async fn reflected(channel: Channel) -> Result<Vec<String>, tonic::Status> {
+    reflected_to(channel, None).await
+}
+
+/// The same for who presents this.
+pub(crate) async fn reflected_to(
+    channel: Channel,
+    authorization: Option<&str>,
+) -> Result<Vec<String>, tonic::Status> {
     let mut reflection = ServerReflectionClient::new(channel);
     let request = ServerReflectionRequest {
         host: String::new(),
         message_request: Some(MessageRequest::ListServices(String::new())),
     };
     let stream = tonic::codegen::tokio_stream::once(request);
-    let mut answers = reflection
-        .server_reflection_info(Request::new(stream))
-        .await?
-        .into_inner();
+    let mut request = Request::new(stream);
+    if let Some(value) = authorization {
+        let value = value.parse().unwrap();
+        request.metadata_mut().insert("authorization", value);
+    }
+    let answers = reflection.server_reflection_info(request).await?;
+    let mut answers = answers.into_inner();
     let answer = answers.message().await?.unwrap().message_response.unwrap();
     let MessageResponse::ListServicesResponse(list) = answer else {
         panic!("not a list: {answer:?}");

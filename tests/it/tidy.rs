@@ -43,7 +43,7 @@ const ROOMS: [(&str, &[&str]); 25] = [
     (
         "operator",
         &[
-            "model", "clock", "auth", "envelope", "store", "audit", "rotation",
+            "model", "clock", "limits", "auth", "envelope", "store", "audit", "rotation",
         ],
     ),
     (

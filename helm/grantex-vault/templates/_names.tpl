@@ -68,8 +68,17 @@ app.kubernetes.io/managed-by: {{ $root.Release.Service }}
 
 {{/* The same of the admin port; empty: it speaks in clear. */}}
 {{- define "vault.adminTlsSecret" -}}
-{{- if .Values.operators.tls.certManager.enabled -}}
+{{- if .Values.admin.tls.certManager.enabled -}}
 {{- printf "%s-admin-tls" (include "vault.fullname" .) -}}
+{{- else -}}
+{{- .Values.admin.tls.existingSecret -}}
+{{- end -}}
+{{- end }}
+
+{{/* The same of the operators' port, which has one whenever there are operators. */}}
+{{- define "vault.operatorsTlsSecret" -}}
+{{- if .Values.operators.tls.certManager.enabled -}}
+{{- printf "%s-operators-tls" (include "vault.fullname" .) -}}
 {{- else -}}
 {{- .Values.operators.tls.existingSecret -}}
 {{- end -}}

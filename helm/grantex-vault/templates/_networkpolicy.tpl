@@ -16,6 +16,43 @@
 {{- end }}
 {{- end }}
 
+{{/*
+An allowance with the peers that its provider's URL names when no others are given: the namespace of a host in the
+cluster, an address, else the public addresses, which leaves out other pods, the Kubernetes API and the metadata server.
+A name of two labels is one of the cluster in an http URL only: there it is a Service and its namespace.
+Called with (list allowance url).
+*/}}
+{{- define "vault.narrowed" -}}
+{{- $allowance := index . 0 -}}
+{{- $host := regexReplaceAll ":[0-9]+$" (urlParse (index . 1)).host "" -}}
+{{- $labels := splitList "." $host -}}
+ports:
+  {{- toYaml $allowance.ports | nindent 2 }}
+to:
+{{- if $allowance.to }}
+  {{- toYaml $allowance.to | nindent 2 }}
+{{- else if regexMatch "^[0-9]+(\\.[0-9]+){3}$" $host }}
+  - ipBlock:
+      cidr: {{ $host }}/32
+{{- else if regexMatch "^\\[[0-9a-fA-F:]+\\]$" $host }}
+  - ipBlock:
+      cidr: {{ $host | trimPrefix "[" | trimSuffix "]" }}/128
+{{- else if and $host (eq (len $labels) 1) }}
+  - podSelector: {}
+{{- else if or (and (gt (len $labels) 2) (eq (index $labels 2) "svc")) (and (eq (len $labels) 2) (hasPrefix "http://" (index . 1))) }}
+  - namespaceSelector:
+      matchLabels:
+        kubernetes.io/metadata.name: {{ index $labels 1 }}
+{{- else }}
+  - ipBlock:
+      cidr: 0.0.0.0/0
+      except: [10.0.0.0/8, 100.64.0.0/10, 169.254.0.0/16, 172.16.0.0/12, 192.168.0.0/16]
+  - ipBlock:
+      cidr: ::/0
+      except: [fc00::/7, fe80::/10]
+{{- end }}
+{{- end }}
+
 {{/* Whether any master key may be in AWS; an empty one is named by the Secret. */}}
 {{- define "vault.callsKms" -}}
 {{- range $key := prepend .Values.oldMasterKeys (include "vault.masterKey" .) }}

@@ -89,7 +89,7 @@ operators' token are read again when they do. */}}
 {{- end }}
 {{- with .Values.operators }}
 {{- if .token.existingSecret }}
-- name: admin-token
+- name: operators-token
   secret:
     secretName: {{ .token.existingSecret }}
     defaultMode: 0440
@@ -97,10 +97,13 @@ operators' token are read again when they do. */}}
       - key: {{ .token.key }}
         path: {{ .token.key }}
 {{- end }}
-{{- with include "vault.adminTlsSecret" $ }}
-{{- include "vault.certificateVolume" (list "admin-tls" .) }}
+{{- with include "vault.operatorsTlsSecret" $ }}
+{{- include "vault.certificateVolume" (list "operators-tls" .) }}
 {{- end }}
-{{- include "vault.clientCaVolume" (list "admin-client-ca" .tls.clientCA) }}
+{{- include "vault.clientCaVolume" (list "operators-client-ca" .tls.clientCA) }}
+{{- end }}
+{{- with include "vault.adminTlsSecret" . }}
+{{- include "vault.certificateVolume" (list "admin-tls" .) }}
 {{- end }}
 {{- with .Values.aws.webIdentity }}
 {{- if .roleArn }}
@@ -143,20 +146,25 @@ operators' token are read again when they do. */}}
 {{- end }}
 {{- with .Values.operators }}
 {{- if .token.existingSecret }}
-- name: admin-token
-  mountPath: /etc/grantex-vault/admin-token
+- name: operators-token
+  mountPath: /etc/grantex-vault/operators-token
   readOnly: true
 {{- end }}
-{{- if include "vault.adminTlsSecret" $ }}
-- name: admin-tls
-  mountPath: /etc/grantex-vault/admin-tls
+{{- if include "vault.operatorsTlsSecret" $ }}
+- name: operators-tls
+  mountPath: /etc/grantex-vault/operators-tls
   readOnly: true
 {{- end }}
 {{- if include "vault.hasOperatorsCa" $ }}
-- name: admin-client-ca
-  mountPath: /etc/grantex-vault/admin-client-ca
+- name: operators-client-ca
+  mountPath: /etc/grantex-vault/operators-client-ca
   readOnly: true
 {{- end }}
+{{- end }}
+{{- if include "vault.adminTlsSecret" . }}
+- name: admin-tls
+  mountPath: /etc/grantex-vault/admin-tls
+  readOnly: true
 {{- end }}
 {{- if .Values.aws.webIdentity.roleArn }}
 - name: aws-token

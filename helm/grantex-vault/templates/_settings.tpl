@@ -86,14 +86,20 @@ GRANTEX_VAULT_TLS_KEY_FILE: /etc/grantex-vault/tls/tls.key
 GRANTEX_VAULT_TLS_CLIENT_CA_FILE: {{ printf "/etc/grantex-vault/client-ca/%s" $v.tls.clientCA.key | quote }}
 {{- end }}
 {{- end }}
-{{- if $v.operators.token.existingSecret }}
-GRANTEX_VAULT_ADMIN_TOKEN_FILE: {{ printf "/etc/grantex-vault/admin-token/%s" $v.operators.token.key | quote }}
-{{- end }}
 {{- if include "vault.adminTlsSecret" . }}
 GRANTEX_VAULT_ADMIN_TLS_CERT_FILE: /etc/grantex-vault/admin-tls/tls.crt
 GRANTEX_VAULT_ADMIN_TLS_KEY_FILE: /etc/grantex-vault/admin-tls/tls.key
+{{- end }}
+{{- if include "vault.hasOperators" . }}
+GRANTEX_VAULT_OPERATOR_ADDR: {{ printf "%s:%d" $v.bindAddress (int $v.ports.operators) | quote }}
+GRANTEX_VAULT_OPERATOR_TLS_CERT_FILE: /etc/grantex-vault/operators-tls/tls.crt
+GRANTEX_VAULT_OPERATOR_TLS_KEY_FILE: /etc/grantex-vault/operators-tls/tls.key
+{{- if $v.operators.token.existingSecret }}
+GRANTEX_VAULT_OPERATOR_TOKEN_FILE: {{ printf "/etc/grantex-vault/operators-token/%s" $v.operators.token.key | quote }}
+{{- end }}
 {{- if include "vault.hasOperatorsCa" . }}
-GRANTEX_VAULT_ADMIN_TLS_CLIENT_CA_FILE: {{ printf "/etc/grantex-vault/admin-client-ca/%s" $v.operators.tls.clientCA.key | quote }}
+GRANTEX_VAULT_OPERATOR_TLS_CLIENT_CA_FILE: {{ printf "/etc/grantex-vault/operators-client-ca/%s" $v.operators.tls.clientCA.key | quote }}
+GRANTEX_VAULT_OPERATOR_SANS: {{ join "," $v.operators.tls.clientNames | quote }}
 {{- end }}
 {{- end }}
 {{- with $v.otlp.endpoint }}
@@ -115,7 +121,7 @@ AWS_WEB_IDENTITY_TOKEN_FILE: /var/run/secrets/grantex-vault/aws/token
 {{- define "vault.migrationSettings" -}}
 GRANTEX_VAULT_LOG_FORMAT: {{ .Values.log.format | quote }}
 RUST_LOG: {{ .Values.log.level | quote }}
-{{- with .Values.migration.dbRole }}
-GRANTEX_VAULT_DB_ROLE: {{ . | quote }}
+{{- if not .Values.singleRole }}
+GRANTEX_VAULT_DB_ROLE: {{ .Values.migration.dbRole | quote }}
 {{- end }}
 {{- end }}

@@ -17,6 +17,17 @@ value is wrong and what would be right; none repeats a value that might be a sec
 {{- if not $v.existingSecret }}
 {{- fail "existingSecret must name a Secret with the key DATABASE_URL: this chart makes no Secret" }}
 {{- end }}
+{{- if and $v.migration.enabled (not $v.singleRole) }}
+{{- if not $v.migration.existingSecret }}
+{{- fail "migration.existingSecret must name a Secret with the URL of the schema's owner; singleRole: true says that the role that serves owns the schema" }}
+{{- end }}
+{{- if not $v.migration.dbRole }}
+{{- fail "migration.dbRole must name the role that serves, so that it is granted what it needs; singleRole: true says that it owns the schema" }}
+{{- end }}
+{{- if and (eq $v.migration.existingSecret $v.existingSecret) (eq $v.migration.secretKey $v.database.secretKey) }}
+{{- fail "migration.existingSecret is existingSecret, with the same key: the owner of the schema and the role that serves are two, unless singleRole: true" }}
+{{- end }}
+{{- end }}
 {{- if not $v.image.repository }}
 {{- fail "image.repository must say where the image is" }}
 {{- end }}
@@ -75,7 +86,7 @@ value is wrong and what would be right; none repeats a value that might be a sec
 {{- end }}
 {{- end }}
 {{- $own := fromYaml (include "vault.settings" (dict "Chart" .Chart "Release" .Release "Values" (set (deepCopy $v) "extraSettings" dict))) }}
-{{- $optional := list "GRANTEX_VAULT_OLD_MASTER_KEYS" "GRANTEX_VAULT_JWKS_URL" "GRANTEX_VAULT_JWKS_FILE" "GRANTEX_VAULT_AUDIENCE" "GRANTEX_VAULT_TRUSTED_PROXIES" "GRANTEX_VAULT_TLS_CERT_FILE" "GRANTEX_VAULT_TLS_KEY_FILE" "GRANTEX_VAULT_TLS_CLIENT_CA_FILE" "GRANTEX_VAULT_ADMIN_TOKEN_FILE" "GRANTEX_VAULT_ADMIN_TLS_CERT_FILE" "GRANTEX_VAULT_ADMIN_TLS_KEY_FILE" "GRANTEX_VAULT_ADMIN_TLS_CLIENT_CA_FILE" "GRANTEX_VAULT_MASTER_KEY" "GRANTEX_VAULT_ISSUER" "GRANTEX_VAULT_MIGRATE" "GRANTEX_VAULT_DB_ROLE" "OTEL_EXPORTER_OTLP_ENDPOINT" }}
+{{- $optional := list "GRANTEX_VAULT_OLD_MASTER_KEYS" "GRANTEX_VAULT_JWKS_URL" "GRANTEX_VAULT_JWKS_FILE" "GRANTEX_VAULT_AUDIENCE" "GRANTEX_VAULT_TRUSTED_PROXIES" "GRANTEX_VAULT_TLS_CERT_FILE" "GRANTEX_VAULT_TLS_KEY_FILE" "GRANTEX_VAULT_TLS_CLIENT_CA_FILE" "GRANTEX_VAULT_ADMIN_TLS_CERT_FILE" "GRANTEX_VAULT_ADMIN_TLS_KEY_FILE" "GRANTEX_VAULT_OPERATOR_ADDR" "GRANTEX_VAULT_OPERATOR_TOKEN_FILE" "GRANTEX_VAULT_OPERATOR_TLS_CERT_FILE" "GRANTEX_VAULT_OPERATOR_TLS_KEY_FILE" "GRANTEX_VAULT_OPERATOR_TLS_CLIENT_CA_FILE" "GRANTEX_VAULT_OPERATOR_SANS" "GRANTEX_VAULT_MASTER_KEY" "GRANTEX_VAULT_ISSUER" "GRANTEX_VAULT_MIGRATE" "GRANTEX_VAULT_DB_ROLE" "OTEL_EXPORTER_OTLP_ENDPOINT" }}
 {{- range $name, $value := $v.extraSettings }}
 {{- if not (regexMatch "^(GRANTEX_VAULT_|OTEL_|AWS_|RUST_|SSL_CERT_)[A-Z0-9_]+$" $name) }}
 {{- fail (printf "extraSettings.%s is no setting: names begin with GRANTEX_VAULT_, OTEL_, AWS_, RUST_ or SSL_CERT_; anything else goes into extraEnv" $name) }}
@@ -121,7 +132,7 @@ value is wrong and what would be right; none repeats a value that might be a sec
 {{- if and $tls.clientCA.existingSecret $tls.clientCA.existingConfigMap }}
 {{- fail "operators.tls.clientCA.existingSecret and operators.tls.clientCA.existingConfigMap are both set: the operators' CA comes from one of them" }}
 {{- end }}
-{{- $certificate := include "vault.adminTlsSecret" . -}}
+{{- $certificate := include "vault.operatorsTlsSecret" . -}}
 {{- if and $tls.existingSecret $tls.certManager.enabled }}
 {{- fail "operators.tls.existingSecret and operators.tls.certManager.enabled are both set: the certificate comes from one of them" }}
 {{- end }}
@@ -129,7 +140,26 @@ value is wrong and what would be right; none repeats a value that might be a sec
 {{- fail "operators.tls.certManager.issuerRef.name must name the Issuer or ClusterIssuer that signs" }}
 {{- end }}
 {{- if and $hasCa (not $certificate) }}
-{{- fail "operators.tls.clientCA needs operators.tls.existingSecret or operators.tls.certManager: without a certificate of its own the admin port asks for none" }}
+{{- fail "operators.tls.clientCA needs operators.tls.existingSecret or operators.tls.certManager: without a certificate of its own the operators' port asks for none" }}
+{{- end }}
+{{- if and $hasCa (not $tls.clientNames) }}
+{{- fail "operators.tls.clientCA needs operators.tls.clientNames: not every certificate of a CA is an operator's" }}
+{{- end }}
+{{- if and $tls.clientNames (not $hasCa) }}
+{{- fail "operators.tls.clientNames is set, but operators.tls.clientCA names no CA whose certificates they are in" }}
+{{- end }}
+{{- if and $v.operators.token.existingSecret (not $certificate) }}
+{{- fail "operators.token needs operators.tls.existingSecret or operators.tls.certManager: the token would go in clear" }}
+{{- end }}
+{{- if and $certificate (not (include "vault.hasOperators" .)) }}
+{{- fail "operators.tls has a certificate, but no operator has credentials: set operators.token.existingSecret or operators.tls.clientCA; for probes and metrics see admin.tls" }}
+{{- end }}
+{{- $admin := $v.admin.tls }}
+{{- if and $admin.existingSecret $admin.certManager.enabled }}
+{{- fail "admin.tls.existingSecret and admin.tls.certManager.enabled are both set: the certificate comes from one of them" }}
+{{- end }}
+{{- if and $admin.certManager.enabled (not $admin.certManager.issuerRef.name) }}
+{{- fail "admin.tls.certManager.issuerRef.name must name the Issuer or ClusterIssuer that signs" }}
 {{- end }}
 {{- if and $hasCa $v.tls.enabled (eq (toJson $tls.clientCA) (toJson $v.tls.clientCA)) }}
 {{- fail "operators.tls.clientCA is the same as tls.clientCA: every client's certificate would admit an operator" }}
@@ -137,8 +167,8 @@ value is wrong and what would be right; none repeats a value that might be a sec
 {{- if and $v.networkPolicy.ingress.operatorsFrom (not (include "vault.hasOperators" .)) }}
 {{- fail "networkPolicy.ingress.operatorsFrom admits operators, but none has credentials: set operators.token.existingSecret, or operators.tls with a clientCA" }}
 {{- end }}
-{{- if and $v.serviceMonitor.tlsConfig (not $certificate) }}
-{{- fail "serviceMonitor.tlsConfig is set, but the admin port speaks in clear: set operators.tls.existingSecret or operators.tls.certManager" }}
+{{- if and $v.serviceMonitor.tlsConfig (not (include "vault.adminTlsSecret" .)) }}
+{{- fail "serviceMonitor.tlsConfig is set, but the admin port speaks in clear: set admin.tls.existingSecret or admin.tls.certManager" }}
 {{- end }}
 {{- end }}
 
@@ -148,9 +178,9 @@ value is wrong and what would be right; none repeats a value that might be a sec
 {{- if lt (int64 $v.terminationGracePeriodSeconds) $grace }}
 {{- fail (printf "terminationGracePeriodSeconds must be at least %d: drainDelaySeconds (%d), 30 for requests under way, and 5 to spare" $grace (int $v.drainDelaySeconds)) }}
 {{- end }}
-{{- $ports := list (int $v.ports.grpc) (int $v.ports.http) (int $v.ports.admin) }}
-{{- if ne (len (uniq $ports)) 3 }}
-{{- fail "ports.grpc, ports.http and ports.admin must be three different ports" }}
+{{- $ports := list (int $v.ports.grpc) (int $v.ports.http) (int $v.ports.admin) (int $v.ports.operators) }}
+{{- if ne (len (uniq $ports)) 4 }}
+{{- fail "ports.grpc, ports.http, ports.admin and ports.operators must be four different ports" }}
 {{- end }}
 {{- if and $v.autoscaling.enabled (gt (int $v.autoscaling.minReplicas) (int $v.autoscaling.maxReplicas)) }}
 {{- fail "autoscaling.minReplicas must not be more than autoscaling.maxReplicas" }}

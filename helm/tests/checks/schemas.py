@@ -22,18 +22,23 @@ VARIANTS = {
     ),
     "operators by a token": (
         "--set", "operators.token.existingSecret=vault-operators", "--set", "operators.token.key=admin",
+        "--set", "operators.tls.existingSecret=vault-operators-tls",
         "--set", "serviceMonitor.enabled=true", "--set", "networkPolicy.ingress.monitoringFrom=null",
         "--set-json", 'networkPolicy.ingress.operatorsFrom=[{"podSelector":{"matchLabels":{"app":"console"}}}]',
     ),
     "operators by certificates": (
         "--set", "tls.enabled=true", "--set", "tls.existingSecret=vault-tls", "--set", "tls.clientCA.existingSecret=clients-ca",
-        "--set", "operators.tls.existingSecret=vault-admin-tls", "--set", "operators.tls.clientCA.existingSecret=operators-ca",
+        "--set", "operators.tls.existingSecret=vault-operators-tls", "--set", "operators.tls.clientCA.existingSecret=operators-ca",
+        "--set", "operators.tls.clientNames={grace.example.com}",
+        "--set", "admin.tls.existingSecret=vault-admin-tls",
         "--set", "serviceMonitor.enabled=true",
     ),
-    "two certificates by cert-manager": (
+    "three certificates by cert-manager": (
         "--set", "tls.enabled=true", "--set", "tls.certManager.enabled=true", "--set", "tls.certManager.issuerRef.name=public",
         "--set", "operators.tls.certManager.enabled=true", "--set", "operators.tls.certManager.issuerRef.name=internal",
-        "--set", "operators.tls.certManager.dnsNames={vault-admin.example.com}", "--set", "operators.tls.clientCA.existingConfigMap=operators-ca",
+        "--set", "operators.tls.certManager.dnsNames={vault-operators.example.com}", "--set", "operators.tls.clientCA.existingConfigMap=operators-ca",
+        "--set", "operators.tls.clientNames={grace.example.com}",
+        "--set", "admin.tls.certManager.enabled=true", "--set", "admin.tls.certManager.issuerRef.name=internal",
     ),
     "nothing optional": (
         "--set", "networkPolicy.enabled=false", "--set", "tests.enabled=false", "--set", "migration.enabled=false",
@@ -52,6 +57,7 @@ VARIANTS = {
         "--set", "authority=grantex", "--set", "grants.scopeMode=compatible", "--set", "grants.maxDelegationDepth=3",
         "--set", "grants.maxTokenLifetime=1h",
     ),
+    "one role": ("--set", "singleRole=true"),
     "key set elsewhere": ("--set", "jwks.url=https://keys.example.com/jwks.json"),
     "IPv6": ("--set", "bindAddress=[::]"),
 }

@@ -79,7 +79,7 @@ def files(title: str, resources) -> None:
     made = settings_of(resources) | {entry["name"]: entry["value"] for entry in container["env"] if "value" in entry}
     ours = {name: path for name, path in made.items() if name.endswith("_FILE") and not name.startswith("AWS_")}
     none(f"{title}: each file that is named is mounted", (f"{name}: {path}" for name, path in ours.items() if path not in brought))
-    for kind in ("TLS", "ADMIN_TLS"):
+    for kind in ("TLS", "ADMIN_TLS", "OPERATOR_TLS"):
         given = {f"GRANTEX_VAULT_{kind}_{part}_FILE" for part in ("CERT", "KEY")} & ours.keys()
         check(f"{title}: {kind} has certificate and key, or neither", len(given) in (0, 2), given)
 
@@ -101,7 +101,8 @@ def probes(title: str, resources) -> None:
     (deployment,) = of_kind(resources, "Deployment")
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
-    same(f"{title}: ports", set(ports), {"grpc", "http", "admin"})
+    operators = {"operators"} if "GRANTEX_VAULT_OPERATOR_ADDR" in settings_of(resources) else set()
+    same(f"{title}: ports", set(ports), {"grpc", "http", "admin"} | operators)
     for probe, path in (("startupProbe", "/livez"), ("readinessProbe", "/readyz"), ("livenessProbe", "/livez")):
         scheme = {"scheme": "HTTPS"} if admin_has_tls(resources) else {}
         same(f"{title}: {probe} asks the admin port", container[probe]["httpGet"], {"path": path, "port": "admin", **scheme})
@@ -209,11 +210,20 @@ def policies(title: str, resources) -> None:
         none(f"{title}: {name(item)} has no rule without ports", (r for r in item["spec"].get("ingress", []) + item["spec"]["egress"] if not r.get("ports")))
     (server,) = of_kind(found, "NetworkPolicy", "server")
     by_ports = {tuple(port["port"] for port in rule["ports"]): rule["from"] for rule in server["spec"]["ingress"]}
-    same(f"{title}: who comes in", set(by_ports), {(50051, 8080), (9090,)})
-    none(f"{title}: not everybody reaches the admin port", (peer for peer in by_ports[(9090,)] if peer in ({"podSelector": {}}, {"namespaceSelector": {}})))
+    same(f"{title}: who comes in", set(by_ports) - {(9443,)}, {(50051, 8080), (9090,)})
+    for port in ((9090,), (9443,)):
+        none(f"{title}: not everybody reaches port {port}", (peer for peer in by_ports.get(port, []) if peer in ({"podSelector": {}}, {"namespaceSelector": {}})))
+    none(f"{title}: no egress to anywhere at 443", (r for r in server["spec"]["egress"] if {"port": 443, "protocol": "TCP"} in r["ports"] and not narrow(r)))
     (migrate,) = of_kind(found, "NetworkPolicy", "migration")
     check(f"{title}: nobody reaches the migration", not migrate["spec"].get("ingress"))
     same(f"{title}: the migration reaches DNS and Postgres", [sorted({p["port"] for p in rule["ports"]}) for rule in migrate["spec"]["egress"]], [[53], [5432]])
+
+
+def narrow(rule: dict) -> bool:
+    """Whether an egress rule names its peers, and where those are all addresses leaves out the private ones."""
+    blocks = [peer["ipBlock"] for peer in rule.get("to", []) if "ipBlock" in peer]
+    everywhere = [block for block in blocks if block["cidr"] in ("0.0.0.0/0", "::/0")]
+    return bool(rule.get("to")) and all({"10.0.0.0/8", "169.254.0.0/16"} <= set(block["except"]) or "fc00::/7" in block["except"] for block in everywhere)
 
 
 def egress(args: tuple[str, ...]) -> list[int]:
@@ -226,6 +236,21 @@ def identity() -> None:
     ci = lambda example: render("--values", str(CHART / "ci" / f"{example}.yaml"))
     same("by default: out go DNS, Postgres, KMS, issuer", egress(()), [53, 5432, 443, 443])
     same("with OTLP: it too", egress(("--set", "otlp.endpoint=http://collector:4317")), [53, 5432, 443, 443, 4317])
+    def peers(port: int, *args: str) -> list:
+        (server,) = of_kind(render(*args), "NetworkPolicy", "server")
+        return [rule["to"] for rule in server["spec"]["egress"] if rule["ports"][0]["port"] == port]
+
+    namespace = lambda name: [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}}]
+    public = [peer["ipBlock"]["cidr"] for peer in peers(443)[1]]
+    same("an issuer elsewhere is at a public address", public, ["0.0.0.0/0", "::/0"])
+    same("an issuer in the cluster is in its namespace", peers(443, "--set", "issuer=https://auth.identity.svc.cluster.local")[1], namespace("identity"))
+    same("a key set in the cluster is in its namespace", peers(443, "--set", "issuer=https://a.example.com", "--set", "jwks.url=https://keys.identity.svc:443/jwks")[1], namespace("identity"))
+    same("an issuer of two labels is no Service", len(peers(443, "--set", "issuer=https://example.com")[1]), 2)
+    same("a collector in the cluster is in its namespace", peers(4317, "--set", "otlp.endpoint=http://collector.monitoring:4317"), [namespace("monitoring")])
+    same("a collector beside the vault is in its namespace", peers(4317, "--set", "otlp.endpoint=http://collector:4317"), [[{"podSelector": {}}]])
+    same("a collector with an address is there", peers(4317, "--set", "otlp.endpoint=http://10.1.2.3:4317"), [[{"ipBlock": {"cidr": "10.1.2.3/32"}}]])
+    named = ("--set-json", 'networkPolicy.egress.kms.to=[{"ipBlock":{"cidr":"10.9.0.0/24"}}]')
+    same("a KMS that is named is the only one", peers(443, *named)[0], [{"ipBlock": {"cidr": "10.9.0.0/24"}}])
     local = ("--set", "localKeyring.existingSecret=keyring", "--set", "jwks.configMap=keys")
     same("with local keys and a key set on file: DNS and Postgres only", egress(local), [53, 5432])
     (account,) = of_kind(ci("aws-irsa"), "ServiceAccount", "server")
@@ -242,45 +267,60 @@ def identity() -> None:
     same("the migration has the owner's URL, serving another", [v["secret"]["secretName"] for v in job["spec"]["template"]["spec"]["volumes"] if "secret" in v], ["grantex-vault-owner"])
     config = next(item for item in of_kind(ci("aws-irsa"), "ConfigMap", "migration"))
     same("the migration grants to the serving role", config["data"]["GRANTEX_VAULT_DB_ROLE"], "grantex_vault_serving")
+    def migrating(*args: str) -> tuple[str, str | None]:
+        """The Secret that a migration has its URL from, and the role that it grants."""
+        (job,) = of_kind(render(*args), "Job")
+        (secret,) = [v["secret"]["secretName"] for v in job["spec"]["template"]["spec"]["volumes"] if v["name"] == "database"]
+        (config,) = of_kind(render(*args), "ConfigMap", "migration")
+        return secret, config["data"].get("GRANTEX_VAULT_DB_ROLE")
+
+    same("by default: the owner migrates, and grants another role", migrating(), ("grantex-vault-owner", "grantex_vault"))
+    same("with one role: it migrates, and nothing is granted", migrating("--set", "singleRole=true"), ("grantex-vault", None))
+    for args in ((), ("--set", "singleRole=true")):
+        (deployment,) = of_kind(render(*args), "Deployment")
+        secrets = [v["secret"]["secretName"] for v in deployment["spec"]["template"]["spec"]["volumes"] if v["name"] == "database"]
+        same(f"pods never see the owner's URL {args}", secrets, ["grantex-vault"])
     (grpc,) = [s for s in of_kind(ci("aws-irsa"), "Service") if s["metadata"]["name"].endswith("-grpc")]
     same("headless: clients see the pods", grpc["spec"]["clusterIP"], "None")
     protocols = lambda example: {p["name"]: p["appProtocol"] for s in of_kind(ci(example), "Service") for p in s["spec"]["ports"]}
     same("in clear: protocols", protocols("minimal"), {"grpc": "kubernetes.io/h2c", "http": "http", "admin": "http"})
     same("with TLS: protocols", protocols("mtls-cert-manager"), {"grpc": "https", "http": "https", "admin": "http"})
-    same("with TLS for operators: protocols", protocols("operators"), {"grpc": "kubernetes.io/h2c", "http": "http", "admin": "https"})
+    same("with operators: protocols", protocols("operators"), {"grpc": "kubernetes.io/h2c", "http": "http", "admin": "https", "operators": "https"})
 
 
 def operators() -> None:
-    """Nobody operates by default; a token, certificates or both admit, and no more peers than were named."""
-    admin = lambda resources: {name for name in settings_of(resources) if name.startswith("GRANTEX_VAULT_ADMIN_")} - {"GRANTEX_VAULT_ADMIN_ADDR"}
-    tls = {f"GRANTEX_VAULT_ADMIN_TLS_{part}_FILE" for part in ("CERT", "KEY", "CLIENT_CA")}
+    """Nobody operates by default; a token, certificates or both admit, over TLS, on a port that monitoring does not reach."""
+    made = lambda resources: {name.removeprefix("GRANTEX_VAULT_OPERATOR_") for name in settings_of(resources) if name.startswith("GRANTEX_VAULT_OPERATOR_")}
+    always = {"ADDR", "TLS_CERT_FILE", "TLS_KEY_FILE"}
     by_token, by_certificates = (render(*VARIANTS[f"operators by {means}"]) for means in ("a token", "certificates"))
     both = render("--values", str(CHART / "ci" / "operators.yaml"))
-    same("by default: no operators", admin(render()), set())
-    same("by a token: its file alone", admin(by_token), {"GRANTEX_VAULT_ADMIN_TOKEN_FILE"})
-    same("by certificates: their files", admin(by_certificates), tls)
-    same("by both: all files", admin(both), tls | {"GRANTEX_VAULT_ADMIN_TOKEN_FILE"})
-    same("the token has the key that was named", settings_of(by_token)["GRANTEX_VAULT_ADMIN_TOKEN_FILE"], "/etc/grantex-vault/admin-token/admin")
-    only_tls = render("--set", "operators.tls.existingSecret=vault-admin-tls")
-    same("TLS without credentials is TLS", admin(only_tls), tls - {"GRANTEX_VAULT_ADMIN_TLS_CLIENT_CA_FILE"})
+    same("by default: no operators", made(render()), set())
+    same("by a token: its file, and TLS", made(by_token), always | {"TOKEN_FILE"})
+    same("by certificates: their CA, and TLS", made(by_certificates), always | {"TLS_CLIENT_CA_FILE", "SANS"})
+    same("by both: all", made(both), always | {"TOKEN_FILE", "TLS_CLIENT_CA_FILE", "SANS"})
+    same("by both: the names of certificates", settings_of(both)["GRANTEX_VAULT_OPERATOR_SANS"], "grace@example.com,spiffe://example.com/vault/deployer")
+    same("the token has the key that was named", settings_of(by_token)["GRANTEX_VAULT_OPERATOR_TOKEN_FILE"], "/etc/grantex-vault/operators-token/admin")
+    check("the admin port speaks TLS without operators", admin_has_tls(render("--set", "admin.tls.existingSecret=vault-admin-tls")))
+    check("operators' TLS is not the admin port's", not admin_has_tls(by_token))
 
     def sources(resources) -> dict[str, str]:
         (deployment,) = of_kind(resources, "Deployment")
         volumes = deployment["spec"]["template"]["spec"]["volumes"]
         return {v["name"]: v.get("secret", {}).get("secretName") or v.get("configMap", {}).get("name") for v in volumes}
 
-    wanted = {"tls": "vault-tls", "client-ca": "clients-ca", "admin-tls": "vault-admin-tls", "admin-client-ca": "operators-ca"}
-    same("operators' certificates are not mixed up with clients'", {k: v for k, v in sources(by_certificates).items() if k in wanted}, wanted)
-    wanted = {"admin-token": "vault-operators", "admin-tls": "vault-admin-tls", "admin-client-ca": "operators-ca"}
-    same("by both: where it comes from", {k: v for k, v in sources(both).items() if k.startswith("admin-")}, wanted)
+    wanted = {"tls": "vault-tls", "client-ca": "clients-ca", "admin-tls": "vault-admin-tls", "operators-tls": "vault-operators-tls", "operators-client-ca": "operators-ca"}
+    same("by certificates: each file is its own", {k: v for k, v in sources(by_certificates).items() if k in wanted}, wanted)
+    wanted = {"operators-token": "vault-operators", "operators-tls": "vault-operators-tls", "operators-client-ca": "operators-ca"}
+    same("by both: where it comes from", {k: v for k, v in sources(both).items() if k.startswith("operators-")}, wanted)
 
-    made = {item["metadata"]["name"]: item["spec"] for item in of_kind(render(*VARIANTS["two certificates by cert-manager"]), "Certificate")}
-    public, private = made[f"{RELEASE}-grantex-vault"], made[f"{RELEASE}-grantex-vault-admin"]
-    same("by cert-manager: an issuer each", [spec["issuerRef"]["name"] for spec in (public, private)], ["public", "internal"])
-    check("by cert-manager: a Secret each", public["secretName"] != private["secretName"])
+    made = {item["metadata"]["name"]: item["spec"] for item in of_kind(render(*VARIANTS["three certificates by cert-manager"]), "Certificate")}
+    public, admin, private = (made[f"{RELEASE}-grantex-vault{part}"] for part in ("", "-admin", "-operators"))
+    same("by cert-manager: an issuer each", [spec["issuerRef"]["name"] for spec in (public, admin, private)], ["public", "internal", "internal"])
+    same("by cert-manager: a Secret each", len({spec["secretName"] for spec in (public, admin, private)}), 3)
     services = lambda spec: {found for name in spec["dnsNames"] if (found := name.split(".")[0].removeprefix(f"{RELEASE}-grantex-vault-"))}
     same("by cert-manager: names of the public Services", services(public), {"grpc", "http"})
-    same("by cert-manager: names of the admin Service, and what was added", services(private), {"admin", "vault-admin"})
+    same("by cert-manager: the name of the admin Service", services(admin), {"admin"})
+    same("by cert-manager: the name of the operators' Service, and what was added", services(private), {"operators", "vault-operators"})
 
     def endpoint(resources) -> dict:
         (monitor,) = of_kind(resources, "ServiceMonitor")
@@ -289,15 +329,22 @@ def operators() -> None:
     same("Prometheus verifies nothing by default", endpoint(by_certificates)["tlsConfig"], {"insecureSkipVerify": True})
     check("Prometheus verifies as it is told", {"ca", "serverName"} == endpoint(both)["tlsConfig"].keys())
 
-    def admitted(resources) -> list[dict]:
+    def admitted(resources, port: int) -> list[dict]:
         (policy,) = of_kind(resources, "NetworkPolicy", "server")
-        (peers,) = [rule["from"] for rule in policy["spec"]["ingress"] if rule["ports"] == [{"port": 9090}]]
-        return peers
+        return [peer for rule in policy["spec"]["ingress"] if rule["ports"] == [{"port": port}] for peer in rule["from"]]
 
-    labels = lambda peers: [peer["podSelector"]["matchLabels"].get("app") for peer in peers if "podSelector" in peer]
-    same("operators come in beside monitoring and the test", (len(admitted(both)), labels(admitted(both))), (3, ["vault-console", None]))
-    same("operators come in without monitoring", labels(admitted(by_token)), ["console", None])
-    same("by default: monitoring and the test come in", len(admitted(render())), 2)
+    apps = lambda peers: [peer.get("podSelector", {}).get("matchLabels", {}).get("app") for peer in peers]
+    same("operators come in to their port alone", apps(admitted(both, 9443)), ["vault-console"])
+    check("monitoring and the test do not reach operators' port", "vault-console" not in apps(admitted(both, 9090)) and len(admitted(both, 9090)) == 2)
+    same("operators come in without monitoring", apps(admitted(by_token, 9443)), ["console"])
+    same("without peers nobody reaches operators' port", admitted(by_certificates, 9443), [])
+    same("by default: monitoring and the test come in", len(admitted(render(), 9090)), 2)
+    for title, resources, expected in (("with operators", both, 1), ("by default", render(), 0)):
+        found = [item for item in of_kind(resources, "Service") if item["metadata"]["name"].endswith("-operators")]
+        same(f"{title}: a Service of their own", len(found), expected)
+    (monitor,) = of_kind(both, "ServiceMonitor")
+    (service,) = [item for item in of_kind(both, "Service") if item["metadata"]["name"].endswith("-operators")]
+    check("Prometheus does not find operators' Service", not matches(monitor["spec"]["selector"]["matchLabels"], service["metadata"]["labels"]))
 
 
 def settings() -> None:

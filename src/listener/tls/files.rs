@@ -32,8 +32,10 @@ pub struct TlsFiles {
 pub enum Listener {
     /// gRPC and HTTP. Where there are client CAs, nobody comes in without a certificate.
     Public,
-    /// Probes, metrics and operators. A certificate makes an operator; who probes needs none.
+    /// Probes and metrics. Nobody is asked for a certificate.
     Admin,
+    /// Operators. A certificate is one way to be known; whoever has none may present the token.
+    Operators,
 }
 
 /// One of the files.
@@ -72,7 +74,12 @@ impl Listener {
             (Self::Public, TlsFile::ClientCa) => "GRANTEX_VAULT_TLS_CLIENT_CA_FILE",
             (Self::Admin, TlsFile::Certificate) => "GRANTEX_VAULT_ADMIN_TLS_CERT_FILE",
             (Self::Admin, TlsFile::Key) => "GRANTEX_VAULT_ADMIN_TLS_KEY_FILE",
-            (Self::Admin, TlsFile::ClientCa) => "GRANTEX_VAULT_ADMIN_TLS_CLIENT_CA_FILE",
+            (Self::Operators, TlsFile::Certificate) => "GRANTEX_VAULT_OPERATOR_TLS_CERT_FILE",
+            (Self::Operators, TlsFile::Key) => "GRANTEX_VAULT_OPERATOR_TLS_KEY_FILE",
+            // The admin listener has no such file: certificates are the operators'.
+            (Self::Admin | Self::Operators, TlsFile::ClientCa) => {
+                "GRANTEX_VAULT_OPERATOR_TLS_CLIENT_CA_FILE"
+            }
         }
     }
 }

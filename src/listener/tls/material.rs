@@ -2,7 +2,6 @@
 
 use std::{io, sync::Arc};
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use rustls::{
     Error, InconsistentKeys, RootCertStore,
     crypto::aws_lc_rs::{default_provider, sign::any_supported_type},
@@ -10,13 +9,18 @@ use rustls::{
     server::{WebPkiClientVerifier, danger::ClientCertVerifier},
     sign::{CertifiedKey, SigningKey, SingleCertAndKey},
 };
-use sha2::{Digest, Sha256};
 use thiserror::Error;
-use x509_parser::{certificate::X509Certificate, prelude::FromDer};
+use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude::FromDer};
 use zeroize::Zeroize;
 
-use super::files::{Contents, Listener, TlsFile, TlsFiles};
-use crate::model::{text::OperatorName, timestamp::Timestamp};
+use super::{
+    authorities::{Authority, ClientAuthorities, Shared},
+    files::{Contents, Listener, TlsFile, TlsFiles},
+};
+use crate::model::{
+    certificate::{CertificateName, ClientCertificate},
+    timestamp::Timestamp,
+};
 
 /// A file that TLS cannot be served with. It names the path, never what is in the file.
 #[derive(Debug, Error)]
@@ -59,6 +63,9 @@ pub enum Problem {
     /// A certificate that cannot be a root of trust.
     #[error("holds a certificate that clients' certificates cannot be verified with")]
     UnusableAuthority,
+    /// The same authority, or one that has signed the other, for public clients and for operators.
+    #[error("holds an authority of both public clients and operators: each client would be one")]
+    SharedAuthority,
 }
 
 /// When a certificate is valid.
@@ -75,6 +82,7 @@ pub(super) struct Material {
     pub(super) certificate: Arc<SingleCertAndKey>,
     pub(super) client_verifier: Option<Arc<dyn ClientCertVerifier>>,
     pub(super) validity: Validity,
+    authorities: Vec<Authority>,
 }
 
 impl Material {
@@ -95,15 +103,33 @@ impl Material {
                 return Err(files.fault(TlsFile::Certificate, Problem::MalformedCertificate));
             }
         }
-        let client_ca = contents.client_ca.as_ref();
-        let client_verifier = client_ca
-            .map(|pem| client_verifier(pem, files.listener).map_err(fault(TlsFile::ClientCa)))
+        let roots = match &contents.client_ca {
+            Some(pem) => certificates(pem).map_err(fault(TlsFile::ClientCa))?,
+            None => Vec::new(),
+        };
+        let authorities: Option<Vec<_>> = roots.iter().map(Authority::of).collect();
+        let authorities = authorities.ok_or(Problem::UnusableAuthority);
+        let authorities = authorities.map_err(fault(TlsFile::ClientCa))?;
+        let verified = !roots.is_empty();
+        let client_verifier = verified
+            .then(|| client_verifier(roots, files.listener).map_err(fault(TlsFile::ClientCa)))
             .transpose()?;
         Ok(Self {
             certificate: Arc::new(certified.into()),
             client_verifier,
             validity,
+            authorities,
         })
+    }
+
+    /// Enters whom it admits, unless another listener must not admit them.
+    pub(super) fn enter(
+        &self,
+        files: &TlsFiles,
+        authorities: &ClientAuthorities,
+    ) -> Result<(), TlsFault> {
+        let entered = authorities.replace(files.listener, &self.authorities);
+        entered.map_err(|Shared| files.fault(TlsFile::ClientCa, Problem::SharedAuthority))
     }
 }
 
@@ -141,9 +167,12 @@ fn signing_key(pem: &[u8]) -> Result<Arc<dyn SigningKey>, Problem> {
     key
 }
 
-fn client_verifier(pem: &[u8], listener: Listener) -> Result<Arc<dyn ClientCertVerifier>, Problem> {
+fn client_verifier(
+    authorities: Vec<CertificateDer<'static>>,
+    listener: Listener,
+) -> Result<Arc<dyn ClientCertVerifier>, Problem> {
     let mut roots = RootCertStore::empty();
-    for authority in certificates(pem)? {
+    for authority in authorities {
         let added = roots.add(authority);
         added.map_err(|_| Problem::UnusableAuthority)?;
     }
@@ -152,33 +181,28 @@ fn client_verifier(pem: &[u8], listener: Listener) -> Result<Arc<dyn ClientCertV
     let builder = match listener {
         Listener::Public => builder,
         // A certificate that is presented is verified all the same.
-        Listener::Admin => builder.allow_unauthenticated(),
+        Listener::Admin | Listener::Operators => builder.allow_unauthenticated(),
     };
     builder.build().map_err(|_| Problem::UnusableAuthority)
 }
 
-/// Whose a client's certificate is: the common names of its subject, else all of the subject, else the
-/// hash of the certificate.
-pub(super) fn subject_of(certificate: &CertificateDer<'_>) -> OperatorName {
-    let subject = X509Certificate::from_der(certificate)
-        .ok()
-        .and_then(|(_, parsed)| {
-            let subject = parsed.subject();
-            let common: Vec<&str> = subject
-                .iter_common_name()
-                .filter_map(|name| name.as_str().ok())
-                .collect();
-            let text = if common.is_empty() {
-                subject.to_string()
-            } else {
-                common.join(", ")
-            };
-            OperatorName::parse(&text).ok()
-        });
-    subject.unwrap_or_else(|| {
-        let hash = URL_SAFE_NO_PAD.encode(Sha256::digest(certificate));
-        OperatorName::parse(&format!("sha256:{hash}")).expect("50 letters and digits")
-    })
+/// What a client's certificate says of its holder: its alternative names and serial number. The
+/// subject's common name is anything that its authority lets it be, and counts for nothing.
+pub(super) fn client_certificate(certificate: &CertificateDer<'_>) -> ClientCertificate {
+    let Ok((_, parsed)) = X509Certificate::from_der(certificate) else {
+        return ClientCertificate::new(Vec::new(), &[]);
+    };
+    let extension = parsed.subject_alternative_name().ok().flatten();
+    let names = extension
+        .iter()
+        .flat_map(|names| &names.value.general_names);
+    let names = names.filter_map(|name| match name {
+        GeneralName::DNSName(host) => CertificateName::dns(host),
+        GeneralName::RFC822Name(address) => CertificateName::email(address),
+        GeneralName::URI(uri) => CertificateName::uri(uri),
+        _ => None,
+    });
+    ClientCertificate::new(names.collect(), parsed.raw_serial())
 }
 
 // === impl Validity ===

@@ -253,7 +253,7 @@ async fn the_role_for_serving_may_serve_and_change_no_audit_event() {
     }
 }
 
-/// Everything that operators do on the admin listener, with the rights of the role that serves.
+/// Everything that operators do on their listener, with the rights of the role that serves.
 async fn operate(server: &Server) {
     let (operations, by) = server.operations();
     let made = operations.create_developer(&by, "another").await.unwrap();

@@ -7,7 +7,8 @@ use std::{
 };
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType,
+    date_time_ymd,
 };
 use tempfile::TempDir;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
@@ -68,6 +69,33 @@ impl Authority {
         params.distinguished_name.push(DnType::CommonName, name);
         params.not_after = date_time_ymd(2100, 1, 1);
         self.sign(&params)
+    }
+
+    /// A client's certificate with alternative names and a serial number beside its common name.
+    pub(crate) fn issue_named(&self, name: &str, also: Vec<SanType>, serial: &[u8]) -> Issued {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.not_after = date_time_ymd(2100, 1, 1);
+        params.subject_alt_names = also;
+        params.serial_number = Some(serial.to_vec().into());
+        self.sign(&params)
+    }
+
+    /// An authority that this one has signed.
+    pub(crate) fn subordinate(&self, name: &str) -> Self {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        Self(CertifiedIssuer::signed_by(params, key, &self.0).unwrap())
+    }
+
+    /// Another certificate of this authority, with the same key under another name.
+    pub(crate) fn renamed_pem(&self, name: &str) -> String {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.self_signed(self.0.key()).unwrap().pem()
     }
 
     fn sign(&self, params: &CertificateParams) -> Issued {

@@ -216,6 +216,12 @@ impl Server {
         format!("http://{}", self.running.admin_addr)
     }
 
+    /// `http://127.0.0.1:…` of the operators' listener, which a test has to ask for.
+    pub(crate) fn operator_url(&self) -> String {
+        let address = self.running.operator_addr.expect("it was set up");
+        format!("http://{address}")
+    }
+
     /// The value of a metric, with its labels; `None` when it is not shown.
     pub(crate) async fn metric(&self, name: &str) -> Option<f64> {
         let shown = self.http.get(format!("{}/metrics", self.admin_url()));

@@ -7,12 +7,12 @@ use tonic_prost::ProstCodec;
 
 use super::{Files, TOKEN, channel, named, operator, presenting, recorded, refused, start};
 use crate::{
-    grpc_services::reflected,
-    harness::{Certificates, Server, Setup, Via},
+    grpc_services::{reflected, reflected_to},
+    harness::{Certificates, Setup, Trust, Via},
 };
 
 /// The paths of all calls of operators.
-fn calls() -> Vec<String> {
+pub(super) fn calls() -> Vec<String> {
     let pool = DescriptorPool::decode(ADMIN_DESCRIPTOR_SET).unwrap();
     let service = pool.get_service_by_name("grantex.vault.admin.v1.AdminService");
     let service = service.expect("it is described");
@@ -24,7 +24,11 @@ fn calls() -> Vec<String> {
 }
 
 /// Makes a call with an empty message.
-async fn call(channel: Channel, path: &str, authorization: Option<&str>) -> Result<(), Status> {
+pub(super) async fn call(
+    channel: Channel,
+    path: &str,
+    authorization: Option<&str>,
+) -> Result<(), Status> {
     let mut client = tonic::client::Grpc::new(channel);
     client.ready().await.unwrap();
     let mut request = Request::new(());
@@ -66,11 +70,7 @@ async fn every_call_without_or_with_a_wrong_credential_is_refused_and_does_nothi
             assert_eq!(refused(&status), expected, "{path} {presented:?}");
         }
     }
-    assert_eq!(
-        recorded(&server).await,
-        [""; 0],
-        "who is not known is not recorded"
-    );
+    assert_eq!(recorded(&server).await, [""; 0], "nothing was done");
     assert_eq!(server.rows("developers").await.len(), 1);
     // The same calls with the token are known, so that it was the credential that was refused.
     for path in &calls {
@@ -84,11 +84,81 @@ async fn every_call_without_or_with_a_wrong_credential_is_refused_and_does_nothi
 }
 
 #[tokio::test]
-async fn without_a_way_to_know_operators_there_is_no_admin_service() {
-    let server = Server::start().await;
+async fn operators_are_on_a_listener_of_their_own_with_nothing_else() {
+    let (_files, server) = start().await;
+    let bearer = format!("Bearer {TOKEN}");
+    let admin = || Trust::default().channel(&server.admin_url());
     for path in calls() {
-        let status = call(channel(&server), &path, Some(&format!("Bearer {TOKEN}"))).await;
+        let status = call(admin(), &path, Some(&bearer)).await;
         assert_eq!(status.unwrap_err().code(), Code::Unimplemented, "{path}");
+    }
+    let status = reflected_to(admin(), Some(&bearer)).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unimplemented);
+    for path in [
+        "/livez",
+        "/readyz",
+        "/metrics",
+        "/grpc.health.v1.Health/Check",
+    ] {
+        let status = call(channel(&server), path, None).await.unwrap_err();
+        assert_eq!(refused(&status).0, Code::Unauthenticated, "{path}");
+        let status = call(channel(&server), path, Some(&bearer)).await;
+        assert_eq!(status.unwrap_err().code(), Code::Unimplemented, "{path}");
+    }
+    assert_eq!(recorded(&server).await, [""; 0]);
+}
+
+/// What a start with these settings is refused by.
+pub(super) async fn start_refused(settings: &[(&str, &str)]) -> String {
+    let set = |setup: Setup, (name, value): &(&str, &str)| setup.with(name, value);
+    let started = settings.iter().fold(Setup::new(), set).try_start().await;
+    started.err().expect("it is refused").to_string()
+}
+
+#[tokio::test]
+async fn a_token_without_tls_is_refused_except_on_loopback() {
+    let files = Files::with_token(TOKEN);
+    let certificates = Certificates::new();
+    let (token_file, [certificate, key]) = (
+        files.token_path(),
+        ["tls.crt", "tls.key"].map(|name| certificates.path(name)),
+    );
+    let token = ("GRANTEX_VAULT_OPERATOR_TOKEN_FILE", token_file.as_str());
+    for everywhere in ["0.0.0.0:0", "[::]:0"] {
+        let address = ("GRANTEX_VAULT_OPERATOR_ADDR", everywhere);
+        let text = start_refused(&[address, token]).await;
+        let sentence =
+            "GRANTEX_VAULT_OPERATOR_TOKEN_FILE needs GRANTEX_VAULT_OPERATOR_TLS_CERT_FILE";
+        assert!(text.contains(sentence), "{text}");
+    }
+    let server = files
+        .setup()
+        .with("GRANTEX_VAULT_OPERATOR_ADDR", "0.0.0.0:0")
+        .with("GRANTEX_VAULT_OPERATOR_TLS_CERT_FILE", &certificate)
+        .with("GRANTEX_VAULT_OPERATOR_TLS_KEY_FILE", &key)
+        .start()
+        .await;
+    let url = server
+        .operator_url()
+        .replace("http://0.0.0.0", "https://127.0.0.1");
+    let channel = certificates.trust().channel(&url);
+    let mut operator = presenting(channel, Some(&format!("Bearer {TOKEN}")));
+    operator.create_developer(named("acme")).await.unwrap();
+}
+
+#[tokio::test]
+async fn settings_of_operators_that_do_not_fit_together_are_refused_by_name() {
+    let address = ("GRANTEX_VAULT_OPERATOR_ADDR", "127.0.0.1:0");
+    let text = start_refused(&[address]).await;
+    let sentence = "GRANTEX_VAULT_OPERATOR_ADDR needs GRANTEX_VAULT_OPERATOR_TOKEN_FILE or";
+    assert!(text.contains(sentence), "{text}");
+    for name in [
+        "GRANTEX_VAULT_OPERATOR_TOKEN_FILE",
+        "GRANTEX_VAULT_OPERATOR_TLS_CERT_FILE",
+        "GRANTEX_VAULT_OPERATOR_TLS_CLIENT_CA_FILE",
+    ] {
+        let text = start_refused(&[(name, "a-file")]).await;
+        assert!(text.contains(&format!("{name} needs ")), "{text}");
     }
 }
 
@@ -109,7 +179,10 @@ async fn no_public_listener_serves_operators() {
         !public.contains("AdminService"),
         "reflection knows nothing of it"
     );
-    let reflected = reflected(channel(&server)).await.unwrap();
+    let unknown = reflected(channel(&server)).await.unwrap_err();
+    assert_eq!(unknown.code(), Code::Unauthenticated, "who is not known");
+    let reflected = reflected_to(channel(&server), Some(&authorization)).await;
+    let reflected = reflected.unwrap();
     let admin = "grantex.vault.admin.v1.AdminService";
     assert!(reflected.iter().any(|name| name == admin), "{reflected:?}");
 }
@@ -144,66 +217,10 @@ async fn a_token_that_is_none_ends_the_start_with_the_settings_name() {
         .expect("it is refused");
     let text = fault.to_string();
     assert!(
-        text.contains("GRANTEX_VAULT_ADMIN_TOKEN_FILE names "),
+        text.contains("GRANTEX_VAULT_OPERATOR_TOKEN_FILE names "),
         "{text}"
     );
     assert!(!text.contains("short"), "{text}");
-}
-
-/// A server whose admin listener is secured, and knows operators by the certificates of an authority.
-async fn secured(certificates: &Certificates) -> Server {
-    Setup::new()
-        .with(
-            "GRANTEX_VAULT_ADMIN_TLS_CERT_FILE",
-            &certificates.path("tls.crt"),
-        )
-        .with(
-            "GRANTEX_VAULT_ADMIN_TLS_KEY_FILE",
-            &certificates.path("tls.key"),
-        )
-        .with(
-            "GRANTEX_VAULT_ADMIN_TLS_CLIENT_CA_FILE",
-            &certificates.path("ca.crt"),
-        )
-        .start()
-        .await
-}
-
-#[tokio::test]
-async fn a_client_certificate_makes_an_operator_and_who_probes_needs_none() {
-    let certificates = Certificates::new();
-    let server = secured(&certificates).await;
-    let url = server.admin_url().replace("http://", "https://");
-    let trust = certificates.trust();
-    let ready = trust.http().get(format!("{url}/readyz")).send().await;
-    assert_eq!(ready.unwrap().status(), 200);
-
-    for path in calls() {
-        for presented in [None, Some("Bearer of-nothing-that-anybody-would-know")] {
-            let status = call(trust.channel(&url), &path, presented).await;
-            assert_eq!(
-                refused(&status.unwrap_err()).0,
-                Code::Unauthenticated,
-                "{path}"
-            );
-        }
-    }
-    let known = certificates.authority.issue_client("grace");
-    let known = certificates.trust().with_identity(&known);
-    let mut grace = presenting(known.channel(&url), None);
-    grace.create_developer(named("acme")).await.unwrap();
-    let events = server.audit_events().await;
-    assert_eq!(events.len(), 1);
-    assert_eq!(events[0]["caller"]["operator"], "grace");
-    assert_eq!(events[0]["transport"], "grpc");
-
-    let stranger = crate::harness::Authority::new("another authority").issue_client("grace");
-    let stranger = certificates.trust().with_identity(&stranger);
-    let status = presenting(stranger.channel(&url), None)
-        .list_developers(ListDevelopersRequest::default())
-        .await;
-    assert!(status.is_err(), "its handshake fails");
-    assert_eq!(server.audit_events().await.len(), 1);
 }
 
 #[tokio::test]

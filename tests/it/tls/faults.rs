@@ -5,7 +5,7 @@ use std::fs;
 use grantex_vault::{
     app::StartFault,
     clock::{Clock, SystemClock},
-    listener::tls::{self, Listener, TlsFile, TlsFiles},
+    listener::tls::{self, ClientAuthorities, Listener, TlsFile, TlsFiles},
     model::timestamp::Timestamp,
 };
 use rcgen::KeyPair;
@@ -153,7 +153,7 @@ fn files_can_be_checked_without_a_server() {
         listener: Listener::Public,
     };
     let now = SystemClock.now();
-    let validity = tls::check(&files).unwrap();
+    let validity = tls::check(&files, &ClientAuthorities::default()).unwrap();
     assert_eq!(Timestamp::parse("2100-01-01"), Ok(validity.not_after));
     assert_eq!(validity.now(now), Ok(()));
     let after = Timestamp::parse("2100-01-02").unwrap();
@@ -163,6 +163,6 @@ fn files_can_be_checked_without_a_server() {
 
     let key = fs::read_to_string(&files.key).unwrap();
     fs::write(&files.key, key.replace("EY--", "EX--")).unwrap();
-    let fault = tls::check(&files).unwrap_err();
+    let fault = tls::check(&files, &ClientAuthorities::default()).unwrap_err();
     assert_eq!(fault.file, TlsFile::Key);
 }

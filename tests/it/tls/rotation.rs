@@ -206,7 +206,7 @@ async fn a_change_is_taken_up_when_two_looks_saw_the_same() {
         client_ca: None,
         listener: Listener::Public,
     };
-    let tls = Arc::new(Tls::load(files, Arc::new(SystemClock)).unwrap());
+    let tls = Arc::new(Tls::load(files, Arc::new(SystemClock), Arc::default()).unwrap());
     let serving = Arc::clone(&tls);
     let following = tokio::spawn(async move { serving.follow_files(LOOK_EVERY).await });
     // Between two looks, and so for each round.
