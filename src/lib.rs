@@ -10,6 +10,7 @@ pub mod config;
 pub mod dev;
 pub mod doctor;
 pub mod envelope;
+pub mod files;
 pub mod gateway;
 pub mod grpc;
 pub mod health;
