@@ -4,7 +4,10 @@ use sha2::{Digest, Sha256};
 use tokio_postgres::{Row, types::ToSql};
 use tracing::Instrument;
 
-use super::{Connection, StoreFault, audit_events::AuditEventRow, columns::Columns, database_span};
+use super::{
+    Connection, StoreFault, audit_events::AuditEventRow, columns::Columns, database_span,
+    durable::durably,
+};
 use crate::model::{
     id::CredentialId,
     metadata::Metadata,
@@ -88,7 +91,10 @@ const WRITE: &str = concat!(
         select $1, $2, $3, $4, $5, $6, $7::bytea, $8::bytea, $9::bytea, $10,
             $11::timestamptz, $12::text::json, $13::timestamptz, $13,
             $14::text[], $15::text[]
-        where current_setting('transaction_isolation') = 'read committed'
+        where ",
+    durably!(),
+    "
+          and current_setting('transaction_isolation') = 'read committed'
           and not exists (
             select from vault.master_keys where id = $10 and state = 'retired')
           and not exists (select from there where id is distinct from $20::text)
