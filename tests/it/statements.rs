@@ -187,7 +187,9 @@ fn every_statement_that_writes_on_its_own_commits_durably_by_its_own_word() {
         // A transaction says it when it begins.
         let of_transaction = function.starts_with("Transaction::");
         let excepted = COMMITTED_OTHERWISE.iter().any(|(name, _)| name == function);
-        let by_itself = sql.contains("durably!()") || sql.contains("DURABLY");
+        let by_itself = ["durably!()", "insert_sql!()"]
+            .iter()
+            .any(|words| sql.contains(words));
         assert!(of_transaction || excepted || by_itself, "{function}: {sql}");
     }
     assert!(seen > 20, "{seen}");
