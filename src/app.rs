@@ -46,8 +46,8 @@ const TLS_LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How long requests that are under way may take after the listeners have closed.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
-const LOSSY_POSTGRES_ALLOWED: &str = "GRANTEX_VAULT_ALLOW_LOSSY_POSTGRES=true: credentials and \
-                                      audit events that were acknowledged may be lost in a crash";
+const STORAGE_IS_DURABLE: &str = "GRANTEX_VAULT_STORAGE_IS_DURABLE=true: whether Postgres flushes \
+                                  is not looked at";
 
 /// What comes from outside. Tests bring their own clock, KMS and key source.
 pub struct Outside {
@@ -185,8 +185,8 @@ pub async fn start(config: &Config, outside: Outside) -> Result<Running, StartFa
     let admin_tls = tls_of(config.admin.tls.as_ref())?;
     let operator_tls = config.operators.as_ref().and_then(|one| one.tls.as_ref());
     let operator_tls = tls_of(operator_tls)?;
-    if config.database.durability == Durability::Waived {
-        tracing::warn!("{LOSSY_POSTGRES_ALLOWED}");
+    if config.database.durability == Durability::OfStorage {
+        tracing::warn!("{STORAGE_IS_DURABLE}");
     }
     if config.migrate {
         let database = &config.database;

@@ -201,7 +201,8 @@ async fn act(command: Command) -> Outcome {
     match command {
         Command::Serve { settings } => {
             let lookup = |name: &str| settings.get(name).or_else(|| config::environment(name));
-            app::serve(Config::read(&lookup)?).await.map_err(explain)
+            let serving = app::serve(Config::read(&lookup)?);
+            Box::pin(serving).await.map_err(explain)
         }
         Command::Dev(args) => {
             let lookup = |name: &str| {

@@ -1,7 +1,8 @@
 //! What this replica can do now: for probes, and for whoever looks.
 //!
 //! A replica is ready once everything that it needs has been there once. From then on it stays ready
-//! but for two cases: it is draining, or it has had no Postgres for a grace period. Trouble with a
+//! but for three cases: it is draining, it has had no Postgres for a grace period, or its Postgres must
+//! not be used. Trouble with a
 //! KMS, an issuer or the audit makes it degraded and no less ready: taking every replica out of
 //! service would only replace our clear 503 by a proxy's page.
 
@@ -59,6 +60,8 @@ struct Record {
 struct Observation {
     at: Timestamp,
     fault: Option<&'static str>,
+    /// Somebody must act: it does not come back by itself.
+    refused: bool,
 }
 
 /// How well something is.
@@ -196,21 +199,27 @@ impl Health {
 impl Probe {
     /// It is there.
     pub fn succeeded(&self) {
-        self.observed(None);
+        self.observed(None, false);
     }
 
     /// It is not, for this reason, which whoever reaches the admin listener may read.
     pub fn failed(&self, fault: &'static str) {
-        self.observed(Some(fault));
+        self.observed(Some(fault), false);
     }
 
-    fn observed(&self, fault: Option<&'static str>) {
+    /// It is there and must not be used. A replica whose database that is is not ready from now on,
+    /// whatever its grace period.
+    pub fn refused(&self, fault: &'static str) {
+        self.observed(Some(fault), true);
+    }
+
+    fn observed(&self, fault: Option<&'static str>, refused: bool) {
         let at = self.health.clock.now();
         {
             let mut state = self.health.state();
             let record = state.records.get_mut(self.index);
             let record = record.expect("records are never removed");
-            let before = record.last.replace(Observation { at, fault });
+            let before = record.last.replace(Observation { at, fault, refused });
             if fault.is_none() {
                 record.last_success = Some(at);
             }
@@ -244,7 +253,9 @@ impl Record {
         if self.last.is_none_or(|last| last.fault.is_none()) {
             return Status::Ok;
         }
+        let refused = self.last.is_some_and(|last| last.refused);
         match self.need {
+            Need::Database if refused => Status::Failed,
             Need::Database if now.since(last_success) >= grace => Status::Failed,
             Need::Database | Need::MasterKeys | Need::IssuerKeys | Need::Audit => Status::Degraded,
         }
@@ -311,6 +322,17 @@ mod tests {
         clock.step(GRACE.checked_sub(Duration::from_millis(1)).unwrap());
         assert_eq!(health.readiness().status, Status::Degraded);
         clock.step(Duration::from_millis(1));
+        assert!(!health.readiness().is_ready());
+        database.succeeded();
+        assert_eq!(health.readiness().status, Status::Ok);
+    }
+
+    #[test]
+    fn with_a_postgres_that_must_not_be_used_it_is_not_ready_at_once() {
+        let (health, _) = health();
+        let database = health.need(Need::Database);
+        database.succeeded();
+        database.refused("fsync=off");
         assert!(!health.readiness().is_ready());
         database.succeeded();
         assert_eq!(health.readiness().status, Status::Ok);

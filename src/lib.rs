@@ -11,6 +11,7 @@ pub mod descriptors;
 pub mod dev;
 pub mod doctor;
 pub mod envelope;
+pub mod files;
 pub mod gateway;
 pub mod grpc;
 pub mod health;

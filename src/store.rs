@@ -10,11 +10,13 @@ pub mod audit_seals;
 pub mod authority;
 mod columns;
 pub mod conditional_events;
+mod connect;
 pub mod credential_writes;
 pub mod credentials;
 pub mod database_url;
 pub mod developers;
 pub mod diagnosis;
+mod durable;
 pub mod exchanges;
 pub mod grantex_source;
 pub mod imports;
@@ -40,10 +42,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use deadpool_postgres::{
-    Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError, QueueMode, RecyclingMethod,
-    Runtime,
-};
+use deadpool_postgres::{Object, Pool, PoolError};
 use thiserror::Error;
 use tokio_postgres::{
     CancelToken, NoTls, Row,
@@ -60,6 +59,7 @@ use crate::{
 };
 use authority::Authority;
 use columns::BadColumn;
+use connect::{CutShort, Plans, pool};
 use database_url::DatabaseUrl;
 use exchanges::Lookups;
 use readers::Readers;
@@ -67,6 +67,7 @@ use reading::Reading;
 use schema::Durability;
 use written_last::WrittenLast;
 
+pub use durable::DURABLY;
 pub use transaction::Transaction;
 
 /// The span of a statement (OpenTelemetry semantic conventions for databases). It names the operation
@@ -127,6 +128,10 @@ pub struct Store {
     /// that has no database.
     answered: Arc<AtomicU64>,
     written_last: Arc<WrittenLast>,
+    durability: Durability,
+    /// The server does not flush what it commits: nothing is asked of it until it does again.
+    unflushed: Arc<AtomicBool>,
+    cut_short: CutShort,
 }
 
 /// A pooled connection. One that missed a deadline is closed, not given back: nobody knows what it
@@ -139,6 +144,15 @@ pub struct Connection {
     written_last: Arc<WrittenLast>,
 }
 
+/// What a server says that it does with what it commits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Flushing {
+    /// Whether it waits until it is on disk.
+    pub fsync: bool,
+    /// Whether it can mend pages that a crash left half written.
+    pub full_page_writes: bool,
+}
+
 /// What became of the statements of a connection.
 #[derive(Default)]
 struct Progress {
@@ -147,6 +161,7 @@ struct Progress {
     /// One is not answered yet. When the connection is dropped like this, its request was given up.
     pending: AtomicBool,
     answered: Arc<AtomicU64>,
+    cut_short: CutShort,
 }
 
 /// Why the database did not answer, by who must act.
@@ -189,24 +204,28 @@ impl Store {
         size: usize,
         durability: Durability,
     ) -> Result<Self, tls::TlsFault> {
-        let answered = Arc::default();
+        let (answered, cut_short) = (Arc::default(), CutShort::default());
+        let pool = |size, plans| pool(url, size, durability, plans, &cut_short);
         let readers = Readers::new(
-            pool(url, READERS, durability, Plans::Once)?,
+            pool(READERS, Plans::Once)?,
             tls::connector(url)?,
             Arc::clone(&answered),
         );
         Ok(Self {
-            pool: pool(url, size, durability, Plans::AsPostgresDoes)?,
+            pool: pool(size, Plans::AsPostgresDoes)?,
             readers,
             lookups: OnceLock::new(),
             reading: Reading::default(),
-            recording: pool(url, 1, durability, Plans::Once)?,
-            confirming: pool(url, 1, durability, Plans::Once)?,
+            recording: pool(1, Plans::Once)?,
+            confirming: pool(1, Plans::Once)?,
             authority: Authority::default(),
             tls: tls::connector(url)?,
             metrics: Metrics::unobserved(),
             answered,
             written_last: Arc::new(WrittenLast::new()),
+            durability,
+            unflushed: Arc::default(),
+            cut_short,
         })
     }
 
@@ -244,25 +263,47 @@ impl Store {
         &self.reading
     }
 
-    /// Asks the database for anything. When every connection is in use, a statement of another that
-    /// was answered meanwhile is answer enough.
+    /// Asks the database whether it flushes what it commits. While it does not, and its storage is not
+    /// said to be durable by itself, nothing else is asked of it: what would be acknowledged could be
+    /// lost. When every connection is in use, a statement of another that was answered meanwhile is answer
+    /// enough.
     ///
     /// # Errors
     ///
     /// When it does not answer.
-    pub async fn ping(&self) -> Result<(), StoreFault> {
+    pub async fn ping(&self) -> Result<Option<Flushing>, StoreFault> {
+        // Store::ping
+        const SQL: &str = "
+            select pg_catalog.current_setting('fsync')::bool as fsync,
+                pg_catalog.current_setting('full_page_writes')::bool as full_page_writes";
         let before = self.answered.load(Ordering::Relaxed);
         // Outside of a trace: it would be one of its own every time.
         let connection = match self.pooled().await {
             Ok(connection) => connection,
             Err(StoreFault::Overloaded) if self.answered.load(Ordering::Relaxed) != before => {
-                return Ok(());
+                return Ok(None);
             }
             Err(fault) => return Err(fault),
         };
-        // Store::ping
-        let work = connection.client().simple_query("select");
-        connection.deadline(work).await.map(|_| ())
+        let work = async {
+            let statement = connection.client().prepare_cached(SQL).await?;
+            connection.client().query_one(&statement, &[]).await
+        };
+        let row = connection.deadline(work).await?;
+        let flushing = Flushing {
+            fsync: row.get("fsync"),
+            full_page_writes: row.get("full_page_writes"),
+        };
+        let unflushed = !flushing.fsync && self.durability == Durability::Required;
+        self.unflushed.store(unflushed, Ordering::Relaxed);
+        Ok(Some(flushing))
+    }
+
+    fn refuse_unflushed(&self) -> Result<(), StoreFault> {
+        if self.unflushed.load(Ordering::Relaxed) {
+            return Err(StoreFault::Unavailable("the server has fsync=off".into()));
+        }
+        Ok(())
     }
 
     /// A connection for a transaction or a few statements. Hold it while nothing else is awaited.
@@ -271,6 +312,7 @@ impl Store {
     ///
     /// When none can be had in time.
     pub async fn connection(&self) -> Result<Connection, StoreFault> {
+        self.refuse_unflushed()?;
         self.pooled().instrument(database_span!("connect")).await
     }
 
@@ -304,6 +346,7 @@ impl Store {
             object: Some(object),
             progress: Progress {
                 answered: Arc::clone(&self.answered),
+                cut_short: self.cut_short.clone(),
                 ..Progress::default()
             },
             tls: self.tls.clone(),
@@ -318,60 +361,6 @@ impl Store {
         self.recording.close();
         self.confirming.close();
     }
-}
-
-/// What single statements are, whatever the database's default is: a store relies on it, and makes sure.
-const READ_COMMITTED: &str = "set default_transaction_isolation = 'read committed'";
-/// Behind a transaction pooler it is of some connections, and they are no worse.
-const GENERIC_PLANS: &str = "set plan_cache_mode = force_generic_plan";
-
-/// When statements of a connection are planned.
-#[derive(Debug, Clone, Copy)]
-enum Plans {
-    /// When Postgres thinks that it is worth it.
-    AsPostgresDoes,
-    /// When they are prepared, for whatever is asked. A statement that asks for ten things at once, as
-    /// Postgres assumes when it does not see them, seems to be worth a new plan whenever it asks for
-    /// one: that was a quarter of Postgres' time for exchanges that come alone.
-    Once,
-}
-
-fn pool(
-    url: &DatabaseUrl,
-    size: usize,
-    durability: Durability,
-    plans: Plans,
-) -> Result<Pool, tls::TlsFault> {
-    let config = ManagerConfig {
-        recycling_method: RecyclingMethod::Fast,
-    };
-    let manager = match tls::connector(url)? {
-        None => Manager::from_config(url.to_config(), NoTls, config),
-        Some(tls) => Manager::from_config(url.to_config(), tls, config),
-    };
-    let pool = Pool::builder(manager)
-        .max_size(size)
-        // The one that was used last: its server process has all that it needs at hand.
-        .queue_mode(QueueMode::Lifo)
-        .wait_timeout(Some(WAIT_TIMEOUT))
-        .create_timeout(Some(CONNECT_TIMEOUT))
-        .recycle_timeout(Some(CONNECT_TIMEOUT))
-        .runtime(Runtime::Tokio1)
-        .post_create(Hook::async_fn(move |client, _| {
-            Box::pin(async move {
-                let refused = |fault: schema::SchemaFault| HookError::message(fault.to_string());
-                schema::check(client, durability).await.map_err(refused)?;
-                schema::ensure_era(client).await.map_err(refused)?;
-                let set = match plans {
-                    Plans::AsPostgresDoes => READ_COMMITTED.to_owned(),
-                    Plans::Once => format!("{READ_COMMITTED}; {GENERIC_PLANS}"),
-                };
-                let set = client.batch_execute(&set).await;
-                set.map_err(HookError::Backend)
-            })
-        }))
-        .build();
-    Ok(pool.expect("a runtime is given"))
 }
 
 // === impl Connection ===
@@ -447,12 +436,17 @@ async fn within<T>(
     work: impl Future<Output = Query<T>>,
 ) -> Result<T, StoreFault> {
     progress.pending.store(true, Ordering::Relaxed);
+    let cut_short = progress.cut_short.count();
     let Ok(answer) = tokio::time::timeout(limit, underway::on_database(work)).await else {
         progress.lost.store(true, Ordering::Relaxed);
         return Err(StoreFault::Overloaded);
     };
     progress.pending.store(false, Ordering::Relaxed);
     match &answer {
+        Ok(_) if progress.cut_short.count() != cut_short => {
+            let why = "a commit did not wait for what it should have waited for";
+            return Err(StoreFault::Unavailable(why.into()));
+        }
         Ok(_) => {
             progress.answered.fetch_add(1, Ordering::Relaxed);
         }

@@ -1,4 +1,4 @@
-//! Exchanges with an audit record that is durable, beside those with one that a crash would lose.
+//! Exchanges, each with its event in the audit record.
 
 use std::time::Duration;
 
@@ -61,30 +61,26 @@ struct Look {
     events: f64,
 }
 
-/// Measures, in turns, so that a slower minute of the machine is one of both.
+/// Measures each number of clients several times, in turns.
 pub(crate) async fn measure() {
-    let durable = Bench::new(Dev::start(&NO_LIMITS)).await;
-    let lossy = Bench::new(start_lossy().await).await;
-    let mut measured = CLIENTS.map(|_| [const { Vec::new() }; 2]);
+    let bench = Bench::new(Dev::start(&NO_LIMITS)).await;
+    let mut measured = CLIENTS.map(|_| Vec::new());
     for _ in 0..REPETITIONS {
-        for (clients, [by_durable, by_lossy]) in CLIENTS.into_iter().zip(&mut measured) {
+        for (clients, measured) in CLIENTS.into_iter().zip(&mut measured) {
             quiet().await;
-            by_durable.push(durable.exchange(clients).await);
-            by_lossy.push(lossy.exchange(clients).await);
+            measured.push(bench.exchange(clients).await);
         }
     }
-    println!("exchanges, durable beside lossy: {WINDOW:?} each, {REPETITIONS} repetitions\n");
-    println!("clients              a second (lowest to highest)   p50 ms   p99 ms   durable/lossy");
-    for (clients, [durable, lossy]) in CLIENTS.into_iter().zip(&measured) {
-        print_rate(clients, "durable", durable, &ratio(durable, lossy));
-        print_rate(clients, "lossy", lossy, "");
+    println!("exchanges: {WINDOW:?} each, {REPETITIONS} repetitions\n");
+    println!("clients    a second (lowest to highest)   p50 ms   p99 ms");
+    for (clients, measured) in CLIENTS.into_iter().zip(&measured) {
+        print_rate(clients, measured);
     }
     println!(
-        "\nclients              events a commit   µs of an exchange: Postgres   vault   clients   others, % of one"
+        "\nclients    events a commit   µs of an exchange: Postgres   vault   clients   others, % of one"
     );
-    for (clients, [durable, lossy]) in CLIENTS.into_iter().zip(&measured) {
-        print_time(clients, "durable", durable);
-        print_time(clients, "lossy", lossy);
+    for (clients, measured) in CLIENTS.into_iter().zip(&measured) {
+        print_time(clients, measured);
     }
     println!();
 }
@@ -102,42 +98,7 @@ async fn quiet() {
     }
 }
 
-/// An instance that acknowledges what a crash would lose.
-async fn start_lossy() -> Dev {
-    const UNLOGGED: &str = "
-        do $$
-        declare
-            one text;
-        begin
-            for one in select relid from pg_partition_tree('vault.audit_events') where isleaf loop
-                execute format('alter table %s set unlogged', one);
-            end loop;
-            execute format('alter database %I set synchronous_commit = off', current_database());
-        end
-        $$";
-    let dev = Dev::start(&[]);
-    let sql = connect(&dev.instance.database_url).await;
-    let altered = sql.batch_execute(UNLOGGED).await;
-    altered.expect("its user owns the database");
-    let Dev {
-        directory, process, ..
-    } = dev;
-    drop(process);
-    let [one, two, three] = NO_LIMITS;
-    let lossy = ("GRANTEX_VAULT_ALLOW_LOSSY_POSTGRES", "true");
-    Dev::start_in(directory, &[one, two, three, lossy])
-}
-
-/// Each repetition is compared within itself.
-fn ratio(durable: &[Measured], lossy: &[Measured]) -> String {
-    let pairs = durable.iter().zip(lossy);
-    let mut ratios: Vec<f64> = pairs.map(|(one, other)| one.rate / other.rate).collect();
-    let ratio = median(&mut ratios);
-    let (lowest, highest) = (ratios[0], ratios[REPETITIONS - 1]);
-    format!("{ratio:.2} ({lowest:.2} to {highest:.2})")
-}
-
-fn print_rate(clients: usize, name: &str, measured: &[Measured], ratio: &str) {
+fn print_rate(clients: usize, measured: &[Measured]) {
     let of = |value: fn(&Measured) -> f64| {
         let mut values: Vec<f64> = measured.iter().map(value).collect();
         (median(&mut values), values)
@@ -145,10 +106,10 @@ fn print_rate(clients: usize, name: &str, measured: &[Measured], ratio: &str) {
     let (rate, rates) = of(|one| one.rate);
     let range = format!("({:.0} to {:.0})", rates[0], rates[REPETITIONS - 1]);
     let (p50, p99) = (of(|one| one.p50).0, of(|one| one.p99).0);
-    println!("{clients:>7}  {name:<9} {rate:>10.0} {range:<21} {p50:>9.2} {p99:>8.2}   {ratio}");
+    println!("{clients:>7} {rate:>11.0} {range:<21} {p50:>7.2} {p99:>8.2}");
 }
 
-fn print_time(clients: usize, name: &str, measured: &[Measured]) {
+fn print_time(clients: usize, measured: &[Measured]) {
     let of =
         |value: fn(&Measured) -> f64| median(&mut measured.iter().map(value).collect::<Vec<_>>());
     let events = of(|one| one.events_a_commit);
@@ -156,7 +117,7 @@ fn print_time(clients: usize, name: &str, measured: &[Measured]) {
     let load = of(|one| one.load);
     let others = of(|one| one.others);
     println!(
-        "{clients:>7}  {name:<9} {events:>17.1} {postgres:>29.0} {vault:>7.0} {load:>9.0} {others:>18.0}"
+        "{clients:>7} {events:>18.1} {postgres:>29.0} {vault:>7.0} {load:>9.0} {others:>18.0}"
     );
 }
 

@@ -21,8 +21,8 @@ use crate::{
     health::{Health, Need, Probe},
     model::cause::chain,
     store::{
-        Store, authority,
-        schema::{self, SchemaFault},
+        Flushing, Store, authority,
+        schema::{self, Durability, SchemaFault},
     },
 };
 
@@ -46,7 +46,7 @@ pub(super) struct Check {
 
 enum Subject {
     /// The database has our schema and loses no writes.
-    Database(Box<Database>, Store),
+    Database(Box<Database>, Store, Warned),
     /// The master key is there and fit for use; asked no longer than this.
     MasterKey(Holder, Duration, MayDescribe),
     /// The issuer's keys can be fetched.
@@ -56,6 +56,10 @@ enum Subject {
 /// Whether we were ever allowed to describe a master key: who may use it need not be.
 #[derive(Default)]
 struct MayDescribe(AtomicBool);
+
+/// Whether it was said that pages may be left half written.
+#[derive(Default)]
+struct Warned(AtomicBool);
 
 /// When the issuer's keys are to be fetched again.
 struct RefreshAt(Mutex<Instant>);
@@ -82,7 +86,7 @@ pub(super) fn checks(
     health: &Arc<Health>,
 ) -> Vec<Check> {
     let database = Box::new(config.database.clone());
-    let database = Subject::Database(database, store.clone());
+    let database = Subject::Database(database, store.clone(), Warned::default());
     let master_key = |holder: &Holder| {
         Subject::MasterKey(holder.clone(), config.kms_timeout, MayDescribe::default())
     };
@@ -173,7 +177,7 @@ impl Check {
                 if self.said.as_ref() != Some(&cause) {
                     tracing::error!(cause, "{subject} cannot be used");
                 }
-                self.probe.failed("refused: see the log");
+                self.probe.refused("refused: see the log");
                 Some(cause)
             }
         };
@@ -202,7 +206,7 @@ impl Subject {
 
     async fn first(&self) -> Result<(), Unready> {
         match self {
-            Self::Database(database, _) => match check_database(database).await {
+            Self::Database(database, ..) => match check_database(database).await {
                 Ok(()) => Ok(()),
                 Err(fault @ SchemaFault::Unavailable(_)) => {
                     Err(Unready::not_yet(&fault, "unreachable"))
@@ -223,9 +227,15 @@ impl Subject {
     /// The same for what was there once: by what it is used with, which costs less.
     async fn again(&self) -> Result<(), Unready> {
         match self {
-            Self::Database(_, store) => {
+            Self::Database(database, store, warned) => {
                 let answer = store.ping().await;
-                answer.map_err(|fault| Unready::not_yet(&fault, "unreachable"))
+                let flushing = answer.map_err(|fault| Unready::not_yet(&fault, "unreachable"))?;
+                match flushing {
+                    Some(flushing) if database.durability == Durability::Required => {
+                        warned.look_at(flushing)
+                    }
+                    _ => Ok(()),
+                }
             }
             Self::MasterKey(holder, patience, may) => match check(holder, *patience).await {
                 Ok(()) => {
@@ -291,6 +301,26 @@ fn judge(holder: &Holder, fault: &KmsFault) -> Result<(), Unready> {
         | KmsFault::BreakerOpen
         | KmsFault::Overloaded
         | KmsFault::Tampered(_) => Err(Unready::not_yet(fault, fault.name())),
+    }
+}
+
+// === impl Warned ===
+
+impl Warned {
+    /// Refuses a server that does not flush; nothing that it acknowledges may leave.
+    fn look_at(&self, flushing: Flushing) -> Result<(), Unready> {
+        if !flushing.full_page_writes && !self.0.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                "the database has full_page_writes=off: unless its storage writes whole pages, a \
+                 crash of the machine can damage it; GRANTEX_VAULT_STORAGE_IS_DURABLE=true says that \
+                 it does"
+            );
+        }
+        if flushing.fsync {
+            return Ok(());
+        }
+        let fault = SchemaFault::LosesWrites(schema::FSYNC_OFF);
+        Err(Unready::Refused(fault.into()))
     }
 }
 

@@ -173,7 +173,7 @@ impl Journal {
             let event = WriteEvent { stored, replaced };
             match connection.write_credential(credential, &event).await? {
                 Write::Written(written) => return Ok(written),
-                Write::Stands(id) => kept = Some(id),
+                Write::Stands(there) => kept = there,
             }
         }
         // Others delete it and store it anew all the time.

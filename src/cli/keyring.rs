@@ -28,7 +28,8 @@ pub(super) enum Command {
     },
     /// Remove a key, for ever. Refused for the primary, and while a credential needs the key: the
     /// database of --data-dir or else of DATABASE_URL is asked, and the key retired there first, so
-    /// that no replica can store under it any more.
+    /// that no replica can store under it any more. The file that is kept beside it (`<file>.bak`) has the
+    /// key until the keyring is changed again.
     RemoveKey(Version),
     /// List the keys: identity, time, which one is primary. Never the keys themselves.
     List(Place),

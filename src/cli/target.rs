@@ -30,10 +30,10 @@ impl Target {
             return Ok(Database::read(&config::environment)?);
         };
         let url = Instance::running(data_dir)?.database_url;
-        // An instance has its own database; whether that may lose writes, it was told by the environment.
+        // An instance has its own database; whether its storage is durable, it was told by the environment.
         Ok(Database::read(&|name| match name {
             "DATABASE_URL" => Some(url.clone()),
-            "GRANTEX_VAULT_ALLOW_LOSSY_POSTGRES" => config::environment(name),
+            "GRANTEX_VAULT_STORAGE_IS_DURABLE" => config::environment(name),
             _ => None,
         })?)
     }

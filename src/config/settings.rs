@@ -62,9 +62,9 @@ pub const SETTINGS: [Setting; 56] = [
         "Bring the schema up to date at start",
     ),
     setting(
-        "GRANTEX_VAULT_ALLOW_LOSSY_POSTGRES",
+        "GRANTEX_VAULT_STORAGE_IS_DURABLE",
         Some("false"),
-        "true: serve from a Postgres that may lose what it has acknowledged; for harnesses that throw the data away",
+        "true: the storage under Postgres keeps what was written, in order and whole, though fsync or full_page_writes is off",
     ),
     setting(
         "GRANTEX_VAULT_AUTHORITY",

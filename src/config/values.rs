@@ -153,8 +153,8 @@ impl<'a> Values<'a> {
             None => Some(None),
         };
         let authority = self.parsed("GRANTEX_VAULT_AUTHORITY");
-        let durability = match self.flag("GRANTEX_VAULT_ALLOW_LOSSY_POSTGRES") {
-            Some(true) => Some(Durability::Waived),
+        let durability = match self.flag("GRANTEX_VAULT_STORAGE_IS_DURABLE") {
+            Some(true) => Some(Durability::OfStorage),
             Some(false) => Some(Durability::Required),
             None => None,
         };

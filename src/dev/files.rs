@@ -10,6 +10,7 @@ use std::{
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::DevFault;
+use crate::files::Locked;
 
 /// Opens, or makes, the directory of an instance and answers its absolute path. Another user may
 /// pass through it, for Postgres' sake when we are root, but not look into it.
@@ -36,8 +37,8 @@ pub(super) fn create_private(path: &Path) -> Result<File, DevFault> {
     opened.map_err(|error| DevFault::File(path.to_owned(), error))
 }
 
-/// Writes a file in one step: a reader sees the old content or the new.
-pub(super) fn write_private(path: &Path, content: &[u8]) -> Result<(), DevFault> {
+/// Makes a file in one step: it is there as a whole or not at all.
+pub(super) fn make_private(path: &Path, content: &[u8]) -> Result<(), DevFault> {
     let beside = path.with_extension("new");
     let mut options = OpenOptions::new();
     options
@@ -48,13 +49,20 @@ pub(super) fn write_private(path: &Path, content: &[u8]) -> Result<(), DevFault>
         .open(&beside)
         .and_then(|mut file| file.write_all(content).and_then(|()| file.sync_all()))
         .and_then(|()| fs::rename(&beside, path))
+        .and_then(|()| crate::files::sync_directory(path))
         .map_err(|error| DevFault::File(path.to_owned(), error))
+}
+
+/// Replaces a file in one step: a reader sees the old content or the new. One that is not there is made.
+pub(super) fn rewrite(path: &Path, content: &[u8]) -> Result<(), DevFault> {
+    let rewritten = Locked::wait(path).and_then(|locked| locked.replace(content));
+    rewritten.map_err(|error| DevFault::File(path.to_owned(), error))
 }
 
 /// Writes a value as JSON.
 pub(super) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), DevFault> {
     let text = serde_json::to_vec_pretty(value).expect("strings serialise");
-    write_private(path, &text)
+    rewrite(path, &text)
 }
 
 /// Reads a value that [`write_json`] wrote.

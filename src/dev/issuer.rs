@@ -94,11 +94,11 @@ impl DevIssuer {
         for algorithm in [SignatureAlgorithm::Rs256, SignatureAlgorithm::Es256] {
             let path = key_file(directory, algorithm);
             if !path.exists() {
-                files::write_private(&path, make_pem(algorithm).as_bytes())?;
+                files::make_private(&path, make_pem(algorithm).as_bytes())?;
             }
         }
         let issuer = Self::load(directory)?;
-        files::write_private(&jwks_file(directory), issuer.jwks().as_bytes())?;
+        files::rewrite(&jwks_file(directory), issuer.jwks().as_bytes())?;
         Ok(issuer)
     }
 

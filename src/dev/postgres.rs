@@ -177,7 +177,7 @@ impl Drop for Postgres {
 fn password(directory: &Path) -> Result<String, DevFault> {
     let path = directory.join("postgres-password");
     if !path.exists() {
-        files::write_private(&path, uuid::Uuid::new_v4().simple().to_string().as_bytes())?;
+        files::make_private(&path, uuid::Uuid::new_v4().simple().to_string().as_bytes())?;
     }
     fs::read_to_string(&path).map_err(|error| DevFault::File(path, error))
 }
@@ -195,7 +195,7 @@ fn make_cluster(
     if beside.exists() {
         fs::remove_dir_all(&beside).map_err(fault)?;
     }
-    files::write_private(&secret, password.as_bytes())?;
+    files::make_private(&secret, password.as_bytes())?;
     owner.give(&secret).map_err(fault)?;
     let mut command = Command::new(binaries.path("initdb"));
     command

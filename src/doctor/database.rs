@@ -55,11 +55,19 @@ fn durability(diagnosis: &Diagnosis, asked: Durability) -> Finding {
     if diagnosis.switched_off.is_empty() {
         return Finding::fine(SUBJECT, "committed writes survive a crash");
     }
-    let says = format!("{off} off: acknowledged writes can be lost");
-    let fix = format!("switch {off} on, or use another server");
     match asked {
-        Durability::Required => Finding::wrong(SUBJECT, says, fix),
-        Durability::Waived => Finding::doubtful(SUBJECT, says, fix),
+        Durability::Required => {
+            let says = format!("{off} off: acknowledged writes can be lost");
+            let fix = format!(
+                "switch {off} on; where the storage keeps every write by itself, as ZFS does whole \
+                 pages, set GRANTEX_VAULT_STORAGE_IS_DURABLE=true"
+            );
+            Finding::wrong(SUBJECT, says, fix)
+        }
+        Durability::OfStorage => {
+            let says = format!("{off} off, and GRANTEX_VAULT_STORAGE_IS_DURABLE=true");
+            Finding::fine(SUBJECT, says)
+        }
     }
 }
 

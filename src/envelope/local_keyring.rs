@@ -159,15 +159,17 @@ impl LocalKeyring {
         self.current.load().list()
     }
 
-    /// Changes what the file holds now and replaces it in one step.
+    /// Changes what the file holds now and replaces it in one step; no other command changes it meanwhile.
     fn change(
         &self,
         change: impl FnOnce(&mut Keyring) -> Result<u32, KeyringFault>,
     ) -> Result<KeyDescription, KeyringFault> {
+        let locked = file::lock(&self.path)?;
         let (mut keyring, _) = file::read(&self.path)?;
         let version = change(&mut keyring)?;
         let described = keyring.describe(version).expect("it is in the keyring");
-        file::replace(&self.path, &keyring)?;
+        file::replace(&locked, &self.path, &keyring)?;
+        drop(locked);
         self.look_at_once();
         Ok(described)
     }

@@ -4,7 +4,10 @@ use deadpool_postgres::GenericClient;
 use sha2::{Digest, Sha256};
 use tokio_postgres::{Statement, types::ToSql};
 
-use super::{Query, Store, StoreFault};
+use super::{
+    Query, Store, StoreFault,
+    durable::{durably, waits_for_standbys},
+};
 use crate::model::{
     id::{CredentialId, EventId},
     service_name::ServiceKey,
@@ -55,6 +58,7 @@ impl Store {
         events: &[AuditEventRow],
         tried: Tried,
     ) -> Result<(), StoreFault> {
+        self.refuse_unflushed()?;
         let connection = self.connection_of(&self.recording).await?;
         let append = append(connection.client(), events, tried);
         connection.deadline(append).await
@@ -66,7 +70,7 @@ impl Store {
 /// Arrays that are unnested side by side go through no table in between, as they would after `from`:
 /// a third of the time for it.
 macro_rules! append_sql {
-    ($there:literal) => {
+    ($there:expr) => {
         // audit_events::append
         concat!(
             "insert into vault.audit_events (
@@ -74,7 +78,9 @@ macro_rules! append_sql {
                 canonical, hash)
             select unnest($1::text[]), unnest($2::text[]), unnest($3::text[]), unnest($4::text[]),
                 unnest($5::text[]), unnest($6::text[]), unnest($7::text[]), unnest($8::bytea[]),
-                unnest($9::bytea[])",
+                unnest($9::bytea[])
+            where ",
+            durably!(),
             $there
         )
     };
@@ -91,7 +97,11 @@ pub(super) async fn prepare(client: &impl GenericClient, tried: Tried) -> Query<
         // Looking for rows that cannot be there costs a look into the index and a record of the WAL each.
         Tried::Never => append_sql!(""),
         // Without a conflict target: with one, the role would need to read what it writes.
-        Tried::OutcomeUnknown => append_sql!(" on conflict do nothing"),
+        Tried::OutcomeUnknown => append_sql!(concat!(
+            " and ",
+            waits_for_standbys!(),
+            " on conflict do nothing"
+        )),
     };
     client.prepare_cached(sql).await
 }

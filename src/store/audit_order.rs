@@ -7,7 +7,7 @@
 use futures_util::join;
 use tokio_postgres::{Row, types::ToSql};
 
-use super::{Connection, Store, StoreFault, columns::Columns, patiently};
+use super::{Connection, Store, StoreFault, columns::Columns, durable::durably, patiently};
 use crate::model::timestamp::Timestamp;
 
 /// Which transactions are over.
@@ -260,7 +260,8 @@ impl Connection {
     /// When the database does not answer, or takes no writes.
     pub async fn begin_audit_era(&self) -> Result<(), StoreFault> {
         // Connection::begin_audit_era
-        let work = self.client().execute("select vault.begin_audit_era()", &[]);
+        const BEGIN: &str = concat!("select vault.begin_audit_era() where ", durably!());
+        let work = self.client().execute(BEGIN, &[]);
         self.deadline(work).await.map(|_| ())
     }
 

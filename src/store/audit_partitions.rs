@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use tokio_postgres::types::ToSql;
 
-use super::{Store, StoreFault, Transaction, columns::Columns, patiently};
+use super::{Store, StoreFault, Transaction, columns::Columns, durable::durably, patiently};
 use crate::model::timestamp::Timestamp;
 
 /// How much time a partition has.
@@ -53,7 +53,7 @@ impl Store {
     /// When the database does not answer, or a lock cannot be had.
     pub async fn make_audit_partitions(&self, unit: PartitionUnit) -> Result<i32, StoreFault> {
         // Store::make_audit_partitions
-        const SQL: &str = "select vault.make_audit_partitions($1)";
+        const SQL: &str = concat!("select vault.make_audit_partitions($1) where ", durably!());
         let connection = self.connection().await?;
         let parameters: [&(dyn ToSql + Sync); 1] = [&unit.as_str()];
         let work = connection.client().query_one(SQL, &parameters);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio_postgres::{Row, types::ToSql};
 
-use super::{Connection, Store, StoreFault, columns::Columns, patiently};
+use super::{Connection, Store, StoreFault, columns::Columns, durable::durably, patiently};
 use crate::model::{
     sealed::{MasterKeyId, WrappedKey},
     timestamp::Timestamp,
@@ -69,12 +69,16 @@ impl Store {
     /// When the database does not answer.
     pub async fn may_seal(&self, holder: &str, time: Duration) -> Result<bool, StoreFault> {
         // Store::may_seal
-        const SQL: &str = "
+        const SQL: &str = concat!(
+            "
             update vault.audit_sealer
             set holder = $1, until = clock_timestamp() + make_interval(secs => $2)
-            where holder = $1 or until < clock_timestamp()
+            where (holder = $1 or until < clock_timestamp()
                 -- Longer than anybody asks for: the clock went back, or somebody wrote it.
-                or until > clock_timestamp() + interval '2 hours'";
+                or until > clock_timestamp() + interval '2 hours')
+              and ",
+            durably!()
+        );
         let connection = self.connection().await?;
         let parameters: [&(dyn ToSql + Sync); 2] = [&holder, &time.as_secs_f64()];
         let work = async {
@@ -91,7 +95,10 @@ impl Store {
     /// When the database does not answer.
     pub async fn seals_no_more(&self, holder: &str) -> Result<(), StoreFault> {
         // Store::seals_no_more
-        const SQL: &str = "update vault.audit_sealer set until = '-infinity' where holder = $1";
+        const SQL: &str = concat!(
+            "update vault.audit_sealer set until = '-infinity' where holder = $1 and ",
+            durably!()
+        );
         let connection = self.connection().await?;
         let parameters: [&(dyn ToSql + Sync); 1] = [&holder];
         let work = connection.client().execute(SQL, &parameters);
@@ -126,11 +133,15 @@ impl Store {
     /// When the database does not answer, or a header is none.
     pub async fn forget_pruned_entries(&self, before: Timestamp) -> Result<u64, StoreFault> {
         // Store::forget_pruned_entries
-        const SQL: &str = "
+        const SQL: &str = concat!(
+            "
             update vault.audit_seals set entries = null
             where entries is not null
               and (convert_from(header, 'UTF8')::json ->> 'newestEvent') collate \"C\"
-                < vault.ulid_of($1)";
+                < vault.ulid_of($1)
+              and ",
+            durably!()
+        );
         let connection = self.connection().await?;
         let parameters: [&(dyn ToSql + Sync); 1] = [&before];
         let work = connection.client().execute(SQL, &parameters);
@@ -158,12 +169,16 @@ impl Store {
     /// When the database does not answer.
     pub async fn add_signing_key(&self, key: &SigningKeyRow) -> Result<(), StoreFault> {
         // Store::add_signing_key
-        const SQL: &str = "
+        const SQL: &str = concat!(
+            "
             insert into vault.audit_signing_key (public_key, wrapped_key, master_key)
             select $1, $2, $3
             where not exists (
                 select from vault.master_keys where id = $3 and state = 'retired')
-            on conflict do nothing";
+              and ",
+            durably!(),
+            " on conflict do nothing"
+        );
         let connection = self.connection().await?;
         let parameters: [&(dyn ToSql + Sync); 3] = [
             &key.public_key,
@@ -186,10 +201,14 @@ impl Store {
         new: &WrappedKey,
     ) -> Result<bool, StoreFault> {
         // Store::rewrap_signing_key
-        const SQL: &str = "
+        const SQL: &str = concat!(
+            "
             update vault.audit_signing_key set wrapped_key = $2, master_key = $3
             where wrapped_key = $1 and not exists (
-                select from vault.master_keys where id = $3 and state = 'retired')";
+                select from vault.master_keys where id = $3 and state = 'retired')
+              and ",
+            durably!()
+        );
         let connection = self.connection().await?;
         let parameters: [&(dyn ToSql + Sync); 3] =
             [&old.bytes, &new.bytes, &new.master_key.as_str()];
@@ -225,10 +244,14 @@ impl Connection {
     /// When the database does not answer.
     pub async fn add_seal(&self, seal: &SealRow) -> Result<bool, StoreFault> {
         // Connection::add_seal
-        const SQL: &str = "
+        const SQL: &str = concat!(
+            "
             insert into vault.audit_seals (number, header, signature, entries)
-            values ($1, $2, $3, $4)
-            on conflict do nothing";
+            select $1::bigint, $2::bytea, $3::bytea, $4::bytea
+            where ",
+            durably!(),
+            " on conflict do nothing"
+        );
         let parameters: [&(dyn ToSql + Sync); 4] =
             [&seal.number, &seal.header, &seal.signature, &seal.entries];
         let work = async {

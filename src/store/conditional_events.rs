@@ -8,6 +8,7 @@ use super::{
     Query, Store, StoreFault,
     audit_events::{AuditEventRow, Events, Tried},
     authority::{Authority, revoked_sql},
+    durable::{durably, waits_for_standbys},
     precondition::{Precondition, Preconditions},
 };
 
@@ -39,6 +40,7 @@ impl Store {
         events: &[ConditionalEvent],
         tried: Tried,
     ) -> Result<Vec<bool>, StoreFault> {
+        self.refuse_unflushed()?;
         let connection = self.connection_of(&self.confirming).await?;
         let append = append(connection.client(), events, self.authority, tried);
         connection.deadline(append).await
@@ -51,7 +53,7 @@ impl Store {
 /// The version is compared with that of one row, found by the limit: as a join it would be planned with
 /// all of them.
 macro_rules! append_sql {
-    ($authority:ident, $there:literal) => {
+    ($authority:ident, $there:expr) => {
         // conditional_events::append
         concat!(
             "insert into vault.audit_events (
@@ -69,7 +71,9 @@ macro_rules! append_sql {
                     unnest($12::text[]) as token, unnest($13::text[]) as parent_grant_id,
                     unnest($14::timestamptz[]) as at
             ) asked
-            where (
+            where ",
+            durably!(),
+            " and (
                 select c.xmin = asked.version and c.wrapped_key = asked.wrapped_key
                 from vault.credentials c
                 where c.developer_id = asked.developer_id
@@ -90,7 +94,10 @@ macro_rules! append_again_sql {
         // conditional_events::append
         concat!(
             "with inserted as (",
-            append_sql!($authority, " on conflict do nothing"),
+            append_sql!(
+                $authority,
+                concat!(" and ", waits_for_standbys!(), " on conflict do nothing")
+            ),
             ")
             select id from inserted
             union all

@@ -4,7 +4,10 @@ use sha2::{Digest, Sha256};
 use tokio_postgres::{Row, types::ToSql};
 use tracing::Instrument;
 
-use super::{Connection, StoreFault, audit_events::AuditEventRow, columns::Columns, database_span};
+use super::{
+    Connection, StoreFault, audit_events::AuditEventRow, columns::Columns, database_span,
+    durable::durably,
+};
 use crate::model::{
     id::CredentialId,
     metadata::Metadata,
@@ -54,8 +57,9 @@ pub struct WriteEvent {
 pub enum Outcome {
     /// It is durable, and so is its event.
     Written(Written),
-    /// Nothing was written: a credential of this id is there, which the event does not name.
-    Stands(CredentialId),
+    /// Nothing was written: a credential is there that the event does not name; of this id, unless it has
+    /// gone since.
+    Stands(Option<CredentialId>),
 }
 
 /// What a write did.
@@ -69,30 +73,54 @@ pub struct Written {
     pub replaced: bool,
 }
 
+/// The insert of a credential. Nothing is written when the master key is retired;
+/// `Store::retire_master_key` says why none can slip through, but in READ COMMITTED only.
+macro_rules! insert_sql {
+    () => {
+        // Connection::write_credential
+        concat!(
+            "
+            insert into vault.credentials as c (
+                developer_id, id, principal_id, service, service_key, credential_type,
+                access_token, refresh_token, wrapped_key, master_key, token_expires_at, metadata,
+                created_at, updated_at, required_scopes, allowed_agents)
+            select $1, $2, $3, $4, $5, $6, $7::bytea, $8::bytea, $9::bytea, $10,
+                $11::timestamptz, $12::text::json, $13::timestamptz, $13,
+                $14::text[], $15::text[]
+            where ",
+            durably!(),
+            "
+              and current_setting('transaction_isolation') = 'read committed'
+              and not exists (
+                select from vault.master_keys where id = $10 and state = 'retired')
+            on conflict (developer_id, principal_id, service_key) "
+        )
+    };
+}
+
 // Connection::write_credential
-// xmax is 0 only on a row that this statement inserted. Nothing is written when the master key is
-// retired; `Store::retire_master_key` says why none can slip through, but in READ COMMITTED only.
-// Nothing is written either when a row is there whose id the event does not name: whoever reads the
-// event must find the credential by it, and the bytes of an event are made by the vault alone. A row that
-// is seen from the beginning is not even locked; one that comes meanwhile is found by the conflict.
-const WRITE: &str = concat!(
-    "
-    with there as (
-        select id from vault.credentials
-        where developer_id = $1 and principal_id = $3 and service_key = $5),
-    written as (
-        insert into vault.credentials as c (
-            developer_id, id, principal_id, service, service_key, credential_type,
-            access_token, refresh_token, wrapped_key, master_key, token_expires_at, metadata,
-            created_at, updated_at, required_scopes, allowed_agents)
-        select $1, $2, $3, $4, $5, $6, $7::bytea, $8::bytea, $9::bytea, $10,
-            $11::timestamptz, $12::text::json, $13::timestamptz, $13,
-            $14::text[], $15::text[]
-        where current_setting('transaction_isolation') = 'read committed'
-          and not exists (
-            select from vault.master_keys where id = $10 and state = 'retired')
-          and not exists (select from there where id is distinct from $20::text)
-        on conflict (developer_id, principal_id, service_key) do update set
+// Of a credential that is believed to be new: where there is one, nothing is even locked.
+const WRITE_NEW: &str = concat!(
+    "with written as (",
+    insert_sql!(),
+    "do nothing
+        returning id, created_at, false as replaced),
+    recorded as (
+        insert into vault.audit_events (
+            developer_id, id, principal_id, service_key, credential_id, outcome, canonical, hash)
+        select $1, $16, $3, $5, id, $17, $18::bytea, $19::bytea
+        from written)
+    select id, created_at, replaced from written"
+);
+
+// Connection::write_credential
+// xmax is 0 only on a row that this statement inserted. A row whose id the event does not name is not
+// replaced: whoever reads the event must find the credential by it, and the bytes of an event are made by
+// the vault alone.
+const WRITE_OVER: &str = concat!(
+    "with written as (",
+    insert_sql!(),
+    "do update set
             service = excluded.service,
             credential_type = excluded.credential_type,
             access_token = excluded.access_token,
@@ -116,10 +144,7 @@ const WRITE: &str = concat!(
             case when replaced then $22::bytea else $18::bytea end,
             case when replaced then $23::bytea else $19::bytea end
         from written)
-    select w.id, w.created_at, w.replaced, t.id as there
-    from (values (true)) one
-    left join written w on true
-    left join there t on true"
+    select id, created_at, replaced from written"
 );
 
 impl Connection {
@@ -149,21 +174,16 @@ impl Connection {
             .execute_write(write, event)
             .instrument(database_span!("insert", "credentials"))
             .await?;
+        let Some(row) = row else {
+            return self.refuse(write).await;
+        };
         let columns = Columns {
             table: "credentials",
             row: &row,
         };
-        let Some(created_at) = columns.get("created_at")? else {
-            let there: Option<&str> = columns.get("there")?;
-            let named = event.replaced.as_ref().and_then(|event| event.credential);
-            return match there.and_then(CredentialId::parse) {
-                Some(there) if Some(there) != named => Ok(Outcome::Stands(there)),
-                _ => self.refuse(write).await,
-            };
-        };
         let written = Written {
             id: columns.parse_option("id", CredentialId::parse)?,
-            created_at,
+            created_at: columns.get("created_at")?,
             replaced: columns.get("replaced")?,
         };
         self.written_last.keep(write, written.id);
@@ -174,48 +194,64 @@ impl Connection {
         &self,
         write: &CredentialWrite<'_>,
         event: &WriteEvent,
-    ) -> Result<Row, StoreFault> {
+    ) -> Result<Option<Row>, StoreFault> {
         let scopes = write.restrictions.required_scopes().iter();
         let scopes = column(scopes.map(RequiredScope::as_str));
         let agents = write.restrictions.allowed_agents().iter();
         let agents = column(agents.map(AgentId::as_str));
-        let replaced = event.replaced.as_ref();
         let hash = |event: &AuditEventRow| Sha256::digest(&event.canonical).to_vec();
-        let kept = replaced.and_then(|event| event.credential);
-        let parameters: [&(dyn ToSql + Sync); 23] = [
-            &write.developer.as_str(),
-            &write.id_if_new.to_string(),
-            &write.principal.as_str(),
-            &write.service.as_str(),
-            &write.service.key().as_str(),
-            &write.credential_type.as_str(),
-            &write.sealed.access_token.as_bytes(),
-            &write.sealed.refresh_token.as_ref().map(Sealed::as_bytes),
-            &write.sealed.data_key.bytes,
-            &write.sealed.data_key.master_key.as_str(),
+        let kept = event.replaced.as_ref();
+        let kept = kept.and_then(|event| Some((event.credential?.to_string(), event)));
+        let of_kept = kept.as_ref().map(|(id, event)| (id, event, hash(event)));
+        let (id, stored) = (write.id_if_new.to_string(), &event.stored);
+        let (event_id, stored_hash) = (stored.id.to_string(), hash(stored));
+        let mut parameters: Vec<&(dyn ToSql + Sync)> = Vec::with_capacity(23);
+        let (developer, principal) = (write.developer.as_str(), write.principal.as_str());
+        let (service, key) = (write.service.as_str(), write.service.key().as_str());
+        let (kind, metadata) = (write.credential_type.as_str(), write.metadata.as_str());
+        let sealed = write.sealed;
+        let access_token = sealed.access_token.as_bytes();
+        let refresh_token = sealed.refresh_token.as_ref().map(Sealed::as_bytes);
+        let master_key = sealed.data_key.master_key.as_str();
+        let common: [&(dyn ToSql + Sync); 19] = [
+            &developer,
+            &id,
+            &principal,
+            &service,
+            &key,
+            &kind,
+            &access_token,
+            &refresh_token,
+            &sealed.data_key.bytes,
+            &master_key,
             &write.token_expires_at,
-            &write.metadata.as_str(),
+            &metadata,
             &write.at,
             &scopes,
             &agents,
-            &event.stored.id.to_string(),
-            &event.stored.outcome,
-            &event.stored.canonical,
-            &hash(&event.stored),
-            &kept.map(|id| id.to_string()),
-            &replaced.map(|event| event.outcome),
-            &replaced.map(|event| &event.canonical),
-            &replaced.map(hash),
+            &event_id,
+            &stored.outcome,
+            &stored.canonical,
+            &stored_hash,
         ];
+        parameters.extend(common);
+        let sql = match &of_kept {
+            None => WRITE_NEW,
+            Some((id, event, hash)) => {
+                let of_kept: [&(dyn ToSql + Sync); 4] =
+                    [id, &event.outcome, &event.canonical, hash];
+                parameters.extend(of_kept);
+                WRITE_OVER
+            }
+        };
         let work = async {
-            let statement = self.client().prepare_cached(WRITE).await?;
-            self.client().query_one(&statement, &parameters).await
+            let statement = self.client().prepare_cached(sql).await?;
+            self.client().query_opt(&statement, &parameters).await
         };
         self.deadline(work).await
     }
 
-    /// Why a write wrote nothing that was not told at once: asked afterwards, so that only those pay for
-    /// it.
+    /// Why a write wrote nothing. It is asked afterwards, so that only those pay for it.
     async fn refuse(&self, write: &CredentialWrite<'_>) -> Result<Outcome, StoreFault> {
         // Connection::refuse
         const SQL: &str = "
@@ -255,10 +291,9 @@ impl Connection {
         if columns.get("stands")? {
             let id = columns.parse_option("id", CredentialId::parse)?;
             columns.get::<Timestamp>("created_at")?;
-            return Ok(Outcome::Stands(id));
+            return Ok(Outcome::Stands(Some(id)));
         }
-        let why = "what kept a credential from being written is not there any more";
-        Err(StoreFault::Unavailable(why.into()))
+        Ok(Outcome::Stands(None))
     }
 }
 

@@ -3,7 +3,7 @@
 use deadpool_postgres::GenericClient;
 use tokio_postgres::types::ToSql;
 
-use super::{Store, StoreFault, Transaction, columns::Columns};
+use super::{Store, StoreFault, Transaction, columns::Columns, durable::durably};
 use crate::model::{text::DeveloperId, timestamp::Timestamp};
 
 /// How many credentials are deleted by one statement.
@@ -84,10 +84,14 @@ impl Store {
         developer: &DeveloperId,
     ) -> Result<u64, StoreFault> {
         // Store::delete_some_credentials
-        const SQL: &str = "
+        const SQL: &str = concat!(
+            "
             delete from vault.credentials
             where developer_id = $1 and id in (
-                select id from vault.credentials where developer_id = $1 limit $2)";
+                select id from vault.credentials where developer_id = $1 limit $2)
+              and ",
+            durably!()
+        );
         let connection = self.connection().await?;
         let parameters: [&(dyn ToSql + Sync); 2] = [&developer.as_str(), &DELETED_AT_ONCE];
         let work = connection.client().execute(SQL, &parameters);

@@ -39,7 +39,7 @@ pub async fn diagnose(url: &DatabaseUrl, durability: Durability) -> Result<Diagn
         select current_setting('server_version'), current_setting('server_version_num')::int / 10000,
             current_user::text, clock_timestamp(),
             array(select name from pg_settings where setting = 'off'
-                and name in ('fsync', 'full_page_writes', 'synchronous_commit'))::text[]";
+                and name in ('fsync', 'full_page_writes') order by name)::text[]";
     let client = schema::connect(url).await?;
     let row = schema::timed(client.query_one(SQL, &[])).await?;
     let schema = schema::check(&client, durability).await;

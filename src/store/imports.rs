@@ -7,6 +7,7 @@ use tokio_postgres::{Row, types::ToSql};
 use super::{
     Connection, Store, StoreFault, Transaction,
     columns::{Columns, Microseconds},
+    durable::durably,
 };
 use crate::model::{
     bearer::ApiKeyHash,
@@ -192,10 +193,14 @@ impl Store {
         now: Timestamp,
     ) -> Result<DeveloperImported, StoreFault> {
         // Store::import_developer
-        const SQL: &str = "
+        const SQL: &str = concat!(
+            "
             with others as (
                 select exists (
-                    select from vault.api_keys where hash = $3 and developer_id <> $1) as others),
+                    select from vault.api_keys where hash = $3 and developer_id <> $1) as others
+                where ",
+            durably!(),
+            "),
             developer as (
                 insert into vault.developers (id, name, created_at)
                 select $1, $2, $6::timestamptz from others where not others
@@ -212,7 +217,8 @@ impl Store {
                 returning id)
             select others, exists (select from developer) or exists (select from key)
                 or exists (select from former) as done
-            from others";
+            from others"
+        );
         let connection = self.connection().await?;
         let key_id = key_id.to_string();
         let parameters: [&(dyn ToSql + Sync); 6] = [

@@ -5,7 +5,7 @@ use deadpool_postgres::GenericClient;
 use tokio_postgres::types::ToSql;
 use tracing::Instrument;
 
-use super::{Store, StoreFault, Transaction, columns::Columns, database_span};
+use super::{Store, StoreFault, Transaction, columns::Columns, database_span, durable::durably};
 use crate::model::{
     revocation::{Revocation, Revoked},
     text::DeveloperId,
@@ -116,11 +116,14 @@ impl Store {
     pub async fn prune_revocations(&self, before: Timestamp) -> Result<u64, StoreFault> {
         // Store::prune_revocations
         // A part at a time, so that the statement stays short.
-        const SQL: &str = "
+        const SQL: &str = concat!(
+            "
             delete from vault.revocations
             where ctid = any (array(
                 select ctid from vault.revocations where expires_at < $1 limit 10000))
-              and expires_at < $1";
+              and expires_at < $1 and ",
+            durably!()
+        );
         let connection = self.connection().await?;
         let parameters = [&before as &(dyn ToSql + Sync)];
         let mut pruned = 0;

@@ -6,7 +6,7 @@ use std::fmt;
 use deadpool_postgres::GenericClient;
 use tokio_postgres::{Row, types::ToSql};
 
-use super::{Store, StoreFault, columns::Columns, patiently};
+use super::{Store, StoreFault, columns::Columns, durable::durably, patiently};
 use crate::model::{
     metadata::Metadata,
     restrictions::Restrictions,
@@ -215,16 +215,21 @@ impl Store {
         new: &WrappedKey,
     ) -> Result<Replaced, StoreFault> {
         // Store::replace_data_key
-        const SQL: &str = "
+        const SQL: &str = concat!(
+            "
             with target as (
                 select exists (
-                    select from vault.master_keys where id = $5 and state = 'retired') as retired),
+                    select from vault.master_keys where id = $5 and state = 'retired') as retired
+                where ",
+            durably!(),
+            "),
             replaced as (
                 update vault.credentials set wrapped_key = $4, master_key = $5
                 where developer_id = $1 and id = $2 and wrapped_key = $3
                   and not (select retired from target)
                 returning id)
-            select retired, exists (select from replaced) as done from target";
+            select retired, exists (select from replaced) as done from target"
+        );
         let parameters: [&(dyn ToSql + Sync); 5] = [
             &row.developer,
             &row.id,
@@ -248,17 +253,22 @@ impl Store {
         new: &SealedCredential,
     ) -> Result<Replaced, StoreFault> {
         // Store::replace_sealed
-        const SQL: &str = "
+        const SQL: &str = concat!(
+            "
             with target as (
                 select exists (
-                    select from vault.master_keys where id = $5 and state = 'retired') as retired),
+                    select from vault.master_keys where id = $5 and state = 'retired') as retired
+                where ",
+            durably!(),
+            "),
             replaced as (
                 update vault.credentials
                 set wrapped_key = $4, master_key = $5, access_token = $6, refresh_token = $7
                 where developer_id = $1 and id = $2 and wrapped_key = $3
                   and not (select retired from target)
                 returning id)
-            select retired, exists (select from replaced) as done from target";
+            select retired, exists (select from replaced) as done from target"
+        );
         let parameters: [&(dyn ToSql + Sync); 7] = [
             &row.developer,
             &row.id,

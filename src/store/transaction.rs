@@ -9,7 +9,9 @@ use tracing::Instrument;
 use super::{
     Connection, Progress, Query, StoreFault,
     audit_events::{self, AuditEventRow, Tried},
-    database_span, deadline, fault_of,
+    database_span, deadline,
+    durable::durably,
+    fault_of,
 };
 
 /// A transaction; it is rolled back unless it is committed.
@@ -19,9 +21,11 @@ pub struct Transaction<'a> {
     has_ended: bool,
 }
 
+const BEGIN: &str = concat!("begin isolation level read committed; select ", durably!());
+
 impl Connection {
     /// Begins a transaction whose every statement sees what was committed before it began, whatever
-    /// the database's default is: retiring a master key relies on that.
+    /// the database's default is: retiring a master key relies on that. What it commits is durable.
     ///
     /// # Errors
     ///
@@ -32,8 +36,7 @@ impl Connection {
             progress: &self.progress,
             has_ended: false,
         };
-        let begin = "begin isolation level read committed";
-        let begin = this.deadline(this.inner.batch_execute(begin));
+        let begin = this.deadline(this.inner.batch_execute(BEGIN));
         begin.instrument(database_span!("begin")).await?;
         Ok(this)
     }

@@ -8,6 +8,7 @@ use super::{
     Store, StoreFault, Transaction,
     columns::Columns,
     database_span,
+    durable::durably,
     rotation::{Replaced, RowKey, Scanned, data_key, row_key},
 };
 use crate::model::{
@@ -183,16 +184,21 @@ impl Store {
         new: &WrappedKey,
     ) -> Result<Replaced, StoreFault> {
         // Store::replace_webhook_secret_key
-        const SQL: &str = "
+        const SQL: &str = concat!(
+            "
             with target as (
                 select exists (
-                    select from vault.master_keys where id = $5 and state = 'retired') as retired),
+                    select from vault.master_keys where id = $5 and state = 'retired') as retired
+                where ",
+            durably!(),
+            "),
             replaced as (
                 update vault.webhook_secrets set wrapped_key = $4, master_key = $5
                 where developer_id = $1 and id = $2 and wrapped_key = $3
                   and not (select retired from target)
                 returning id)
-            select retired, exists (select from replaced) as done from target";
+            select retired, exists (select from replaced) as done from target"
+        );
         let parameters: [&(dyn ToSql + Sync); 5] = [
             &row.developer,
             &row.id,

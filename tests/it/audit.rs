@@ -5,6 +5,7 @@ mod group_commit;
 mod hashes;
 mod interrupted;
 mod partitions;
+mod standby;
 mod unwritable;
 
 use std::collections::BTreeMap;

@@ -1,5 +1,6 @@
 //! The database that the vault stands on: its schema, its settings, and the way to it.
 
+mod durability;
 mod isolation;
 mod migrations;
 mod passwords;

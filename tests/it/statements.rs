@@ -152,3 +152,45 @@ fn every_statement_that_serves_a_request_names_its_developer() {
         );
     }
 }
+
+/// Whether it changes what is in a table of ours, or has a function do it that acts for the owner.
+fn writes(sql: &str) -> bool {
+    const WRITING: [&str; 5] = [
+        "insert into vault.",
+        "update vault.",
+        "delete from vault.",
+        "vault.begin_audit_era()\"",
+        "vault.make_audit_partitions",
+    ];
+    WRITING.iter().any(|words| sql.contains(words))
+}
+
+/// Statements whose transaction is not of the vault's making, and why they may be.
+const COMMITTED_OTHERWISE: [(&str, &str); 2] = [
+    (
+        "schema::ensure_era",
+        "a connection sets it before it is used",
+    ),
+    (
+        "serving_role::privileges",
+        "it names functions, and calls none",
+    ),
+];
+
+#[test]
+fn every_statement_that_writes_on_its_own_commits_durably_by_its_own_word() {
+    let statements = statements();
+    let writing = statements.iter().filter(|one| writes(&one.sql));
+    let mut seen = 0;
+    for Statement { function, sql, .. } in writing {
+        seen += 1;
+        // A transaction says it when it begins.
+        let of_transaction = function.starts_with("Transaction::");
+        let excepted = COMMITTED_OTHERWISE.iter().any(|(name, _)| name == function);
+        let by_itself = ["durably!()", "insert_sql!()"]
+            .iter()
+            .any(|words| sql.contains(words));
+        assert!(of_transaction || excepted || by_itself, "{function}: {sql}");
+    }
+    assert!(seen > 20, "{seen}");
+}

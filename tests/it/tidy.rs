@@ -9,7 +9,7 @@ use std::{
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// What each room may import of ours; who is not named may import anything.
-const ROOMS: [(&str, &[&str]); 25] = [
+const ROOMS: [(&str, &[&str]); 26] = [
     ("model", &[]),
     ("clock", &["model"]),
     ("metrics", &["model"]),
@@ -22,7 +22,11 @@ const ROOMS: [(&str, &[&str]); 25] = [
     ("memory", &[]),
     ("descriptors", &[]),
     ("auth", &["model", "clock"]),
-    ("envelope", &["model", "clock", "metrics", "underway"]),
+    ("files", &[]),
+    (
+        "envelope",
+        &["model", "clock", "metrics", "underway", "files"],
+    ),
     ("store", &["model", "clock", "metrics", "underway"]),
     (
         "audit",

@@ -82,6 +82,7 @@ mod developer {
     use super::{Deserialize, Deserializer, DeveloperId, Serialize, Serializer};
     use serde::de::Error as _;
 
+    #[expect(clippy::ref_option, reason = "what serde asks for")]
     pub(super) fn serialize<S: Serializer>(
         developer: &Option<DeveloperId>,
         to: S,

@@ -69,7 +69,7 @@ impl Owner {
             let name = directory.join("cluster-name");
             if !name.exists() {
                 let fresh = uuid::Uuid::new_v4().simple().to_string();
-                super::super::files::write_private(&name, fresh.as_bytes())?;
+                super::super::files::make_private(&name, fresh.as_bytes())?;
             }
             let kept = fs::read_to_string(&name).map_err(|error| DevFault::File(name, error))?;
             Path::new(REACHABLE).join(kept.trim())

@@ -12,6 +12,7 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 use super::keyring::Keyring;
+use crate::files::{self, Locked};
 
 /// The largest keyring file that is read.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
@@ -139,35 +140,32 @@ pub(super) fn create(path: &Path, keyring: &Keyring) -> Result<(), KeyringFault>
     options.write(true).create_new(true).mode(0o600);
     options
         .open(path)
-        .and_then(|file| write(file, keyring))
+        .and_then(|mut file| {
+            file.write_all(&text(keyring)?)?;
+            file.sync_all()
+        })
+        .and_then(|()| files::sync_directory(path))
         .map_err(|source| KeyringFault::file(path, source))
 }
 
-/// Writes beside the file and renames over it: a reader sees the old keyring or the new one.
-pub(super) fn replace(path: &Path, keyring: &Keyring) -> Result<(), KeyringFault> {
-    let directory = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty());
-    let beside = path.with_extension(format!("new-{}", std::process::id()));
-    let replaced = || {
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true).mode(0o600);
-        let file = options.open(&beside)?;
-        write(file, keyring)
-            .and_then(|()| fs::rename(&beside, path))
-            .inspect_err(|_| {
-                let _ = fs::remove_file(&beside);
-            })?;
-        File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
-    };
-    replaced().map_err(|source| KeyringFault::file(path, source))
+/// Replaces the keyring of a file that was locked before it was read.
+pub(super) fn replace(locked: &Locked, path: &Path, keyring: &Keyring) -> Result<(), KeyringFault> {
+    let replaced = text(keyring).and_then(|text| locked.replace(&text));
+    replaced.map_err(|source| KeyringFault::file(path, source))
 }
 
-fn write(mut file: File, keyring: &Keyring) -> io::Result<()> {
+/// Waits until no other command changes a keyring.
+pub(super) fn lock(path: &Path) -> Result<Locked, KeyringFault> {
+    // Not beside a file that is not there.
+    fs::metadata(path)
+        .and_then(|_| Locked::wait(path))
+        .map_err(|source| KeyringFault::file(path, source))
+}
+
+fn text(keyring: &Keyring) -> io::Result<Zeroizing<Vec<u8>>> {
     let mut text = Zeroizing::new(serde_json::to_vec_pretty(&keyring.to_file())?);
     text.push(b'\n');
-    file.write_all(&text)?;
-    file.sync_all()
+    Ok(text)
 }
 
 // === impl KeyringFault ===

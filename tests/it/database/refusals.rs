@@ -3,7 +3,7 @@
 use grantex_vault::{
     app::StartFault,
     store::{
-        Store,
+        DURABLY, Store,
         schema::{
             Durability,
             SchemaFault::{self, LosesWrites, Missing, Newer, Older},
@@ -85,38 +85,44 @@ async fn a_newer_schema_that_serves_this_server_is_served() {
 }
 
 #[tokio::test]
-async fn a_database_that_acknowledges_before_it_writes_is_refused() {
-    let says = "synchronous_commit=off";
-    let loses_writes = |fault: &SchemaFault| matches!(fault, LosesWrites(_));
+async fn whatever_synchronous_commit_is_a_transaction_begins_with_what_is_safe() {
     let cluster = Cluster::shared().await;
-
     let url = cluster.database().await;
     let name = connect(&url).await;
     let name = name.query_one("select current_database()", &[]).await;
     let name: String = name.unwrap().get(0);
-    let sql = format!("alter database {name} set synchronous_commit = off");
-    connect(&url).await.batch_execute(&sql).await.unwrap();
-    refuses(&url, loses_writes, says).await;
-
     let role = format!("hasty_{}", uuid::Uuid::new_v4().simple());
-    let role_sql = format!(
-        "create role {role} login superuser; alter role {role} set synchronous_commit = off"
+    let sql = format!(
+        "alter database {name} set synchronous_commit = off;
+         create role {role} login superuser; alter role {role} set synchronous_commit = off"
     );
-    let url = changed(&role_sql).await;
-    assert!(check(&url).await.is_ok(), "for others it is safe");
+    connect(&url).await.batch_execute(&sql).await.unwrap();
     let hasty = url.replace("user=postgres", &format!("user={role}"));
-    refuses(&hasty, loses_writes, says).await;
-
-    let hasty = format!("{url}&options=-c%20synchronous_commit%3Doff");
-    refuses(&hasty, loses_writes, says).await;
-}
-
-#[tokio::test]
-async fn every_other_synchronous_commit_is_served() {
-    let url = Cluster::shared().await.database().await;
-    for value in ["on", "local", "remote_write", "remote_apply"] {
-        let url = format!("{url}&options=-c%20synchronous_commit%3D{value}");
-        assert!(check(&url).await.is_ok(), "{value}");
+    serves(&url).await;
+    for (url, value) in [
+        (url.clone(), "on"),
+        (hasty, "on"),
+        (format!("{url}&options=-c%20synchronous_commit%3Doff"), "on"),
+        (
+            format!("{url}&options=-c%20synchronous_commit%3Dlocal"),
+            "on",
+        ),
+        (
+            format!("{url}&options=-c%20synchronous_commit%3Dremote_write"),
+            "on",
+        ),
+        (
+            format!("{url}&options=-c%20synchronous_commit%3Dremote_apply"),
+            "remote_apply",
+        ),
+    ] {
+        assert!(check(&url).await.is_ok());
+        // What a transaction of the vault begins with.
+        let sql = connect(&url).await;
+        let begin = format!("begin; {DURABLY}");
+        sql.batch_execute(&begin).await.unwrap();
+        let row = sql.query_one("show synchronous_commit", &[]).await.unwrap();
+        assert_eq!(row.get::<_, String>(0), value, "{url}");
     }
 }
 
@@ -125,4 +131,15 @@ async fn a_server_that_does_not_flush_is_refused() {
     let cluster = Cluster::start_with(&["fsync=off"], &[]).await;
     let url = cluster.database().await;
     refuses(&url, |fault| matches!(fault, LosesWrites(_)), "fsync=off").await;
+}
+
+#[tokio::test]
+async fn a_table_that_a_crash_empties_is_refused() {
+    let unlogged = changed("alter table vault.audit_events_default set unlogged").await;
+    refuses(
+        &unlogged,
+        |fault| matches!(fault, LosesWrites(_)),
+        "an UNLOGGED table",
+    )
+    .await;
 }

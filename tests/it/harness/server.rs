@@ -13,10 +13,7 @@ use grantex_vault::{
     metrics::Metrics,
     model::{bearer::ApiKey, id::ApiKeyId, text::DeveloperId, timestamp::Timestamp},
     operator::{KnownOperator, Operations},
-    store::{
-        Store, api_keys::ApiKeyRow, authority::Authority, developers::DeveloperRow,
-        schema::Durability,
-    },
+    store::{Store, api_keys::ApiKeyRow, authority::Authority, developers::DeveloperRow},
 };
 use serde_json::{Value, json};
 use tonic::transport::Channel;
@@ -181,7 +178,7 @@ impl Setup {
             clock: self.clock,
             kms: self.kms,
             issuer: self.issuer,
-            store: Store::open(&config.database.url, 2, Durability::Required)
+            store: Store::open(&config.database.url, 2, config.database.durability)
                 .expect("a Unix socket needs no TLS"),
             database_url,
             http_url: format!("{scheme}://{}", running.http_addr),

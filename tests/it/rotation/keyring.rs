@@ -1,5 +1,11 @@
 //! A rotation within one local keyring, while `dev` serves with it and is not started again.
 
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::{MetadataExt, PermissionsExt, chown},
+    thread,
+};
+
 use grantex_vault::config::environment;
 use serde_json::{Value, json};
 
@@ -74,5 +80,73 @@ async fn a_running_vault_moves_to_the_next_key_of_its_keyring_without_a_restart(
     assert!(
         environment("GRANTEX_VAULT_MASTER_KEY").is_none(),
         "the instance's keyring was used"
+    );
+}
+
+#[test]
+fn twenty_keys_that_are_added_at_once_are_all_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("keyring.json");
+    let path = file.to_str().unwrap();
+    print(&["keyring", "create", path]);
+    let added: Vec<_> = thread::scope(|scope| {
+        let adding = [(); 20].map(|()| scope.spawn(|| print(&["keyring", "add-key", path])));
+        adding.map(|one| one.join().unwrap()).into()
+    });
+    let listed = print(&["keyring", "list", path]);
+    let listed: Vec<&str> = listed.lines().collect();
+    assert_eq!(listed.len(), 21);
+    for one in added {
+        assert!(listed.contains(&&*one), "{one} in {listed:?}");
+    }
+}
+
+#[test]
+fn a_keyring_keeps_its_mode_owner_and_group_and_the_last_version_beside_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("keyring.json");
+    let path = file.to_str().unwrap();
+    print(&["keyring", "create", path]);
+    fs::set_permissions(&file, Permissions::from_mode(0o640)).unwrap();
+    if rustix::process::geteuid().is_root() {
+        chown(&file, Some(12_345), Some(54_321)).unwrap();
+    }
+    let kept = |path: &std::path::Path| {
+        let metadata = fs::metadata(path).unwrap();
+        (metadata.mode() & 0o7777, metadata.uid(), metadata.gid())
+    };
+    let (before, content) = (kept(&file), fs::read(&file).unwrap());
+    let last = directory.path().join("keyring.json.bak");
+    for change in [&["add-key", path][..], &["set-primary", "2", path]] {
+        let before_change = fs::read(&file).unwrap();
+        print(&[&["keyring"], change].concat());
+        assert_eq!(kept(&file), before);
+        assert_eq!(kept(&last), before);
+        assert_eq!(fs::read(&last).unwrap(), before_change);
+    }
+    assert_ne!(fs::read(&file).unwrap(), content);
+    // What does not succeed changes neither.
+    let (now, then) = (fs::read(&file).unwrap(), fs::read(&last).unwrap());
+    assert!(!run(&["keyring", "set-primary", "9", path]).status.success());
+    assert_eq!(
+        (fs::read(&file).unwrap(), fs::read(&last).unwrap()),
+        (now, then)
+    );
+}
+
+#[test]
+fn a_keyring_that_is_a_link_stays_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("kept.json");
+    print(&["keyring", "create", file.to_str().unwrap()]);
+    let link = directory.path().join("keyring.json");
+    std::os::unix::fs::symlink("kept.json", &link).unwrap();
+    print(&["keyring", "add-key", link.to_str().unwrap()]);
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert_eq!(
+        print(&["keyring", "list", file.to_str().unwrap()])
+            .lines()
+            .count(),
+        2
     );
 }
