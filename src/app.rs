@@ -1,6 +1,7 @@
 //! Puts the rooms together, starts them, stops them.
 
 mod background;
+mod certificates;
 mod doors;
 pub(crate) mod master_keys;
 mod readiness;
@@ -21,12 +22,7 @@ use crate::{
     envelope::kms::Kms,
     gateway, grpc,
     health::{Health, Need},
-    listener::{
-        self, Protocol,
-        connections::Connections,
-        door::Shared,
-        tls::{ClientAuthorities, Tls, TlsFiles},
-    },
+    listener::{self, Protocol, connections::Connections, door::Shared},
     metrics::Metrics,
     operator::Operations,
     shutdown::{Shutdown, StopSignals},
@@ -37,6 +33,7 @@ use crate::{
     },
     telemetry,
 };
+use certificates::Certificates;
 use doors::OperatorListener;
 use readiness::Check;
 use rooms::Rooms;
@@ -179,12 +176,7 @@ pub async fn stop_or_signal(running: Running, drain_delay: Duration, signals: &m
 /// See [`StartFault`].
 pub async fn start(config: &Config, outside: Outside) -> Result<Running, StartFault> {
     let clock = outside.clock;
-    let authorities = Arc::new(ClientAuthorities::default());
-    let tls_of = |files| load_tls(files, &clock, &authorities);
-    let tls = tls_of(config.tls.as_ref())?;
-    let admin_tls = tls_of(config.admin.tls.as_ref())?;
-    let operator_tls = config.operators.as_ref().and_then(|one| one.tls.as_ref());
-    let operator_tls = tls_of(operator_tls)?;
+    let certificates = Certificates::load(config, &clock)?;
     if config.database.durability == Durability::OfStorage {
         tracing::warn!("{STORAGE_IS_DURABLE}");
     }
@@ -203,7 +195,7 @@ pub async fn start(config: &Config, outside: Outside) -> Result<Running, StartFa
         health,
         metrics,
     } = Rooms::put_together(config, &clock, outside.kms, outside.key_source).await?;
-    if let Some(tls) = &tls {
+    if let Some(tls) = &certificates.public {
         rooms::watch_certificate(&metrics, tls, &clock);
     }
 
@@ -222,7 +214,8 @@ pub async fn start(config: &Config, outside: Outside) -> Result<Running, StartFa
     let operators = match (&config.operators, operators) {
         (Some(settings), Some(grpc)) => {
             let routes = grpc::admin_routes(grpc, config.grpc_reflection);
-            Some(OperatorListener::bind(settings.address, routes, operator_tls.clone()).await?)
+            let tls = certificates.operators.clone();
+            Some(OperatorListener::bind(settings.address, routes, tls).await?)
         }
         _ => None,
     };
@@ -234,7 +227,7 @@ pub async fn start(config: &Config, outside: Outside) -> Result<Running, StartFa
     let http = listener::serve_secured(
         http,
         Protocol::Http,
-        tls.clone(),
+        certificates.public.clone(),
         doors::http(http_routes, &shared),
         connections.clone(),
         until(),
@@ -242,7 +235,7 @@ pub async fn start(config: &Config, outside: Outside) -> Result<Running, StartFa
     let grpc = listener::serve_secured(
         grpc,
         Protocol::Http2,
-        tls.clone(),
+        certificates.public.clone(),
         doors::grpc(grpc_routes, &shared),
         connections,
         until(),
@@ -250,7 +243,7 @@ pub async fn start(config: &Config, outside: Outside) -> Result<Running, StartFa
     let admin = listener::serve_secured(
         admin,
         Protocol::Http,
-        admin_tls.clone(),
+        certificates.admin.clone(),
         admin_routes,
         Connections::private(),
         until(),
@@ -267,11 +260,7 @@ pub async fn start(config: &Config, outside: Outside) -> Result<Running, StartFa
     seal_and_watch(sealer, checks, &shutdown);
     let tell = background::tell_health(Arc::clone(&health), served_health.clone());
     background::spawn(&shutdown, tell);
-    follow_files(
-        [tls, admin_tls, operator_tls],
-        outside.tls_look_every,
-        &shutdown,
-    );
+    certificates.follow_files(outside.tls_look_every, &shutdown);
     Ok(Running {
         http_addr,
         grpc_addr,
@@ -318,21 +307,4 @@ fn seal_and_watch(sealer: Option<Sealer>, checks: Vec<Check>, shutdown: &Shutdow
     for check in checks {
         background::spawn(shutdown, check.watch());
     }
-}
-
-fn follow_files(all: [Option<Arc<Tls>>; 3], look_every: Duration, shutdown: &Shutdown) {
-    for tls in all.into_iter().flatten() {
-        background::spawn(shutdown, async move { tls.follow_files(look_every).await });
-    }
-}
-
-fn load_tls(
-    files: Option<&TlsFiles>,
-    clock: &Arc<dyn Clock>,
-    authorities: &Arc<ClientAuthorities>,
-) -> Result<Option<Arc<Tls>>, ConfigFaults> {
-    let load = |files| Tls::load(files, Arc::clone(clock), Arc::clone(authorities));
-    let tls = files.cloned().map(load).transpose();
-    tls.map(|tls| tls.map(Arc::new))
-        .map_err(|fault| ConfigFaults::one(fault.setting, fault))
 }

@@ -215,7 +215,7 @@ async fn act(command: Command) -> Outcome {
             } else {
                 announce_text
             };
-            dev::run(&args.data_dir, &lookup, announce)
+            Box::pin(dev::run(&args.data_dir, &lookup, announce))
                 .await
                 .map_err(explain)
         }
