@@ -78,3 +78,42 @@ async fn crowded(permit: &Permit) {
     let _ = timeout(CROWDED_TIMEOUT, pending::<()>()).await;
     permit.is_wanted().await;
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use tokio::{task::JoinSet, time::Instant};
+
+    use super::*;
+    use crate::model::network::Network;
+
+    fn owner(last: u8) -> Owner {
+        Owner::Network(Network::of(Ipv4Addr::new(192, 0, 2, last).into()))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_that_renews_silent_handshakes_keeps_no_other_waiting() {
+        let rounds = 10;
+        let handshakes = Handshakes::new(rounds * MAX_HANDSHAKES);
+        let mut silent = JoinSet::new();
+        for _ in 0..rounds * MAX_HANDSHAKES {
+            let handshakes = handshakes.clone();
+            silent.spawn(async move {
+                while let Ok(permit) = handshakes.0.acquire(&owner(1)).await {
+                    crowded(&permit).await;
+                }
+            });
+        }
+        // All that can have a permit have one, and the others wait.
+        tokio::task::yield_now().await;
+        for _ in 0..3 {
+            let since = Instant::now();
+            let permit = handshakes.0.acquire(&owner(2)).await;
+            assert!(permit.is_ok());
+            let waited = since.elapsed();
+            assert!(waited <= 2 * CROWDED_TIMEOUT, "{waited:?}");
+        }
+        silent.shutdown().await;
+    }
+}

@@ -69,7 +69,7 @@ fn found(text: &str, verdict: &str, subject: &str) -> String {
 
 #[tokio::test]
 async fn a_server_that_would_serve_well_has_nothing_to_fix() {
-    let url = of_a_serving_role("well_serving").await;
+    let url = of_a_serving_role(Cluster::shared().await, "well_serving").await;
     let (text, well) = Configured::on(&url).doctor().await;
     assert!(well, "{text}");
     for subject in [
@@ -89,8 +89,8 @@ async fn a_server_that_would_serve_well_has_nothing_to_fix() {
 }
 
 /// A new database as a role sees it that was granted what serving needs.
-async fn of_a_serving_role(role: &str) -> String {
-    let url = Cluster::shared().await.empty_database().await;
+async fn of_a_serving_role(cluster: &Cluster, role: &str) -> String {
+    let url = cluster.empty_database().await;
     let create = format!("create role {role} login");
     connect(&url).await.batch_execute(&create).await.unwrap();
     let name = role.parse().unwrap();
@@ -134,7 +134,7 @@ async fn a_role_that_may_change_the_record_fails_and_is_told_how() {
             "own the schema vault",
         ),
     ] {
-        let url = of_a_serving_role(role).await;
+        let url = of_a_serving_role(Cluster::shared().await, role).await;
         let owner = connect(&url.replace(role, "postgres")).await;
         owner.batch_execute(grant).await.unwrap();
         let (text, well) = Configured::on(&url).doctor().await;
@@ -154,7 +154,8 @@ async fn serve_warns_when_its_role_may_change_the_record() {
     assert!(line.contains("WARN"), "{line}");
     assert!(line.contains("delete vault.audit_events"), "{line}");
 
-    settings.insert("DATABASE_URL", of_a_serving_role("only_serving").await);
+    let url = of_a_serving_role(Cluster::shared().await, "only_serving").await;
+    settings.insert("DATABASE_URL", url);
     let mut vault = crate::stop::serve(&settings);
     let line = vault.logged_line("may not change the audit record").await;
     assert!(line.contains("only_serving"), "{line}");
@@ -196,7 +197,7 @@ async fn a_database_that_loses_writes_is_said_to() {
     assert!(said.contains("GRANTEX_VAULT_STORAGE_IS_DURABLE"), "{said}");
     let lossy = ["full_page_writes=off", "fsync=off"];
     let lossy = Cluster::start_with(&lossy, &[]).await;
-    let url = lossy.database().await;
+    let url = of_a_serving_role(&lossy, "lossy_serving").await;
     let (text, well) = Configured::on(&url).doctor().await;
     assert!(!well);
     let said = found(&text, "FAIL", "durability");

@@ -26,22 +26,29 @@ const OPERATE: &str = "/grantex.vault.admin.v1.AdminService/ListDevelopers";
 const EMPTY: &[u8] = &[0; 5];
 const HALF: &[u8] = b"\0\0\0\x10\0x";
 
+/// What admits operators.
+const TOKEN: &str = "an-operators-token-of-enough-characters";
+
 /// A server with everything that can be called without being known, and operators beside it.
 async fn start() -> (tempfile::TempDir, Server) {
     let directory = tempfile::tempdir().unwrap();
     let token = directory.path().join("token");
-    std::fs::write(&token, "an-operators-token-of-enough-characters").unwrap();
+    std::fs::write(&token, TOKEN).unwrap();
     let setup = Setup::new()
         .with("GRANTEX_VAULT_GRPC_REFLECTION", "true")
-        .with("GRANTEX_VAULT_ADMIN_TOKEN_FILE", token.to_str().unwrap());
+        .with("GRANTEX_VAULT_OPERATOR_ADDR", "127.0.0.1:0")
+        .with("GRANTEX_VAULT_OPERATOR_TOKEN_FILE", token.to_str().unwrap());
     (directory, setup.start().await)
 }
 
-/// Where they are called: the public listener, the private one.
+/// Where health is called: the public listener, and that of probes.
 fn addresses(server: &Server) -> [String; 2] {
-    let admin = server.admin_url();
-    let (_, admin) = admin.split_once("://").unwrap();
-    [server.grpc_address(), admin.to_owned()]
+    [server.grpc_address(), without_scheme(&server.admin_url())]
+}
+
+fn without_scheme(url: &str) -> String {
+    let (_, address) = url.split_once("://").unwrap();
+    address.to_owned()
 }
 
 async fn connect(address: &str, from: &str) -> SendRequest<Bytes> {
@@ -61,7 +68,9 @@ async fn begin(
     let mut client = client.clone().ready().await.unwrap();
     let request = http::Request::post(format!("http://vault{path}"))
         .header("content-type", "application/grpc")
-        .header("te", "trailers");
+        .header("te", "trailers")
+        // What is not for operators does not look at it.
+        .header("authorization", format!("Bearer {TOKEN}"));
     let (answer, mut body) = client
         .send_request(request.body(()).unwrap(), false)
         .unwrap();
@@ -88,10 +97,14 @@ async fn code(answer: ResponseFuture) -> String {
 #[tokio::test]
 async fn a_message_that_anybody_may_send_is_at_most_4_kib() {
     let (_directory, server) = start().await;
-    for address in addresses(&server) {
+    let channel = |address: &str| {
         let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
-        let channel = endpoint.connect_lazy();
-        for (length, code) in [(4000, Code::NotFound), (4100, Code::OutOfRange)] {
+        endpoint.connect_lazy()
+    };
+    let operators = without_scheme(&server.operator_url());
+    for (length, code) in [(4000, Code::NotFound), (4100, Code::OutOfRange)] {
+        for address in addresses(&server) {
+            let channel = channel(&address);
             let service = "x".repeat(length);
             let request = HealthCheckRequest { service };
             let mut health = HealthClient::new(channel.clone());
@@ -99,13 +112,20 @@ async fn a_message_that_anybody_may_send_is_at_most_4_kib() {
             assert_eq!(refused.code(), code, "{address}");
             let refused = health.watch(request).await.unwrap_err();
             assert_eq!(refused.code(), code, "{address}");
-
+        }
+        for address in [server.grpc_address(), operators.clone()] {
             let file = MessageRequest::FileByFilename("x".repeat(length));
             let stream = tonic::codegen::tokio_stream::once(ServerReflectionRequest {
                 host: String::new(),
                 message_request: Some(file),
             });
-            let mut reflection = ServerReflectionClient::new(channel.clone());
+            let log_in = |mut request: tonic::Request<()>| {
+                let token = format!("Bearer {TOKEN}").parse().unwrap();
+                request.metadata_mut().insert("authorization", token);
+                Ok(request)
+            };
+            let mut reflection =
+                ServerReflectionClient::with_interceptor(channel(&address), log_in);
             let answers = reflection.server_reflection_info(stream).await;
             let mut answers = answers.unwrap().into_inner();
             match answers.message().await {
@@ -123,6 +143,7 @@ async fn what_anybody_may_call_ends_by_itself() {
     let minutes = Duration::from_mins;
     let (_directory, server) = start().await;
     let [public, private] = addresses(&server);
+    let operators = without_scheme(&server.operator_url());
     // From here on the clock jumps whenever everybody waits.
     tokio::time::pause();
     for (address, path, bytes, is_all, most) in [
@@ -133,8 +154,9 @@ async fn what_anybody_may_call_ends_by_itself() {
         (&public, REFLECT, EMPTY, false, minutes(1)),
         (&private, CHECK, HALF, false, minutes(1)),
         (&private, WATCH, EMPTY, true, minutes(20)),
-        (&private, REFLECT, HALF, false, minutes(1)),
-        (&private, OPERATE, HALF, false, minutes(1)),
+        (&operators, REFLECT, HALF, false, minutes(1)),
+        (&operators, REFLECT, EMPTY, false, minutes(1)),
+        (&operators, OPERATE, HALF, false, minutes(1)),
     ] {
         let client = connect(address, "127.0.0.1").await;
         let begun = Instant::now();

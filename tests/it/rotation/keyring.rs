@@ -90,7 +90,8 @@ fn twenty_keys_that_are_added_at_once_are_all_there() {
     let path = file.to_str().unwrap();
     print(&["keyring", "create", path]);
     let added: Vec<_> = thread::scope(|scope| {
-        let adding = [(); 20].map(|()| scope.spawn(|| print(&["keyring", "add-key", path])));
+        let adding =
+            [(); 20].map(|()| scope.spawn(|| print(&["keyring", "add-key", "--unrecorded", path])));
         adding.map(|one| one.join().unwrap()).into()
     });
     let listed = print(&["keyring", "list", path]);
@@ -117,7 +118,10 @@ fn a_keyring_keeps_its_mode_owner_and_group_and_the_last_version_beside_it() {
     };
     let (before, content) = (kept(&file), fs::read(&file).unwrap());
     let last = directory.path().join("keyring.json.bak");
-    for change in [&["add-key", path][..], &["set-primary", "2", path]] {
+    for change in [
+        &["add-key", "--unrecorded", path][..],
+        &["set-primary", "--unrecorded", "2", path],
+    ] {
         let before_change = fs::read(&file).unwrap();
         print(&[&["keyring"], change].concat());
         assert_eq!(kept(&file), before);
@@ -127,7 +131,11 @@ fn a_keyring_keeps_its_mode_owner_and_group_and_the_last_version_beside_it() {
     assert_ne!(fs::read(&file).unwrap(), content);
     // What does not succeed changes neither.
     let (now, then) = (fs::read(&file).unwrap(), fs::read(&last).unwrap());
-    assert!(!run(&["keyring", "set-primary", "9", path]).status.success());
+    assert!(
+        !run(&["keyring", "set-primary", "--unrecorded", "9", path])
+            .status
+            .success()
+    );
     assert_eq!(
         (fs::read(&file).unwrap(), fs::read(&last).unwrap()),
         (now, then)
@@ -141,7 +149,7 @@ fn a_keyring_that_is_a_link_stays_one() {
     print(&["keyring", "create", file.to_str().unwrap()]);
     let link = directory.path().join("keyring.json");
     std::os::unix::fs::symlink("kept.json", &link).unwrap();
-    print(&["keyring", "add-key", link.to_str().unwrap()]);
+    print(&["keyring", "add-key", "--unrecorded", link.to_str().unwrap()]);
     assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
     assert_eq!(
         print(&["keyring", "list", file.to_str().unwrap()])
