@@ -1,5 +1,6 @@
 //! Values of claims, each of its type and within its bounds.
 
+use super::{Claims, Form, GrantClaims};
 use crate::{
     auth::rejection::Rejection,
     model::{
@@ -33,6 +34,19 @@ pub(super) enum Null {
 }
 
 impl Reader<'_> {
+    /// What a token says beside its grant, in both forms by the same claims (RFC 7519, section 4.1).
+    pub(super) fn claims_of(&self, form: Form, grant: GrantClaims) -> Result<Claims, Rejection> {
+        Ok(Claims {
+            form,
+            audience: self.audience()?,
+            issued_at: self.required_seconds("iat")?,
+            expires_at: self.required_seconds("exp")?,
+            not_before: self.seconds("nbf")?,
+            key_bound: self.members.has("cnf"),
+            grant,
+        })
+    }
+
     /// The claim, which must not stand twice.
     pub(super) fn value(&self, name: &'static str) -> Result<Option<Json>, Rejection> {
         let value = match self.null {
@@ -58,11 +72,11 @@ impl Reader<'_> {
         required(name, A_TEXT, self.text(name, parse)?)
     }
 
-    pub(super) fn seconds(&self, name: &'static str) -> Result<Option<i64>, Rejection> {
+    fn seconds(&self, name: &'static str) -> Result<Option<i64>, Rejection> {
         integer(name, self.value(name)?)
     }
 
-    pub(super) fn required_seconds(&self, name: &'static str) -> Result<i64, Rejection> {
+    fn required_seconds(&self, name: &'static str) -> Result<i64, Rejection> {
         required(name, AN_INTEGER, self.seconds(name)?)
     }
 
@@ -71,7 +85,7 @@ impl Reader<'_> {
     }
 
     /// A string, or an array of at least one (RFC 7519, section 4.1.3).
-    pub(super) fn audience(&self) -> Result<Option<Vec<String>>, Rejection> {
+    fn audience(&self) -> Result<Option<Vec<String>>, Rejection> {
         let mistyped = || Rejection::claim("aud", "a string, or an array of strings");
         match self.value("aud")? {
             None => Ok(None),

@@ -19,28 +19,21 @@ pub(super) fn claims(members: &Members<'_>) -> Result<Claims, Rejection> {
     };
     let token = reader.required_text("jti", TokenId::parse)?;
     let grant = reader.text("grnt", GrantId::parse)?;
-    Ok(Claims {
-        form: Form::Short,
-        audience: reader.audience()?,
-        issued_at: reader.required_seconds("iat")?,
-        expires_at: reader.required_seconds("exp")?,
-        not_before: reader.seconds("nbf")?,
-        key_bound: members.has("cnf"),
-        grant: GrantClaims {
-            issuer: reader.required_text("iss", Issuer::parse)?,
-            developer: reader.required_text("dev", DeveloperId::parse)?,
-            principal: reader.required_text("sub", PrincipalId::parse)?,
-            agent: reader.required_text("agt", AgentId::parse)?,
-            client: None,
-            scopes: required("scp", "an array of strings", reader.scope_list()?)?,
-            grant: grant.unwrap_or_else(|| (&token).into()),
-            token,
-            parent_grant: reader.text("parentGrnt", GrantId::parse)?,
-            delegation_depth: reader.depth("delegationDepth")?,
-            delegation: reader
-                .text("parentAgt", AgentId::parse)?
-                .into_iter()
-                .collect(),
-        },
-    })
+    let grant = GrantClaims {
+        issuer: reader.required_text("iss", Issuer::parse)?,
+        developer: reader.required_text("dev", DeveloperId::parse)?,
+        principal: reader.required_text("sub", PrincipalId::parse)?,
+        agent: reader.required_text("agt", AgentId::parse)?,
+        client: None,
+        scopes: required("scp", "an array of strings", reader.scope_list()?)?,
+        grant: grant.unwrap_or_else(|| (&token).into()),
+        token,
+        parent_grant: reader.text("parentGrnt", GrantId::parse)?,
+        delegation_depth: reader.depth("delegationDepth")?,
+        delegation: reader
+            .text("parentAgt", AgentId::parse)?
+            .into_iter()
+            .collect(),
+    };
+    reader.claims_of(Form::Short, grant)
 }

@@ -30,35 +30,26 @@ pub(super) fn claims(members: &Members<'_>) -> Result<Claims, Rejection> {
     let agent = named.text("urn:grantex:grant.agent_did", AgentId::parse)?;
     let developer = named.text("urn:grantex:grant.developer_id", DeveloperId::parse)?;
     let grant = named.text("urn:grantex:grant.grant_id", GrantId::parse)?;
-    let scope = reader.scope_text()?;
-    let scopes = match scope.clone() {
+    let scopes = match reader.scope_text()? {
         Some(scopes) => Some(scopes),
         // A scope with white space in it has no place in `scope`.
         None => reader.scope_list()?,
     };
-    let claims = Claims {
-        form: Form::Standard,
-        audience: reader.audience()?,
-        issued_at: reader.required_seconds("iat")?,
-        expires_at: reader.required_seconds("exp")?,
-        not_before: reader.seconds("nbf")?,
-        key_bound: members.has("cnf"),
-        grant: GrantClaims {
-            issuer: reader.required_text("iss", Issuer::parse)?,
-            developer: required("urn:grantex:grant.developer_id", A_TEXT, developer)?,
-            principal: reader.required_text("sub", PrincipalId::parse)?,
-            agent: required("urn:grantex:grant.agent_did", A_TEXT, agent)?,
-            client: reader.text("client_id", ClientId::parse)?,
-            scopes: required("scope", A_TEXT, scopes)?,
-            grant: grant.unwrap_or_else(|| (&token).into()),
-            token,
-            parent_grant: named.text("urn:grantex:grant.parent_grant_id", GrantId::parse)?,
-            delegation_depth: named.depth("urn:grantex:grant.delegation_depth")?,
-            delegation: actors(reader.value("act")?)?,
-        },
+    let grant = GrantClaims {
+        issuer: reader.required_text("iss", Issuer::parse)?,
+        developer: required("urn:grantex:grant.developer_id", A_TEXT, developer)?,
+        principal: reader.required_text("sub", PrincipalId::parse)?,
+        agent: required("urn:grantex:grant.agent_did", A_TEXT, agent)?,
+        client: reader.text("client_id", ClientId::parse)?,
+        scopes: required("scope", A_TEXT, scopes)?,
+        grant: grant.unwrap_or_else(|| (&token).into()),
+        token,
+        parent_grant: named.text("urn:grantex:grant.parent_grant_id", GrantId::parse)?,
+        delegation_depth: named.depth("urn:grantex:grant.delegation_depth")?,
+        delegation: actors(reader.value("act")?)?,
     };
-    aliases_agree(&reader, &claims.grant)?;
-    Ok(claims)
+    aliases_agree(&reader, &grant)?;
+    reader.claims_of(Form::Standard, grant)
 }
 
 /// The claim that names the grant.
