@@ -13,11 +13,11 @@ use crate::{
 /// The TLS of each listener; `None` of one that speaks in clear.
 #[derive(Clone)]
 pub(super) struct Certificates {
-    /// Of both public listeners.
+    /// What both public listeners, REST and gRPC, are served with.
     pub(super) public: Option<Arc<Tls>>,
-    /// Of probes and metrics.
+    /// What the listener of probes and metrics is served with.
     pub(super) admin: Option<Arc<Tls>>,
-    /// Of operators.
+    /// What the listener of operators is served with.
     pub(super) operators: Option<Arc<Tls>>,
 }
 
