@@ -38,6 +38,7 @@ use grantex_vault::{
     health::{Health, Need},
     metrics::Metrics,
     model::{
+        bearer::ApiKeyHash,
         bearer::GrantToken,
         caller::Developer,
         id::CredentialId,
@@ -256,6 +257,7 @@ fn event(dev: &Dev) -> AuditEvent {
     let developer = Developer {
         id: DeveloperId::parse(&dev.instance.developer_id).expect("the instance made it"),
         api_key_id: None,
+        api_key_hash: ApiKeyHash::from_bytes([0; 32]),
     };
     let mut event = AuditEvent::by_developer(request, &developer, Verb::Get, Outcome::Read);
     event.principal = PrincipalId::parse("user_abc123").ok();

@@ -24,7 +24,7 @@ use crate::{
     model::{
         invalid::InvalidInput, page::PageSize, page_token, request::Operation, text::DeveloperId,
     },
-    store::{Store, Transaction, authority::Authority},
+    store::{Ended, Store, Transaction, authority::Authority},
 };
 
 pub use api_keys::{KeyState, NewApiKey};
@@ -127,6 +127,20 @@ impl Operations {
                 drop(connection);
                 self.refused(event, error).await
             }
+        }
+    }
+
+    /// Makes a change that forbids something, and answers once nobody is left who had not seen it: what is
+    /// forbidden does not happen any more.
+    async fn forbid<T>(
+        &self,
+        event: AuditEvent,
+        change: impl AsyncFnOnce(&Transaction<'_>, &mut AuditEvent) -> Result<T, OperatorError>,
+    ) -> Result<T, OperatorError> {
+        let changed = self.change(event, change).await?;
+        match self.store.earlier_requests_have_ended().await? {
+            Ended::All => Ok(changed),
+            Ended::NotYet => Err(OperatorError::EarlierRequests),
         }
     }
 

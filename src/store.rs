@@ -32,6 +32,7 @@ pub mod serving_role;
 mod tls;
 mod transaction;
 pub mod webhook_secrets;
+mod writers;
 mod written_last;
 
 use std::{
@@ -69,6 +70,7 @@ use written_last::WrittenLast;
 
 pub use durable::DURABLY;
 pub use transaction::Transaction;
+pub use writers::Ended;
 
 /// The span of a statement (OpenTelemetry semantic conventions for databases). It names the operation
 /// and the table, never a value.
@@ -142,6 +144,7 @@ pub struct Connection {
     progress: Progress,
     tls: Option<MakeRustlsConnect>,
     written_last: Arc<WrittenLast>,
+    authority: Authority,
 }
 
 /// What a server says that it does with what it commits.
@@ -179,6 +182,10 @@ pub enum StoreFault {
     /// The operator: this replica is configured to wrap with a key that was retired.
     #[error("master key {0} is retired: nothing may be stored under it")]
     RetiredMasterKey(MasterKeyId),
+    /// The caller: the API key of a write was revoked or has expired since it was let in, or its developer
+    /// was suspended or deleted.
+    #[error("the API key is not valid any more")]
+    InvalidApiKey,
     /// Somebody changed a row: a column holds what the vault never writes.
     #[error("row {row} of vault.{table} is inconsistent")]
     Inconsistent {
@@ -351,6 +358,7 @@ impl Store {
             },
             tls: self.tls.clone(),
             written_last: Arc::clone(&self.written_last),
+            authority: self.authority,
         })
     }
 

@@ -151,9 +151,11 @@ impl Journal {
     ) -> Result<Result<Written, StoreFault>, Unrecorded> {
         match self.write_naming(connection, credential, event).await {
             Ok(written) => self.learn(Ok(Ok(written))),
-            Err(fault @ (StoreFault::RetiredMasterKey(_) | StoreFault::Inconsistent { .. })) => {
-                Ok(Err(fault))
-            }
+            Err(
+                fault @ (StoreFault::RetiredMasterKey(_)
+                | StoreFault::InvalidApiKey
+                | StoreFault::Inconsistent { .. }),
+            ) => Ok(Err(fault)),
             Err(fault) => self.learn(Err(Arc::new(fault))),
         }
     }
@@ -210,6 +212,7 @@ mod tests {
         clock::FakeClock,
         health::{Health, Need},
         model::{
+            bearer::ApiKeyHash,
             caller::Developer,
             id::ApiKeyId,
             request::{RequestContext, Transport, Verb},
@@ -228,6 +231,7 @@ mod tests {
         let developer = Developer {
             id: DeveloperId::parse("acme").unwrap(),
             api_key_id: Some(ApiKeyId::make(FakeClock::default().now())),
+            api_key_hash: ApiKeyHash::from_bytes([0; 32]),
         };
         AuditEvent::by_developer(request, &developer, Verb::List, Outcome::Listed)
     }

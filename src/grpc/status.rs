@@ -55,9 +55,10 @@ pub(super) fn from_operator(error: &OperatorError, request: RequestContext) -> S
             let message = sentence(error);
             ("OTHER_AUTHORITY", Code::FailedPrecondition, message)
         }
-        OperatorError::Database(_) | OperatorError::Audit(_) | OperatorError::MasterKey(_) => {
-            ("UNAVAILABLE", Code::Unavailable, sentence(error))
-        }
+        OperatorError::Database(_)
+        | OperatorError::Audit(_)
+        | OperatorError::MasterKey(_)
+        | OperatorError::EarlierRequests => ("UNAVAILABLE", Code::Unavailable, sentence(error)),
     };
     let mut details = details(reason, request);
     if let OperatorError::InvalidInput(invalid) = error {

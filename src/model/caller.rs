@@ -1,6 +1,6 @@
 //! A developer that is known by an API key.
 
-use super::{id::ApiKeyId, text::DeveloperId};
+use super::{bearer::ApiKeyHash, id::ApiKeyId, text::DeveloperId};
 
 /// The caller of the verbs that take an API key.
 #[derive(Debug, Clone)]
@@ -9,4 +9,6 @@ pub struct Developer {
     pub id: DeveloperId,
     /// The key that was presented, where keys have names.
     pub api_key_id: Option<ApiKeyId>,
+    /// Its hash: what the developer writes is written only while this key is valid.
+    pub api_key_hash: ApiKeyHash,
 }

@@ -121,7 +121,8 @@ impl Operations {
         self.looked(event, found.map_err(OperatorError::from)).await
     }
 
-    /// Revokes a key: it stops working at once. Answers whether it was not revoked already.
+    /// Revokes a key: nothing is stored or deleted with it once this has answered. Answers whether it was
+    /// not revoked already.
     ///
     /// # Errors
     ///
@@ -134,7 +135,7 @@ impl Operations {
         self.developers_are_ours()?;
         let event = by.event(Operation::RevokeApiKey, None, Some(Subject::ApiKey(id)));
         let now = self.clock.now();
-        self.change(event, async |transaction, event| {
+        self.forbid(event, async |transaction, event| {
             let revoked = transaction.revoke_api_key(id, now).await?;
             let (developer, changed) = revoked.ok_or(OperatorError::NotFound(Missing::ApiKey))?;
             event.developer = Some(developer);

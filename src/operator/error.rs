@@ -42,6 +42,12 @@ pub enum OperatorError {
     /// The same of the audit record.
     #[error("the audit record is unavailable")]
     Audit(#[from] Unrecorded),
+    /// Time, or an operator, must act: it is forbidden from now on, but a transaction from before goes on.
+    #[error(
+        "this is revoked from now on, but a transaction that began before has not ended: ask again, and \
+         look at pg_stat_activity if that does not help"
+    )]
+    EarlierRequests,
     /// The operator must make another key the primary first.
     #[error("{0} is the primary: new credentials are wrapped by it")]
     PrimaryKey(MasterKeyId),
@@ -83,6 +89,7 @@ impl OperatorError {
             | Self::InvalidInput(_)
             | Self::NotFound(_)
             | Self::OtherAuthority
+            | Self::EarlierRequests
             | Self::PrimaryKey(_)
             | Self::NeededKey(_) => None,
         }

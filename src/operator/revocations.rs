@@ -94,7 +94,7 @@ impl Operations {
         developer: &DeveloperId,
         revocation: Revocation,
     ) -> Result<bool, OperatorError> {
-        self.change(event, async |transaction, event| {
+        self.forbid(event, async |transaction, event| {
             self.known(transaction, developer).await?;
             let changed = transaction.revoke(developer, &revocation).await?;
             if !changed {

@@ -69,6 +69,51 @@ macro_rules! revoked_sql {
 }
 pub(super) use revoked_sql;
 
+/// Whether a developer still has this API key, it is valid at this moment, and the developer is not
+/// suspended. Every statement that writes for a developer asks it: the key may have been revoked since
+/// the request was let in.
+macro_rules! key_is_valid_sql {
+    (Standalone, $developer:literal, $hash:literal, $at:literal) => {
+        concat!(
+            "(exists (
+                select from vault.api_keys k
+                where k.hash = ",
+            $hash,
+            " and k.developer_id = ",
+            $developer,
+            " and k.revoked_at is null and (k.expires_at is null or k.expires_at > ",
+            $at,
+            "::timestamptz))",
+            key_is_valid_sql!(@not_suspended $developer)
+        )
+    };
+    // Keys of Grantex have no end; a parameter that is not used would have no type.
+    (Grantex, $developer:literal, $hash:literal, $at:literal) => {
+        concat!(
+            "(",
+            $at,
+            "::timestamptz is not null and exists (
+                select from public.developers d
+                where d.id = ",
+            $developer,
+            " and d.api_key_hash = pg_catalog.encode(",
+            $hash,
+            "::bytea, 'hex'))",
+            key_is_valid_sql!(@not_suspended $developer)
+        )
+    };
+    (@not_suspended $developer:literal) => {
+        concat!(
+            " and not exists (
+                select from vault.revocations r
+                where r.developer_id = ",
+            $developer,
+            " and r.kind = 'developer'))"
+        )
+    };
+}
+pub(super) use key_is_valid_sql;
+
 impl FromStr for Authority {
     type Err = &'static str;
 

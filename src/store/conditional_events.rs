@@ -24,7 +24,8 @@ pub struct ConditionalEvent {
 impl Store {
     /// Appends those events whose preconditions hold, on a connection that is kept for it, in one
     /// statement and one commit; they are durable when this has answered. When that was tried before and
-    /// its outcome is unknown, those that are there already are left as they are.
+    /// its outcome is unknown, those that are there already are left as they are, and count while their
+    /// grants live.
     ///
     /// The statement reads what others write and may lock, the auth service's grants say; so it has a
     /// connection of its own, and no other event waits behind it.
@@ -47,6 +48,21 @@ impl Store {
     }
 }
 
+/// The events, each with its precondition.
+macro_rules! asked_sql {
+    () => {
+        "(select unnest($1::text[]) as developer_id, unnest($2::text[]) as id,
+            unnest($3::text[]) as principal_id, unnest($4::text[]) as service_key,
+            unnest($5::text[]) as credential_id, unnest($6::text[]) as grant_id,
+            unnest($7::text[]) as outcome, unnest($8::bytea[]) as canonical,
+            unnest($9::bytea[]) as hash,
+            unnest($10::xid[]) as version, unnest($11::bytea[]) as wrapped_key,
+            unnest($12::text[]) as token, unnest($13::text[]) as parent_grant_id,
+            unnest($14::timestamptz[]) as at
+        ) asked"
+    };
+}
+
 /// The insert of those events whose precondition holds in the snapshot of this statement; it answers the
 /// ids of what was inserted.
 ///
@@ -61,17 +77,9 @@ macro_rules! append_sql {
                 canonical, hash)
             select developer_id, id, principal_id, service_key, credential_id, grant_id, outcome,
                 canonical, hash
-            from (
-                select unnest($1::text[]) as developer_id, unnest($2::text[]) as id,
-                    unnest($3::text[]) as principal_id, unnest($4::text[]) as service_key,
-                    unnest($5::text[]) as credential_id, unnest($6::text[]) as grant_id,
-                    unnest($7::text[]) as outcome, unnest($8::bytea[]) as canonical,
-                    unnest($9::bytea[]) as hash,
-                    unnest($10::xid[]) as version, unnest($11::bytea[]) as wrapped_key,
-                    unnest($12::text[]) as token, unnest($13::text[]) as parent_grant_id,
-                    unnest($14::timestamptz[]) as at
-            ) asked
-            where ",
+            from ",
+            asked_sql!(),
+            " where ",
             durably!(),
             " and (
                 select c.xmin = asked.version and c.wrapped_key = asked.wrapped_key
@@ -88,7 +96,9 @@ macro_rules! append_sql {
     };
 }
 
-/// The same when it was tried before: it answers the ids of what was inserted now or then.
+/// The same when it was tried before: it answers the ids of what was inserted now or then. An event of
+/// then counts only while its grant lives: whoever revoked that meanwhile was told that nothing leaves any
+/// more.
 macro_rules! append_again_sql {
     ($authority:ident) => {
         // conditional_events::append
@@ -102,9 +112,12 @@ macro_rules! append_again_sql {
             select id from inserted
             union all
             select e.id
-            from unnest($1::text[], $2::text[]) asked (developer_id, id)
-            join vault.audit_events e
-              on e.developer_id = asked.developer_id and e.id = asked.id"
+            from ",
+            asked_sql!(),
+            " join vault.audit_events e
+              on e.developer_id = asked.developer_id and e.id = asked.id
+            where not ",
+            revoked_sql!($authority)
         )
     };
 }

@@ -5,10 +5,15 @@ use tokio_postgres::{Row, types::ToSql};
 use tracing::Instrument;
 
 use super::{
-    Connection, StoreFault, audit_events::AuditEventRow, columns::Columns, database_span,
+    Connection, StoreFault,
+    audit_events::AuditEventRow,
+    authority::{Authority, key_is_valid_sql},
+    columns::Columns,
+    database_span,
     durable::durably,
 };
 use crate::model::{
+    bearer::ApiKeyHash,
     id::CredentialId,
     metadata::Metadata,
     restrictions::Restrictions,
@@ -23,6 +28,8 @@ use crate::model::{
 pub struct CredentialWrite<'a> {
     /// The tenant.
     pub developer: &'a DeveloperId,
+    /// The API key that the tenant came with.
+    pub api_key: &'a ApiKeyHash,
     /// The id that it gets when it is new.
     pub id_if_new: CredentialId,
     /// Whose it is.
@@ -73,10 +80,10 @@ pub struct Written {
     pub replaced: bool,
 }
 
-/// The insert of a credential. Nothing is written when the master key is retired;
-/// `Store::retire_master_key` says why none can slip through, but in READ COMMITTED only.
+/// The insert of a credential. Nothing is written when the master key is retired or the API key is not
+/// valid any more; `writers.rs` says why none can slip through, but in READ COMMITTED only.
 macro_rules! insert_sql {
-    () => {
+    ($authority:ident) => {
         // Connection::write_credential
         concat!(
             "
@@ -89,6 +96,8 @@ macro_rules! insert_sql {
                 $14::text[], $15::text[]
             where ",
             durably!(),
+            " and ",
+            key_is_valid_sql!($authority, "$1", "$20", "$13"),
             "
               and current_setting('transaction_isolation') = 'read committed'
               and not exists (
@@ -100,52 +109,60 @@ macro_rules! insert_sql {
 
 // Connection::write_credential
 // Of a credential that is believed to be new: where there is one, nothing is even locked.
-const WRITE_NEW: &str = concat!(
-    "with written as (",
-    insert_sql!(),
-    "do nothing
-        returning id, created_at, false as replaced),
-    recorded as (
-        insert into vault.audit_events (
-            developer_id, id, principal_id, service_key, credential_id, outcome, canonical, hash)
-        select $1, $16, $3, $5, id, $17, $18::bytea, $19::bytea
-        from written)
-    select id, created_at, replaced from written"
-);
+macro_rules! write_new_sql {
+    ($authority:ident) => {
+        concat!(
+            "with written as (",
+            insert_sql!($authority),
+            "do nothing
+                returning id, created_at, false as replaced),
+            recorded as (
+                insert into vault.audit_events (
+                    developer_id, id, principal_id, service_key, credential_id, outcome, canonical, hash)
+                select $1, $16, $3, $5, id, $17, $18::bytea, $19::bytea
+                from written)
+            select id, created_at, replaced from written"
+        )
+    };
+}
 
 // Connection::write_credential
 // xmax is 0 only on a row that this statement inserted. A row whose id the event does not name is not
 // replaced: whoever reads the event must find the credential by it, and the bytes of an event are made by
 // the vault alone.
-const WRITE_OVER: &str = concat!(
-    "with written as (",
-    insert_sql!(),
-    "do update set
-            service = excluded.service,
-            credential_type = excluded.credential_type,
-            access_token = excluded.access_token,
-            refresh_token = excluded.refresh_token,
-            wrapped_key = excluded.wrapped_key,
-            master_key = excluded.master_key,
-            token_expires_at = excluded.token_expires_at,
-            metadata = excluded.metadata,
-            required_scopes = excluded.required_scopes,
-            allowed_agents = excluded.allowed_agents,
-            updated_at = greatest(
-                excluded.updated_at, c.updated_at + interval '1 millisecond')
-        where c.id = $20::text
-          and c.created_at between '0001-01-01T00:00:00Z' and '9999-12-31T00:00:00Z'
-        returning id, created_at, xmax <> 0 as replaced),
-    recorded as (
-        insert into vault.audit_events (
-            developer_id, id, principal_id, service_key, credential_id, outcome, canonical, hash)
-        select $1, $16, $3, $5, id,
-            case when replaced then $21 else $17 end,
-            case when replaced then $22::bytea else $18::bytea end,
-            case when replaced then $23::bytea else $19::bytea end
-        from written)
-    select id, created_at, replaced from written"
-);
+macro_rules! write_over_sql {
+    ($authority:ident) => {
+        concat!(
+            "with written as (",
+            insert_sql!($authority),
+            "do update set
+                    service = excluded.service,
+                    credential_type = excluded.credential_type,
+                    access_token = excluded.access_token,
+                    refresh_token = excluded.refresh_token,
+                    wrapped_key = excluded.wrapped_key,
+                    master_key = excluded.master_key,
+                    token_expires_at = excluded.token_expires_at,
+                    metadata = excluded.metadata,
+                    required_scopes = excluded.required_scopes,
+                    allowed_agents = excluded.allowed_agents,
+                    updated_at = greatest(
+                        excluded.updated_at, c.updated_at + interval '1 millisecond')
+                where c.id = $21::text
+                  and c.created_at between '0001-01-01T00:00:00Z' and '9999-12-31T00:00:00Z'
+                returning id, created_at, xmax <> 0 as replaced),
+            recorded as (
+                insert into vault.audit_events (
+                    developer_id, id, principal_id, service_key, credential_id, outcome, canonical, hash)
+                select $1, $16, $3, $5, id,
+                    case when replaced then $22 else $17 end,
+                    case when replaced then $23::bytea else $18::bytea end,
+                    case when replaced then $24::bytea else $19::bytea end
+                from written)
+            select id, created_at, replaced from written"
+        )
+    };
+}
 
 impl Connection {
     /// The id that the credential of this place had when it was written last, as far as this replica
@@ -162,7 +179,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// When the master key is retired, or the row that would be replaced is not one that the vault wrote:
+    /// When the API key is not valid any more, the master key is retired, or the row that would be replaced is not one that the vault wrote:
     /// then nothing is written. When the database does not answer, or refuses one of them: whether they
     /// are durable is then unknown.
     pub async fn write_credential(
@@ -205,15 +222,15 @@ impl Connection {
         let of_kept = kept.as_ref().map(|(id, event)| (id, event, hash(event)));
         let (id, stored) = (write.id_if_new.to_string(), &event.stored);
         let (event_id, stored_hash) = (stored.id.to_string(), hash(stored));
-        let mut parameters: Vec<&(dyn ToSql + Sync)> = Vec::with_capacity(23);
+        let mut parameters: Vec<&(dyn ToSql + Sync)> = Vec::with_capacity(24);
         let (developer, principal) = (write.developer.as_str(), write.principal.as_str());
         let (service, key) = (write.service.as_str(), write.service.key().as_str());
         let (kind, metadata) = (write.credential_type.as_str(), write.metadata.as_str());
-        let sealed = write.sealed;
+        let (sealed, api_key) = (write.sealed, write.api_key.as_bytes());
         let access_token = sealed.access_token.as_bytes();
         let refresh_token = sealed.refresh_token.as_ref().map(Sealed::as_bytes);
         let master_key = sealed.data_key.master_key.as_str();
-        let common: [&(dyn ToSql + Sync); 19] = [
+        let common: [&(dyn ToSql + Sync); 20] = [
             &developer,
             &id,
             &principal,
@@ -233,16 +250,19 @@ impl Connection {
             &stored.outcome,
             &stored.canonical,
             &stored_hash,
+            &api_key,
         ];
         parameters.extend(common);
-        let sql = match &of_kept {
-            None => WRITE_NEW,
-            Some((id, event, hash)) => {
-                let of_kept: [&(dyn ToSql + Sync); 4] =
-                    [id, &event.outcome, &event.canonical, hash];
-                parameters.extend(of_kept);
-                WRITE_OVER
-            }
+        let over = of_kept.is_some();
+        if let Some((id, event, hash)) = &of_kept {
+            let of_kept: [&(dyn ToSql + Sync); 4] = [id, &event.outcome, &event.canonical, hash];
+            parameters.extend(of_kept);
+        }
+        let sql = match (self.authority, over) {
+            (Authority::Standalone, false) => write_new_sql!(Standalone),
+            (Authority::Standalone, true) => write_over_sql!(Standalone),
+            (Authority::Grantex, false) => write_new_sql!(Grantex),
+            (Authority::Grantex, true) => write_over_sql!(Grantex),
         };
         let work = async {
             let statement = self.client().prepare_cached(sql).await?;
@@ -254,24 +274,38 @@ impl Connection {
     /// Why a write wrote nothing. It is asked afterwards, so that only those pay for it.
     async fn refuse(&self, write: &CredentialWrite<'_>) -> Result<Outcome, StoreFault> {
         // Connection::refuse
-        const SQL: &str = "
-            select
+        macro_rules! sql {
+            ($authority:ident) => {
+                concat!(
+                    "
+            select ",
+                    key_is_valid_sql!($authority, "$1", "$5", "$6"),
+                    " as key_is_valid,
                 current_setting('transaction_isolation') = 'read committed' as read_committed,
                 exists (
                     select from vault.master_keys where id = $4 and state = 'retired') as retired,
                 c.id is not null as stands, c.id, c.created_at
             from (values (true)) one
             left join vault.credentials c
-                on c.developer_id = $1 and c.principal_id = $2 and c.service_key = $3";
+                on c.developer_id = $1 and c.principal_id = $2 and c.service_key = $3"
+                )
+            };
+        }
+        let sql = match self.authority {
+            Authority::Standalone => sql!(Standalone),
+            Authority::Grantex => sql!(Grantex),
+        };
         let master_key = &write.sealed.data_key.master_key;
         let row = self
             .deadline(async {
-                let statement = self.client().prepare_cached(SQL).await?;
-                let parameters: [&(dyn ToSql + Sync); 4] = [
+                let statement = self.client().prepare_cached(sql).await?;
+                let parameters: [&(dyn ToSql + Sync); 6] = [
                     &write.developer.as_str(),
                     &write.principal.as_str(),
                     &write.service.key().as_str(),
                     &master_key.as_str(),
+                    &write.api_key.as_bytes(),
+                    &write.at,
                 ];
                 self.client().query_one(&statement, &parameters).await
             })
@@ -284,6 +318,9 @@ impl Connection {
         if !columns.get::<bool>("read_committed")? {
             let why = "the database's transactions are not READ COMMITTED";
             return Err(StoreFault::Unavailable(why.into()));
+        }
+        if !columns.get::<bool>("key_is_valid")? {
+            return Err(StoreFault::InvalidApiKey);
         }
         if columns.get("retired")? {
             return Err(StoreFault::RetiredMasterKey(master_key.clone()));

@@ -6,14 +6,21 @@ use deadpool_postgres::GenericClient;
 use tokio_postgres::{Row, types::ToSql};
 use tracing::Instrument;
 
-use super::{Connection, Store, StoreFault, Transaction, columns::Columns, database_span, page};
+use super::{
+    Connection, Store, StoreFault, Transaction,
+    authority::{Authority, key_is_valid_sql},
+    columns::Columns,
+    database_span, page,
+};
 use crate::model::{
+    caller::Developer,
     credential::Credential,
     id::CredentialId,
     metadata::Metadata,
     page::{CredentialFilter, Position},
     service_name::ServiceName,
     text::{CredentialType, DeveloperId, PrincipalId},
+    timestamp::Timestamp,
 };
 
 /// One page of a list.
@@ -26,37 +33,66 @@ pub struct CredentialPage {
 }
 
 impl Transaction<'_> {
-    /// Deletes a credential; answers whose and for which service it was, or `None` when there was none.
+    /// Deletes a credential for a developer at this moment; answers whose and for which service it was, or
+    /// `None` when there was none.
     ///
     /// # Errors
     ///
-    /// When the database does not answer.
+    /// When the developer's API key is not valid any more; when the database does not answer.
     pub async fn delete_credential(
         &self,
-        developer: &DeveloperId,
+        developer: &Developer,
         id: CredentialId,
+        at: Timestamp,
     ) -> Result<Option<(PrincipalId, ServiceName)>, StoreFault> {
         // Transaction::delete_credential
-        const SQL: &str = "
-            delete from vault.credentials where developer_id = $1 and id = $2
-            returning id, principal_id, service";
+        macro_rules! sql {
+            ($authority:ident) => {
+                concat!(
+                    "with caller as (select ",
+                    key_is_valid_sql!($authority, "$1", "$3", "$4"),
+                    " as key_is_valid),
+                    deleted as (
+                        delete from vault.credentials
+                        where developer_id = $1 and id = $2 and (select key_is_valid from caller)
+                        returning id, principal_id, service)
+                    select key_is_valid, id, principal_id, service
+                    from caller left join deleted on true"
+                )
+            };
+        }
+        let sql = match self.authority {
+            Authority::Standalone => sql!(Standalone),
+            Authority::Grantex => sql!(Grantex),
+        };
         let row = self
             .deadline(async {
-                let statement = self.inner.prepare_cached(SQL).await?;
-                let parameters: [&(dyn ToSql + Sync); 2] = [&developer.as_str(), &id.to_string()];
-                self.inner.query_opt(&statement, &parameters).await
+                let statement = self.inner.prepare_cached(sql).await?;
+                let parameters: [&(dyn ToSql + Sync); 4] = [
+                    &developer.id.as_str(),
+                    &id.to_string(),
+                    &developer.api_key_hash.as_bytes(),
+                    &at,
+                ];
+                self.inner.query_one(&statement, &parameters).await
             })
             .instrument(database_span!("delete", "credentials"))
             .await?;
-        row.map(|row| {
-            let columns = Columns {
-                table: "credentials",
-                row: &row,
-            };
-            let principal = columns.parse("principal_id", PrincipalId::parse)?;
-            Ok((principal, columns.parse("service", ServiceName::parse)?))
-        })
-        .transpose()
+        let columns = Columns {
+            table: "credentials",
+            row: &row,
+        };
+        if !columns.get::<bool>("key_is_valid")? {
+            return Err(StoreFault::InvalidApiKey);
+        }
+        if columns.get::<Option<&str>>("id")?.is_none() {
+            return Ok(None);
+        }
+        let principal = columns.parse("principal_id", PrincipalId::parse)?;
+        Ok(Some((
+            principal,
+            columns.parse("service", ServiceName::parse)?,
+        )))
     }
 }
 

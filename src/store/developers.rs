@@ -40,14 +40,15 @@ impl Transaction<'_> {
         self.deadline(work).await.map(|_| ())
     }
 
-    /// Whether a developer is registered.
+    /// Whether a developer is registered, and stays so until the end of this transaction: nothing is made
+    /// for one that is being deleted.
     ///
     /// # Errors
     ///
     /// When the database does not answer.
     pub async fn developer_exists(&self, id: &DeveloperId) -> Result<bool, StoreFault> {
         // Transaction::developer_exists
-        const SQL: &str = "select from vault.developers where id = $1";
+        const SQL: &str = "select from vault.developers where id = $1 for key share";
         let parameters = [&id.as_str() as _];
         let work = self.inner.query_opt(SQL, &parameters);
         self.deadline(work).await.map(|row| row.is_some())
@@ -61,15 +62,19 @@ impl Transaction<'_> {
     /// When the database does not answer.
     pub async fn delete_developer(&self, id: &DeveloperId) -> Result<bool, StoreFault> {
         // Transaction::delete_developer
-        const SQL: &str = "
+        const DEVELOPER: &str = "delete from vault.developers where id = $1";
+        // Transaction::delete_developer
+        // A statement of its own: whoever was making a key for the developer has ended by now.
+        const OTHERS: &str = "
             with keys as (delete from vault.api_keys where developer_id = $1 returning id),
-            secrets as (delete from vault.webhook_secrets where developer_id = $1 returning id),
-            developers as (delete from vault.developers where id = $1 returning id)
-            select exists (
-                select from keys union all select from secrets union all select from developers)";
+            secrets as (delete from vault.webhook_secrets where developer_id = $1 returning id)
+            select exists (select from keys union all select from secrets)";
         let parameters = [&id.as_str() as _];
-        let work = self.inner.query_one(SQL, &parameters);
-        self.deadline(work).await.map(|row| row.get(0))
+        let developers = self.inner.execute(DEVELOPER, &parameters);
+        let developers = self.deadline(developers).await?;
+        let others = self.inner.query_one(OTHERS, &parameters);
+        let others: bool = self.deadline(others).await?.get(0);
+        Ok(developers > 0 || others)
     }
 }
 

@@ -3,16 +3,22 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
-use tokio_postgres::types::ToSql;
-
 use super::{
-    Store, StoreFault, Transaction, audit_events::AuditEventRow, columns::Columns, patiently,
+    Store, StoreFault, Transaction,
+    audit_events::AuditEventRow,
+    columns::Columns,
+    patiently,
+    writers::{Ended, Written, writers_have_ended},
 };
 use crate::model::sealed::MasterKeyId;
 
-/// How often it is looked whether older writers have ended, and how long they may take.
-const WRITERS_POLL: Duration = Duration::from_millis(20);
+/// What a master key wraps keys in.
+const WRAPPED: &[Written] = &[
+    Written::Credentials,
+    Written::WebhookSecrets,
+    Written::AuditSigningKey,
+];
+/// How long those may take that were writing when a key was marked.
 const WRITERS_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// How much a master key is used.
@@ -100,13 +106,8 @@ impl Store {
 
     /// Retires a master key unless a credential needs it: from then on nothing is stored under it.
     ///
-    /// No store slips through. A statement of Postgres locks its tables before it takes the snapshot
-    /// that it reads with, at least in the isolation level READ COMMITTED, which our transactions ask
-    /// for and a store makes sure of. So there are two kinds of stores under this key. Those that read
-    /// after the mark was committed see it and are refused. Those that read before hold their lock on the
-    /// credentials already when the mark is committed, and until their transaction ends: they are waited
-    /// for, and then their rows are seen. Nobody is locked out meanwhile, as a lock on the table would do for
-    /// as long as it takes to read all of it.
+    /// No store slips through: those from before the mark are waited for, and then their rows are seen
+    /// (`writers.rs`).
     ///
     /// When a credential needs the key after all the mark is taken back. A kill in between leaves it,
     /// which is safe: what is there can be read, and stores under the key stay refused.
@@ -135,8 +136,15 @@ impl Store {
             if !transaction.lock_mark(id).await? {
                 continue;
             }
-            let answer = match transaction.writers_have_ended().await {
-                Ok(()) => transaction.is_needed(id).await,
+            let ended = writers_have_ended(
+                transaction.inner,
+                transaction.progress,
+                WRAPPED,
+                WRITERS_TIMEOUT,
+            );
+            let answer = match ended.await {
+                Ok(Ended::All) => transaction.is_needed(id).await,
+                Ok(Ended::NotYet) => Err(StoreFault::Overloaded),
                 Err(fault) => Err(fault),
             };
             if matches!(answer, Ok(false)) {
@@ -220,31 +228,5 @@ impl Transaction<'_> {
         let parameters = [&id.as_str() as _];
         let work = self.inner.execute(sql, &parameters);
         self.deadline(work).await.map(|_| ())
-    }
-
-    /// Waits until every transaction has ended that writes credentials now.
-    async fn writers_have_ended(&self) -> Result<(), StoreFault> {
-        // Transaction::writers_have_ended
-        const SQL: &str = "
-            select distinct virtualtransaction from pg_locks
-            where locktype = 'relation' and mode = 'RowExclusiveLock' and granted
-              and database = (select oid from pg_database where datname = current_database())
-              and relation in ('vault.credentials'::regclass, 'vault.webhook_secrets'::regclass,
-                'vault.audit_signing_key'::regclass)
-              and ($1::text[] is null or virtualtransaction = any ($1))";
-        let mut writers: Option<Vec<String>> = None;
-        let end = Instant::now() + WRITERS_TIMEOUT;
-        loop {
-            let parameters: [&(dyn ToSql + Sync); 1] = [&writers];
-            let rows = self.deadline(self.inner.query(SQL, &parameters)).await?;
-            if rows.is_empty() {
-                return Ok(());
-            }
-            if Instant::now() > end {
-                return Err(StoreFault::Overloaded);
-            }
-            writers = Some(rows.iter().map(|row| row.get(0)).collect());
-            sleep(WRITERS_POLL).await;
-        }
     }
 }

@@ -9,10 +9,10 @@ use super::{
 
 /// What serving does with each table. Audit events are added and never changed. Developers, keys and
 /// revocations are what operators change on their listener, webhooks revoke, and what expired is
-/// forgotten.
+/// forgotten. Of developers nothing is updated: who locks a row against its deletion needs the privilege.
 const NEEDED: [(&str, &str); 12] = [
     ("schema_version", "select"),
-    ("developers", "select, insert, delete"),
+    ("developers", "select, insert, update, delete"),
     ("api_keys", "select, insert, update, delete"),
     ("credentials", "select, insert, update, delete"),
     ("revocations", "select, insert, update, delete"),

@@ -9,6 +9,7 @@ use tracing::Instrument;
 use super::{
     Connection, Progress, Query, StoreFault,
     audit_events::{self, AuditEventRow, Tried},
+    authority::Authority,
     database_span, deadline,
     durable::durably,
     fault_of,
@@ -18,6 +19,7 @@ use super::{
 pub struct Transaction<'a> {
     pub(super) inner: &'a Object,
     pub(super) progress: &'a Progress,
+    pub(super) authority: Authority,
     has_ended: bool,
 }
 
@@ -34,6 +36,7 @@ impl Connection {
         let this = Transaction {
             inner: self.client(),
             progress: &self.progress,
+            authority: self.authority,
             has_ended: false,
         };
         let begin = this.deadline(this.inner.batch_execute(BEGIN));

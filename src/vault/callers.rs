@@ -102,7 +102,8 @@ impl Vault {
         let key = ApiKey::parse(text).ok_or(refused(Unauthenticated::ApiKey))?;
         let permit = self.limits.in_flight.lookup(request.peer).await;
         let _permit = permit.map_err(VaultError::Interrupted)?;
-        let found = self.store.key_owner(&api_key::hash(&key)).await?;
+        let hash = api_key::hash(&key);
+        let found = self.store.key_owner(&hash).await?;
         let now = self.clock.now();
         let owner = found
             .filter(|owner| {
@@ -112,6 +113,7 @@ impl Vault {
         Ok(Developer {
             id: owner.developer,
             api_key_id: owner.key,
+            api_key_hash: hash,
         })
     }
 

@@ -37,7 +37,9 @@ impl Vault {
         };
         let mut connection = self.store.connection().await?;
         let transaction = connection.transaction().await?;
-        let deleted = transaction.delete_credential(&developer.id, id).await?;
+        let deleted = transaction
+            .delete_credential(developer, id, self.clock.now())
+            .await?;
         let Some((principal, service)) = deleted else {
             return Err(missing);
         };

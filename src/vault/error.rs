@@ -313,6 +313,7 @@ impl From<StoreFault> for VaultError {
             StoreFault::RetiredMasterKey(_) => {
                 Self::Unavailable(Unavailable::RetiredMasterKey(fault))
             }
+            StoreFault::InvalidApiKey => Self::Unauthenticated(Unauthenticated::ApiKey),
             StoreFault::Inconsistent { .. } => Self::Internal(Internal::InconsistentRow(fault)),
         }
     }

@@ -13,13 +13,18 @@ use crate::{
     metrics::{CacheUse, ExchangeOutcome},
     model::{
         credential::parse_service, metadata::Metadata, restrictions::Restrictions,
-        secret::AccessToken, service_name::ServiceName, text::CredentialType, timestamp::Timestamp,
+        sealed::WrappedKey, secret::AccessToken, service_name::ServiceName, text::CredentialType,
+        timestamp::Timestamp,
     },
     store::{
+        StoreFault,
         exchanges::{ExchangeQuery, ExchangeRow},
-        precondition::Precondition,
+        precondition::{Precondition, RowVersion},
     },
 };
+
+/// How often a credential is read that is another one by the time its exchange is recorded.
+const READ_ATTEMPTS: u32 = 3;
 
 /// What an agent receives.
 #[derive(Debug)]
@@ -75,13 +80,7 @@ impl Vault {
         let scoped = grant.presumed_live().scoped_for(service).ok()?;
         let permit = scoped.within(&row.restrictions).ok()?;
         let key = self.envelope.key_at_hand(&place, &row.data_key).await?;
-        let precondition = Precondition {
-            version: row.version,
-            wrapped_key: row.data_key.bytes.clone(),
-            token: grant.token().clone(),
-            parent_grant: grant.parent_grant().cloned(),
-            at: self.clock.now(),
-        };
+        let precondition = self.precondition(grant, row.version, &row.data_key);
         let mut event = agent.exchange_event(service);
         event.credential = Some(row.id);
         let receipt = match self.journal.record_if(precondition, &event).await {
@@ -102,20 +101,43 @@ impl Vault {
         })
     }
 
-    /// The exchange of whatever stands in the database.
+    /// The exchange of whatever stands in the database. Its data key may take seconds to come, so the grant
+    /// and the row are asked once more with the event; when they have changed it begins again.
     async fn exchange_read(
         &self,
         agent: &KnownAgent,
         service: &ServiceName,
     ) -> (Result<Released<ExchangedCredential>, VaultError>, CacheUse) {
-        let mut event = agent.exchange_event(service);
-        match self.open(agent, service, &mut event).await {
-            Ok((credential, from)) => {
-                let receipt = self.journal.record(&event).await;
-                let released = receipt.map(|receipt| Released::new(credential, receipt));
-                (released.map_err(VaultError::from), from)
+        for _ in 0..READ_ATTEMPTS {
+            let mut event = agent.exchange_event(service);
+            let (credential, precondition, from) = match self.open(agent, service, &mut event).await
+            {
+                Ok(opened) => opened,
+                Err(error) => return (Err(self.refused(event, error).await), CacheUse::None),
+            };
+            match self.journal.record_if(precondition, &event).await {
+                Ok(Some(receipt)) => return (Ok(Released::new(credential, receipt)), from),
+                Ok(None) => {}
+                Err(unrecorded) => return (Err(unrecorded.into()), from),
             }
-            Err(error) => (Err(self.refused(event, error).await), CacheUse::None),
+        }
+        // Others store it anew all the time.
+        (Err(StoreFault::Overloaded.into()), CacheUse::None)
+    }
+
+    /// That the grant lives now and the row is still the one that was read.
+    fn precondition(
+        &self,
+        grant: &VerifiedGrant,
+        version: RowVersion,
+        data_key: &WrappedKey,
+    ) -> Precondition {
+        Precondition {
+            version,
+            wrapped_key: data_key.bytes.clone(),
+            token: grant.token().clone(),
+            parent_grant: grant.parent_grant().cloned(),
+            at: self.clock.now(),
         }
     }
 
@@ -124,7 +146,7 @@ impl Vault {
         agent: &KnownAgent,
         service: &ServiceName,
         event: &mut AuditEvent,
-    ) -> Result<(ExchangedCredential, CacheUse), VaultError> {
+    ) -> Result<(ExchangedCredential, Precondition, CacheUse), VaultError> {
         let grant = &agent.grant;
         let query = ExchangeQuery {
             developer: grant.developer().clone(),
@@ -154,7 +176,10 @@ impl Vault {
                 Restricted::MissingScope => VaultError::OutOfScope { service: name() },
                 Restricted::OtherAgent => VaultError::AgentNotAllowed { service: name() },
             })?;
-        self.open_row(&permit, row).await
+        let (version, data_key) = (row.version, row.data_key.clone());
+        let (credential, from) = self.open_row(&permit, row).await?;
+        let precondition = self.precondition(grant, version, &data_key);
+        Ok((credential, precondition, from))
     }
 
     async fn open_row(

@@ -93,6 +93,7 @@ impl Vault {
         let now = self.clock.now();
         let write = CredentialWrite {
             developer: &developer.id,
+            api_key: &developer.api_key_hash,
             id_if_new: CredentialId::make(now),
             principal: &new.principal_id,
             service: &new.service,

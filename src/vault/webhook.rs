@@ -21,6 +21,7 @@ use crate::{
         text::{DeveloperId, GrantId, TextFault, WebhookEventId},
     },
     permits::Permit,
+    store::{Ended, StoreFault},
     underway::{self, CallerKind},
 };
 
@@ -155,7 +156,13 @@ impl Vault {
         if !transaction.revoke(developer, &revocation).await? {
             event.outcome = Outcome::Unchanged;
         }
-        Ok(self.journal.commit(transaction, &event).await?)
+        self.journal.commit(transaction, &event).await?;
+        drop(connection);
+        match self.store.earlier_requests_have_ended().await? {
+            Ended::All => Ok(()),
+            // Whoever sent it sends it again.
+            Ended::NotYet => Err(StoreFault::Overloaded.into()),
+        }
     }
 }
 

@@ -374,6 +374,11 @@ async fn events_are_appended_if_their_own_precondition_holds_and_again_once_only
     let again = append(&there, Tried::OutcomeUnknown).await;
     assert_eq!(again, [true, false, false, true, false, false]);
 
+    let revoke = "insert into vault.revocations values ('acme', 'grant', 'grant-1', now(), null)";
+    server.execute(revoke).await;
+    let again = append(&there, Tried::OutcomeUnknown).await;
+    assert_eq!(again, [false; 6], "nothing leaves after a revocation");
+
     let events = server.audit_events().await.split_off(1);
     let numbers: Vec<_> = events.iter().map(|event| &event["number"]).collect();
     assert_eq!(numbers, [0, 3]);

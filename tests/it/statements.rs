@@ -4,7 +4,7 @@
 use std::{fs, path::Path};
 
 /// Files whose statements serve no request, and whose they are.
-const NO_REQUESTS: [(&str, &str); 12] = [
+const NO_REQUESTS: [(&str, &str); 13] = [
     ("audit_look", "operators read everybody's events"),
     (
         "audit_order",
@@ -29,6 +29,7 @@ const NO_REQUESTS: [(&str, &str); 12] = [
     ),
     ("schema", "the schema as a whole"),
     ("serving_role", "the privileges of a role"),
+    ("writers", "who is writing, whoever it is for"),
 ];
 
 /// Statements beside those, by the functions that they stand in.
@@ -187,10 +188,35 @@ fn every_statement_that_writes_on_its_own_commits_durably_by_its_own_word() {
         // A transaction says it when it begins.
         let of_transaction = function.starts_with("Transaction::");
         let excepted = COMMITTED_OTHERWISE.iter().any(|(name, _)| name == function);
-        let by_itself = ["durably!()", "insert_sql!()"]
+        let by_itself = ["durably!()", "insert_sql!("]
             .iter()
             .any(|words| sql.contains(words));
         assert!(of_transaction || excepted || by_itself, "{function}: {sql}");
     }
     assert!(seen > 20, "{seen}");
+}
+
+#[test]
+fn every_statement_that_writes_credentials_for_a_developer_asks_whether_its_key_is_valid() {
+    let statements = statements();
+    let by_developers = ["credentials", "credential_writes"];
+    let writing = statements.iter().filter(|one| {
+        let of_credentials =
+            one.sql.contains("vault.credentials") || one.sql.contains("insert_sql!(");
+        let writes = writes(&one.sql) || one.sql.contains("insert_sql!(");
+        by_developers.contains(&&*one.file) && of_credentials && writes
+    });
+    let mut seen = 0;
+    for Statement { function, sql, .. } in writing {
+        seen += 1;
+        let asks = ["key_is_valid_sql!(", "insert_sql!("];
+        assert!(
+            asks.iter().any(|words| sql.contains(words)),
+            "{function}: {sql}"
+        );
+    }
+    assert_eq!(
+        seen, 4,
+        "the insert, the two stores that it is of, and a delete"
+    );
 }

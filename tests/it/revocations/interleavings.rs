@@ -264,8 +264,14 @@ async fn is_honoured(authority: Authority, data_keys: DataKeys) {
     match data_keys {
         // The one that stored has each key already.
         DataKeys::Warm => assert_eq!(asked, data_keys.lanes(), "{seen:?}"),
-        // And no refused exchange asked for one.
-        DataKeys::Cold => assert_eq!(asked, before + beside, "{seen:?}"),
+        // And none that was refused for what it read; one that lived then may have asked.
+        DataKeys::Cold => {
+            let released = before + beside;
+            assert!(
+                (released..=released + refused).contains(&asked),
+                "{asked}, {seen:?}"
+            );
+        }
     }
 }
 
