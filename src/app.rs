@@ -258,6 +258,8 @@ pub async fn start(config: &Config, outside: Outside) -> Result<Running, StartFa
     let pruning = background::prune_revocations(store.clone(), Arc::clone(&clock));
     background::spawn(&shutdown, pruning);
     seal_and_watch(sealer, checks, &shutdown);
+    let path = background::set_search_path(config.database.clone());
+    background::spawn(&shutdown, path);
     let tell = background::tell_health(Arc::clone(&health), served_health.clone());
     background::spawn(&shutdown, tell);
     certificates.follow_files(outside.tls_look_every, &shutdown);

@@ -29,6 +29,7 @@ pub mod revocations;
 pub mod rotation;
 pub mod schema;
 pub mod serving_role;
+mod session;
 mod tls;
 mod transaction;
 pub mod webhook_secrets;

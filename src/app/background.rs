@@ -15,7 +15,7 @@ use crate::{
     health::Health,
     model::cause::chain,
     shutdown::{self, Shutdown},
-    store::{Store, audit_partitions::PartitionUnit, diagnosis::diagnose},
+    store::{Store, audit_partitions::PartitionUnit, diagnosis::diagnose, serving_role},
 };
 
 /// How late the end of a grace period may be noticed.
@@ -27,6 +27,8 @@ const PARTITIONS_INTERVAL: Duration = Duration::from_hours(1);
 const PARTITIONS_RETRY: Duration = Duration::from_mins(1);
 /// How soon the database is asked again what the role may.
 const ROLE_RETRY: Duration = Duration::from_secs(2);
+/// How soon it is tried again to set what the role has by itself.
+const SEARCH_PATH_RETRY: Duration = Duration::from_secs(15);
 /// How often revocations are forgotten, and how long after their expiry: clocks differ, and tokens are
 /// taken a little beyond theirs.
 const PRUNE_INTERVAL: Duration = Duration::from_mins(10);
@@ -120,6 +122,22 @@ pub(super) async fn tend_data_keys(envelope: Arc<Envelope>) {
                 tracing::info!("the data keys in memory are forgotten");
             }
         }
+    }
+}
+
+/// Gives the role that serves its search path, as soon as the database can be asked.
+pub(super) async fn set_search_path(database: Database) {
+    let mut said = false;
+    while let Err(fault) = serving_role::set_search_path(&database.url).await {
+        if !said {
+            let cause = chain(&fault);
+            tracing::warn!(
+                cause,
+                "the role that serves could not be given its search path yet"
+            );
+        }
+        said = true;
+        sleep(SEARCH_PATH_RETRY).await;
     }
 }
 

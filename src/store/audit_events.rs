@@ -76,9 +76,9 @@ macro_rules! append_sql {
             "insert into vault.audit_events (
                 developer_id, id, principal_id, service_key, credential_id, grant_id, outcome,
                 canonical, hash)
-            select unnest($1::text[]), unnest($2::text[]), unnest($3::text[]), unnest($4::text[]),
-                unnest($5::text[]), unnest($6::text[]), unnest($7::text[]), unnest($8::bytea[]),
-                unnest($9::bytea[])
+            select pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[]), pg_catalog.unnest($4::text[]),
+                pg_catalog.unnest($5::text[]), pg_catalog.unnest($6::text[]), pg_catalog.unnest($7::text[]), pg_catalog.unnest($8::bytea[]),
+                pg_catalog.unnest($9::bytea[])
             where ",
             durably!(),
             $there

@@ -68,7 +68,7 @@ impl Store {
             "
             from vault.audit_events
             where ($1::text is null or developer_id = $1)
-              and ($2::text is null or left(principal_id, 64) = left($2, 64) and principal_id = $2)
+              and ($2::text is null or pg_catalog.left(principal_id, 64) = pg_catalog.left($2, 64) and principal_id = $2)
               and ($3::text is null or service_key = $3)
               and ($4::text is null or credential_id = $4)
               and ($5::text is null or grant_id = $5)

@@ -73,11 +73,11 @@ pub struct WholeEvent {
 /// table must not choose how much memory a reader needs: what is cut off is not what was sealed.
 macro_rules! whole_columns {
     () => {
-        "left(developer_id, 513) as developer_id, left(id, 27) as id,
+        "pg_catalog.left(developer_id, 513) as developer_id, pg_catalog.left(id, 27) as id,
             least(xid, '9223372036854775807')::text::bigint as transaction,
-            left(principal_id, 513) as principal_id, left(service_key, 65) as service_key,
-            left(credential_id, 65) as credential_id, left(grant_id, 513) as grant_id,
-            left(outcome, 65) as outcome, substring(canonical for 65537) as canonical"
+            pg_catalog.left(principal_id, 513) as principal_id, pg_catalog.left(service_key, 65) as service_key,
+            pg_catalog.left(credential_id, 65) as credential_id, pg_catalog.left(grant_id, 513) as grant_id,
+            pg_catalog.left(outcome, 65) as outcome, substring(canonical for 65537) as canonical"
     };
 }
 pub(super) use whole_columns;
@@ -86,7 +86,7 @@ pub(super) use whole_columns;
 /// with one.
 macro_rules! in_form {
     () => {
-        "octet_length(id) = 26 and octet_length(developer_id) <= 2048"
+        "pg_catalog.octet_length(id) = 26 and pg_catalog.octet_length(developer_id) <= 2048"
     };
 }
 
@@ -161,7 +161,7 @@ impl Store {
     pub async fn count_events(&self, span: Span) -> Result<u64, StoreFault> {
         // Store::count_events
         const SQL: &str = "
-            select count(*) from vault.audit_events
+            select pg_catalog.count(*) from vault.audit_events
             where era = $1 and xid >= $2::bigint::text::xid8 and xid < $3::bigint::text::xid8";
         let parameters: [&(dyn ToSql + Sync); 3] = [&span.era, &span.from, &span.to];
         let rows = self.connection().await?.in_order(SQL, &parameters).await?;
@@ -215,7 +215,7 @@ impl Store {
             whole_columns!(),
             "
             from vault.audit_events
-            where era < 1 or era > (select max(era) from vault.audit_eras)
+            where era < 1 or era > (select pg_catalog.max(era) from vault.audit_eras)
               or (era = any (array(select era from vault.audit_eras))
                 and xid >= '9223372036854775807')
             limit $1"
@@ -273,11 +273,11 @@ impl Connection {
     pub async fn audit_horizon(&self) -> Result<Horizon, StoreFault> {
         // Connection::audit_horizon
         const SQL: &str = "
-            select era, system_identifier = (select system_identifier::text from pg_control_system())
-                    and not pg_is_in_recovery() as here,
-                pg_snapshot_xmin(now)::text::bigint as closed_below,
-                pg_snapshot_xmax(now)::text::bigint as next
-            from pg_current_snapshot() as now, vault.audit_eras
+            select era, system_identifier = (select system_identifier::text from pg_catalog.pg_control_system())
+                    and not pg_catalog.pg_is_in_recovery() as here,
+                pg_catalog.pg_snapshot_xmin(now)::text::bigint as closed_below,
+                pg_catalog.pg_snapshot_xmax(now)::text::bigint as next
+            from pg_catalog.pg_current_snapshot() as now, vault.audit_eras
             order by era desc limit 1";
         let work = async {
             let statement = self.client().prepare_cached(SQL).await?;
@@ -320,9 +320,9 @@ impl Connection {
         // In one value: a row for each costs both sides more, to write and to read. In the order of the
         // index alone: to sort the events of a transaction, Postgres copies them whole.
         const SQL: &str = concat!(
-            "select string_agg(event, '') as events from (
-                select xid8send(xid) || textsend(id) ||
-                    case octet_length(hash) when 32 then hash else sha256(canonical) end as event
+            "select pg_catalog.string_agg(event, '') as events from (
+                select pg_catalog.xid8send(xid) || pg_catalog.textsend(id) ||
+                    case pg_catalog.octet_length(hash) when 32 then hash else pg_catalog.sha256(canonical) end as event
                 from vault.audit_events
                 where era = $1 and xid >= $2::bigint::text::xid8 and xid < $3::bigint::text::xid8
                   and ",

@@ -69,7 +69,7 @@ impl Store {
     pub async fn prunable_before(&self, moment: Timestamp) -> Result<Timestamp, StoreFault> {
         // Store::prunable_before
         const SQL: &str = "
-            select coalesce(min(from_time), $1) as before from vault.audit_partitions
+            select coalesce(pg_catalog.min(from_time), $1) as before from vault.audit_partitions
             where name is not null and from_time < $1 and to_time > $1";
         let connection = self.connection().await?;
         let parameters: [&(dyn ToSql + Sync); 1] = [&moment];
@@ -95,10 +95,10 @@ impl Store {
         // Store::audit_partitions_before
         const SQL: &str = "
             select name from vault.audit_partitions
-            join pg_inherits on inhrelid = to_regclass('vault.' || quote_ident(name))
-            join pg_class on pg_class.oid = inhrelid
-            where inhparent = 'vault.audit_events'::regclass
-              and substring(pg_get_expr(relpartbound, inhrelid) from 'TO \\(''([0-9A-Z]{10})''\\)')
+            join pg_catalog.pg_inherits on inhrelid = pg_catalog.to_regclass('vault.' || pg_catalog.quote_ident(name))::oid
+            join pg_catalog.pg_class on pg_catalog.pg_class.oid = inhrelid
+            where inhparent = 'vault.audit_events'::regclass::oid
+              and substring(pg_catalog.pg_get_expr(relpartbound, inhrelid) from 'TO \\(''([0-9A-Z]{10})''\\)')
                     collate \"C\" <= vault.ulid_of($1)
             order by name";
         let connection = self.connection().await?;

@@ -120,7 +120,7 @@ impl Connection {
                     "select id, matches, case when matches then canonical end as canonical,
                         place = 10000 as last_looked_at
                      from (
-                        select id, canonical, row_number() over (order by id desc) as place,
+                        select id, canonical, pg_catalog.row_number() over (order by id desc) as place,
                             (($4::text is null or service_key = $4)
                              and ($5::text is null or credential_id = $5)
                              and ($6::text is null or grant_id = $6)
@@ -138,8 +138,8 @@ impl Connection {
         const OF_ALL: &str = select!("");
         // The hash leads to the index; others that have it are told apart in their rows.
         const OF_PRINCIPAL: &str = select!(
-            "and hashtextextended(principal_id, hashtextextended(developer_id, 0))
-                = hashtextextended($9::text, hashtextextended($1, 0)) and principal_id = $9 "
+            "and pg_catalog.hashtextextended(principal_id, pg_catalog.hashtextextended(developer_id, 0::bigint))
+                = pg_catalog.hashtextextended($9::text, pg_catalog.hashtextextended($1, 0::bigint)) and principal_id = $9 "
         );
         let (from, to) = query.bounds();
         let developer = query.developer.as_str();

@@ -72,10 +72,10 @@ impl Store {
         const SQL: &str = concat!(
             "
             update vault.audit_sealer
-            set holder = $1, until = clock_timestamp() + make_interval(secs => $2)
-            where (holder = $1 or until < clock_timestamp()
+            set holder = $1, until = pg_catalog.clock_timestamp() + pg_catalog.make_interval(secs => $2)
+            where (holder = $1 or until < pg_catalog.clock_timestamp()
                 -- Longer than anybody asks for: the clock went back, or somebody wrote it.
-                or until > clock_timestamp() + interval '2 hours')
+                or until > pg_catalog.clock_timestamp() + interval '2 hours')
               and ",
             durably!()
         );
@@ -115,7 +115,7 @@ impl Store {
         const SQL: &str = "
             select number, substring(header for 4097) as header,
                 substring(signature for 65) as signature,
-                case when octet_length(entries) <= 16777216 then entries
+                case when pg_catalog.octet_length(entries) <= 16777216 then entries
                     when entries is not null then ''::bytea end as entries
             from vault.audit_seals where number > $1 order by number limit 1";
         let connection = self.connection().await?;
@@ -137,7 +137,7 @@ impl Store {
             "
             update vault.audit_seals set entries = null
             where entries is not null
-              and (convert_from(header, 'UTF8')::json ->> 'newestEvent') collate \"C\"
+              and (pg_catalog.convert_from(header, 'UTF8')::json ->> 'newestEvent'::text) collate \"C\"
                 < vault.ulid_of($1)
               and ",
             durably!()

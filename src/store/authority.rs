@@ -148,7 +148,7 @@ impl Store {
                 exists (
                     select from vault.revocations r
                     where r.developer_id = d.id collate "C" and r.kind = 'developer') as suspended
-            from public.developers d where d.api_key_hash = encode($1::bytea, 'hex')"#;
+            from public.developers d where d.api_key_hash = pg_catalog.encode($1::bytea, 'hex')"#;
         let (sql, span) = match self.authority {
             Authority::Standalone => (STANDALONE, database_span!("select", "api_keys")),
             Authority::Grantex => (GRANTEX, database_span!("select", "developers")),

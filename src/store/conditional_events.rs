@@ -51,14 +51,14 @@ impl Store {
 /// The events, each with its precondition.
 macro_rules! asked_sql {
     () => {
-        "(select unnest($1::text[]) as developer_id, unnest($2::text[]) as id,
-            unnest($3::text[]) as principal_id, unnest($4::text[]) as service_key,
-            unnest($5::text[]) as credential_id, unnest($6::text[]) as grant_id,
-            unnest($7::text[]) as outcome, unnest($8::bytea[]) as canonical,
-            unnest($9::bytea[]) as hash,
-            unnest($10::xid[]) as version, unnest($11::bytea[]) as wrapped_key,
-            unnest($12::text[]) as token, unnest($13::text[]) as parent_grant_id,
-            unnest($14::timestamptz[]) as at
+        "(select pg_catalog.unnest($1::text[]) as developer_id, pg_catalog.unnest($2::text[]) as id,
+            pg_catalog.unnest($3::text[]) as principal_id, pg_catalog.unnest($4::text[]) as service_key,
+            pg_catalog.unnest($5::text[]) as credential_id, pg_catalog.unnest($6::text[]) as grant_id,
+            pg_catalog.unnest($7::text[]) as outcome, pg_catalog.unnest($8::bytea[]) as canonical,
+            pg_catalog.unnest($9::bytea[]) as hash,
+            pg_catalog.unnest($10::xid[]) as version, pg_catalog.unnest($11::bytea[]) as wrapped_key,
+            pg_catalog.unnest($12::text[]) as token, pg_catalog.unnest($13::text[]) as parent_grant_id,
+            pg_catalog.unnest($14::timestamptz[]) as at
         ) asked"
     };
 }

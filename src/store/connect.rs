@@ -31,9 +31,8 @@ use tokio_postgres::{
 use super::{
     CONNECT_TIMEOUT, WAIT_TIMEOUT,
     database_url::DatabaseUrl,
-    durable::DURABLE_SESSION,
     schema::{self, Durability},
-    tls,
+    session, tls,
 };
 
 /// What single statements are, whatever the database's default is: a store relies on it, and makes sure.
@@ -110,17 +109,17 @@ pub(super) fn pool(
         .runtime(Runtime::Tokio1)
         .post_create(Hook::async_fn(move |client, _| {
             Box::pin(async move {
-                let refused = |fault: schema::SchemaFault| HookError::message(fault.to_string());
-                schema::check(client, durability).await.map_err(refused)?;
-                schema::ensure_era(client).await.map_err(refused)?;
                 let set = match plans {
-                    Plans::AsPostgresDoes => format!("{DURABLE_SESSION}; {READ_COMMITTED}"),
+                    Plans::AsPostgresDoes => format!("{}; {READ_COMMITTED}", session::BEGIN),
                     Plans::Once => {
-                        format!("{DURABLE_SESSION}; {READ_COMMITTED}; {GENERIC_PLANS}")
+                        format!("{}; {READ_COMMITTED}; {GENERIC_PLANS}", session::BEGIN)
                     }
                 };
                 let set = client.batch_execute(&set).await;
-                set.map_err(HookError::Backend)
+                set.map_err(HookError::Backend)?;
+                let refused = |fault: schema::SchemaFault| HookError::message(fault.to_string());
+                schema::check(client, durability).await.map_err(refused)?;
+                schema::ensure_era(client).await.map_err(refused)
             })
         }))
         .build();

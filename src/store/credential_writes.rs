@@ -99,7 +99,7 @@ macro_rules! insert_sql {
             " and ",
             key_is_valid_sql!($authority, "$1", "$20", "$13"),
             "
-              and current_setting('transaction_isolation') = 'read committed'
+              and pg_catalog.current_setting('transaction_isolation') = 'read committed'
               and not exists (
                 select from vault.master_keys where id = $10 and state = 'retired')
             on conflict (developer_id, principal_id, service_key) "
@@ -281,7 +281,7 @@ impl Connection {
             select ",
                     key_is_valid_sql!($authority, "$1", "$5", "$6"),
                     " as key_is_valid,
-                current_setting('transaction_isolation') = 'read committed' as read_committed,
+                pg_catalog.current_setting('transaction_isolation') = 'read committed' as read_committed,
                 exists (
                     select from vault.master_keys where id = $4 and state = 'retired') as retired,
                 c.id is not null as stands, c.id, c.created_at

@@ -36,9 +36,9 @@ pub struct Diagnosis {
 pub async fn diagnose(url: &DatabaseUrl, durability: Durability) -> Result<Diagnosis, SchemaFault> {
     // diagnosis::diagnose
     const SQL: &str = "
-        select current_setting('server_version'), current_setting('server_version_num')::int / 10000,
-            current_user::text, clock_timestamp(),
-            array(select name from pg_settings where setting = 'off'
+        select pg_catalog.current_setting('server_version'), pg_catalog.current_setting('server_version_num')::int / 10000,
+            current_user::text, pg_catalog.clock_timestamp(),
+            array(select name from pg_catalog.pg_settings where setting = 'off'
                 and name in ('fsync', 'full_page_writes') order by name)::text[]";
     let client = schema::connect(url).await?;
     let row = schema::timed(client.query_one(SQL, &[])).await?;

@@ -29,10 +29,3 @@ pub(super) use waits_for_standbys;
 
 /// The same as [`durably`] as a statement: the first of a transaction.
 pub const DURABLY: &str = concat!("select ", durably!());
-
-/// The same for all transactions of a session, while it is ours.
-pub(super) const DURABLE_SESSION: &str = "
-    select pg_catalog.set_config('synchronous_commit',
-        case pg_catalog.current_setting('synchronous_commit')
-            when 'remote_apply' then 'remote_apply' else 'on' end,
-        false)";

@@ -126,10 +126,10 @@ macro_rules! exchange_sql {
                 c.metadata, c.required_scopes, c.allowed_agents,
                 c.access_token, c.wrapped_key, c.master_key
             from (
-                select unnest($1::text[]) as developer_id, unnest($2::text[]) as principal_id,
-                    unnest($3::text[]) as service_key, unnest($4::text[]) as token,
-                    unnest($5::text[]) as grant_id, unnest($6::text[]) as parent_grant_id,
-                    unnest($7::timestamptz[]) as at, unnest($8::int[]) as number
+                select pg_catalog.unnest($1::text[]) as developer_id, pg_catalog.unnest($2::text[]) as principal_id,
+                    pg_catalog.unnest($3::text[]) as service_key, pg_catalog.unnest($4::text[]) as token,
+                    pg_catalog.unnest($5::text[]) as grant_id, pg_catalog.unnest($6::text[]) as parent_grant_id,
+                    pg_catalog.unnest($7::timestamptz[]) as at, pg_catalog.unnest($8::int[]) as number
             ) asked
             left join lateral (
                 select id, xmin as version, service, credential_type, token_expires_at,

@@ -144,7 +144,7 @@ impl GrantexSource {
     /// When it cannot be read.
     pub async fn count(&mut self) -> Result<u64, SourceFault> {
         // GrantexSource::count
-        const SQL: &str = "select count(*) from public.vault_credentials";
+        const SQL: &str = "select pg_catalog.count(*) from public.vault_credentials";
         let row = self.read(async |source| source.query_one(SQL, &[]).await);
         Ok(row.await?.get::<_, i64>(0).unsigned_abs())
     }
@@ -159,13 +159,13 @@ impl GrantexSource {
         // The id alone is not cut off: it is where the next page begins. Its order is the one of its
         // index. SQL's lower depends on the locale; translate does what our service keys do.
         const SQL: &str = "
-            select id, left(developer_id, $3) as developer_id, left(principal_id, $3) as principal_id,
-                left(service, $3) as service, updated_at,
+            select id, pg_catalog.left(developer_id, $3) as developer_id, pg_catalog.left(principal_id, $3) as principal_id,
+                pg_catalog.left(service, $3) as service, updated_at,
                 not exists (
                     select from public.vault_credentials o
                     where o.developer_id = c.developer_id and o.principal_id = c.principal_id
-                      and translate(o.service, 'ABCDEFGHIJKLMNOPQRSTUVWXYZ', 'abcdefghijklmnopqrstuvwxyz')
-                        = translate(c.service, 'ABCDEFGHIJKLMNOPQRSTUVWXYZ', 'abcdefghijklmnopqrstuvwxyz')
+                      and pg_catalog.translate(o.service, 'ABCDEFGHIJKLMNOPQRSTUVWXYZ', 'abcdefghijklmnopqrstuvwxyz')
+                        = pg_catalog.translate(c.service, 'ABCDEFGHIJKLMNOPQRSTUVWXYZ', 'abcdefghijklmnopqrstuvwxyz')
                       and (o.updated_at, o.id collate \"C\") > (c.updated_at, c.id collate \"C\")
                 ) as newest
             from public.vault_credentials c
@@ -192,14 +192,14 @@ impl GrantexSource {
     ) -> Result<Vec<Result<SourceRow, Unreadable>>, SourceFault> {
         // GrantexSource::take_rows
         const SQL: &str = "
-            select id, left(developer_id, $2) as developer_id, left(principal_id, $2) as principal_id,
-                left(service, $2) as service, left(credential_type, $2) as credential_type,
-                octet_length(access_token)::bigint as access_token_bytes,
-                case when octet_length(access_token) <= $3::bigint then access_token end as access_token,
-                octet_length(refresh_token)::bigint as refresh_token_bytes,
-                case when octet_length(refresh_token) <= $3::bigint then refresh_token end as refresh_token,
-                octet_length(metadata::text)::bigint as metadata_bytes,
-                case when octet_length(metadata::text) <= $4::bigint then metadata::text end as metadata,
+            select id, pg_catalog.left(developer_id, $2) as developer_id, pg_catalog.left(principal_id, $2) as principal_id,
+                pg_catalog.left(service, $2) as service, pg_catalog.left(credential_type, $2) as credential_type,
+                pg_catalog.octet_length(access_token)::bigint as access_token_bytes,
+                case when pg_catalog.octet_length(access_token) <= $3::bigint then access_token end as access_token,
+                pg_catalog.octet_length(refresh_token)::bigint as refresh_token_bytes,
+                case when pg_catalog.octet_length(refresh_token) <= $3::bigint then refresh_token end as refresh_token,
+                pg_catalog.octet_length(metadata::text)::bigint as metadata_bytes,
+                case when pg_catalog.octet_length(metadata::text) <= $4::bigint then metadata::text end as metadata,
                 token_expires_at, created_at, updated_at
             from public.vault_credentials
             where id = any ($1)";
@@ -239,8 +239,8 @@ impl GrantexSource {
     ) -> Result<Vec<SourceDeveloper>, SourceFault> {
         // GrantexSource::developers
         const SQL: &str = "
-            select id, left(api_key_hash, $3) as api_key_hash, left(name, $3) as name,
-                left(mode, $3) as mode
+            select id, pg_catalog.left(api_key_hash, $3) as api_key_hash, pg_catalog.left(name, $3) as name,
+                pg_catalog.left(mode, $3) as mode
             from public.developers
             where $1::text is null or id > $1
             order by id limit $2";

@@ -109,7 +109,9 @@ impl Store {
         const SQL: &str = "
             with wanted as (
                 select developer_id, id, principal_id, service_key, at
-                from unnest($1::text[], $2::text[], $3::text[], $4::text[]) with ordinality
+                from rows from (
+                    pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[]),
+                    pg_catalog.unnest($3::text[]), pg_catalog.unnest($4::text[])) with ordinality
                     as wanted (developer_id, id, principal_id, service_key, at))
             select w.at, e.id, e.updated_at, i.source_updated_at
             from wanted w

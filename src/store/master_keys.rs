@@ -64,7 +64,7 @@ impl Store {
                 coalesce(state = 'retired', false) as retired
             from vault.master_keys
             full join (
-                select master_key as id, count(*) as wrapped
+                select master_key as id, pg_catalog.count(*) as wrapped
                 from (
                     select master_key from vault.credentials
                     union all

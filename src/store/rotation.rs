@@ -158,7 +158,7 @@ impl Store {
             select c.developer_id, c.id, principal_id, service_key, wrapped_key, master_key,
                 service, credential_type, access_token, refresh_token, token_expires_at,
                 metadata::text as metadata, required_scopes, allowed_agents
-            from unnest($1::text[], $2::text[]) as wanted (developer_id, id)
+            from rows from (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[])) as wanted (developer_id, id)
             join vault.credentials c
                 on c.developer_id = wanted.developer_id and c.id = wanted.id";
         let developers: Vec<&str> = keys.iter().map(|key| key.developer.as_str()).collect();
@@ -178,7 +178,7 @@ impl Store {
     ) -> Result<u64, StoreFault> {
         // Store::count_credentials
         const SQL: &str = "
-            select count(*) from vault.credentials where $1::text is null or developer_id = $1";
+            select pg_catalog.count(*) from vault.credentials where $1::text is null or developer_id = $1";
         let connection = self.connection().await?;
         let parameters: [&(dyn ToSql + Sync); 1] = [&developer.map(DeveloperId::as_str)];
         let work = connection.client().query_one(SQL, &parameters);
@@ -194,7 +194,7 @@ impl Store {
     pub async fn random_credentials(&self, size: i64) -> Result<Vec<RowKey>, StoreFault> {
         // Store::random_credentials
         const SQL: &str =
-            "select developer_id, id from vault.credentials order by random() limit $1";
+            "select developer_id, id from vault.credentials order by pg_catalog.random() limit $1";
         let connection = self.connection().await?;
         let parameters: [&(dyn ToSql + Sync); 1] = [&size];
         let work = connection.client().query(SQL, &parameters);

@@ -7,9 +7,8 @@ use tokio_postgres::{Client, NoTls, error::SqlState};
 use super::{
     STATEMENT_TIMEOUT,
     database_url::DatabaseUrl,
-    durable::DURABLE_SESSION,
     serving_role::{self, RoleName},
-    tls,
+    session, tls,
 };
 
 mod embedded {
@@ -90,7 +89,7 @@ pub struct Migrated {
 /// When the database cannot be reached or refuses a migration.
 pub async fn migrate(url: &DatabaseUrl, role: Option<&RoleName>) -> Result<Migrated, SchemaFault> {
     let mut client = connect(url).await?;
-    let lock = "select pg_advisory_lock($1)";
+    let lock = "select pg_catalog.pg_advisory_lock($1)";
     client
         .execute(lock, &[&MIGRATION_LOCK])
         .await
@@ -146,9 +145,9 @@ pub(super) async fn check(client: &Client, durability: Durability) -> Result<(),
 async fn loses_no_writes(client: &Client, durability: Durability) -> Result<(), SchemaFault> {
     // schema::loses_no_writes
     const SQL: &str = "
-        select current_setting('fsync') = 'off', exists (
-                select from pg_class
-                where relnamespace = 'vault'::regnamespace and relkind = 'r' and relpersistence = 'u')";
+        select pg_catalog.current_setting('fsync') = 'off', exists (
+                select from pg_catalog.pg_class
+                where relnamespace = 'vault'::regnamespace::oid and relkind = 'r' and relpersistence = 'u')";
     let row = timed(client.query_one(SQL, &[])).await?;
     if row.get(0) && durability == Durability::Required {
         return Err(SchemaFault::LosesWrites(FSYNC_OFF));
@@ -165,8 +164,8 @@ async fn loses_no_writes(client: &Client, durability: Durability) -> Result<(), 
 pub(super) async fn ensure_era(client: &Client) -> Result<(), SchemaFault> {
     // schema::ensure_era
     const SQL: &str = "
-        select system_identifier = (select system_identifier::text from pg_control_system())
-            or not has_function_privilege('vault.begin_audit_era()', 'execute')
+        select system_identifier = (select system_identifier::text from pg_catalog.pg_control_system())
+            or not pg_catalog.has_function_privilege('vault.begin_audit_era()', 'execute')
         from vault.audit_eras order by era desc limit 1";
     // Who may not begin one may not write events either.
     let row = timed(client.query_opt(SQL, &[])).await?;
@@ -206,7 +205,7 @@ pub(super) async fn connect(url: &DatabaseUrl) -> Result<Client, SchemaFault> {
             None => drive(timed(config.connect(NoTls)).await?),
             Some(tls) => drive(timed(config.connect(tls)).await?),
         };
-    timed(client.batch_execute(DURABLE_SESSION)).await?;
+    timed(client.batch_execute(session::BEGIN)).await?;
     Ok(client)
 }
 

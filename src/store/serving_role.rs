@@ -4,7 +4,9 @@ use std::{fmt::Write, str::FromStr};
 
 use super::{
     Query,
+    database_url::DatabaseUrl,
     schema::{self, SchemaFault},
+    session,
 };
 
 /// What serving does with each table. Audit events are added and never changed. Developers, keys and
@@ -31,6 +33,9 @@ const EVENT_COLUMNS: &str = "developer_id, id, principal_id, service_key, creden
 
 /// What serving calls that acts with the rights of the schema's owner.
 const CALLED: [&str; 2] = ["make_audit_partitions(text)", "begin_audit_era()"];
+
+/// Any number that is the same for every replica.
+const ROLE_LOCK: i64 = 0x6772_616e_7465_7801;
 
 /// The longest name that Postgres does not cut off.
 const MAX_BYTES: usize = 63;
@@ -75,26 +80,27 @@ pub(super) async fn privileges(
     client: &tokio_postgres::Client,
 ) -> Result<(Vec<String>, Vec<String>), SchemaFault> {
     // serving_role::privileges
-    const SQL: &str = "select has_table_privilege('vault.' || $1::text, $2::text)";
+    const SQL: &str = "select pg_catalog.has_table_privilege('vault.' || $1::text, $2::text)";
     // serving_role::privileges
-    const MAY_CALL: &str = "select has_function_privilege('vault.' || $1::text, 'execute')";
+    const MAY_CALL: &str =
+        "select pg_catalog.has_function_privilege('vault.' || $1::text, 'execute')";
     // serving_role::privileges
     const MAY_APPEND: &str = "
-        select bool_and(has_column_privilege('vault.audit_events', name, 'insert'))
-        from unnest(string_to_array($1::text, ', ')) as name";
+        select pg_catalog.bool_and(pg_catalog.has_column_privilege('vault.audit_events', name, 'insert'))
+        from pg_catalog.unnest(pg_catalog.string_to_array($1::text, ', ')) as name";
     // serving_role::privileges
     const MAY_CHANGE: &str = "
-        select 'own the schema vault' from pg_namespace
-            where nspname = 'vault' and pg_has_role(nspowner, 'member')
+        select 'own the schema vault' from pg_catalog.pg_namespace
+            where nspname = 'vault' and pg_catalog.pg_has_role(nspowner, 'member')
         union all
-        select distinct privilege || ' vault.' || root.relname
-        from pg_class part
-        join pg_class root on root.oid = coalesce(pg_partition_root(part.oid), part.oid)
-        cross join unnest(array['update', 'delete', 'truncate']) as privilege
-        where root.oid in ('vault.audit_events'::regclass, 'vault.audit_seals'::regclass)
+        select distinct privilege || ' vault.' || root.relname::text
+        from pg_catalog.pg_class part
+        join pg_catalog.pg_class root on root.oid = coalesce(pg_catalog.pg_partition_root(part.oid), part.oid)
+        cross join pg_catalog.unnest(array['update', 'delete', 'truncate']) as privilege
+        where root.oid in ('vault.audit_events'::regclass::oid, 'vault.audit_seals'::regclass::oid)
             and part.relkind in ('r', 'p')
-            and (has_table_privilege(part.oid, privilege)
-                or (privilege = 'update' and has_any_column_privilege(part.oid, 'update')))
+            and (pg_catalog.has_table_privilege(part.oid, privilege)
+                or (privilege = 'update' and pg_catalog.has_any_column_privilege(part.oid, 'update')))
         order by 1";
     let may = async |table: &str, privilege: &str| {
         let row = schema::timed(client.query_one(SQL, &[&table, &privilege])).await?;
@@ -123,6 +129,42 @@ pub(super) async fn privileges(
     Ok((missing, changes))
 }
 
+/// Has every session of the role of this URL in this database begin with our search path, those behind a
+/// pooler too. Not of a role that owns the schema: another application may have it too. Answers whether
+/// the role has it.
+///
+/// # Errors
+///
+/// When there is no answer, or Postgres refuses it.
+pub async fn set_search_path(url: &DatabaseUrl) -> Result<bool, SchemaFault> {
+    // serving_role::set_search_path
+    const SQL: &str = "
+        select pg_catalog.pg_has_role(n.nspowner, 'member') as owns, exists (
+                select from pg_catalog.pg_db_role_setting s
+                join pg_catalog.pg_roles r on r.oid = s.setrole
+                join pg_catalog.pg_database d on d.oid = s.setdatabase
+                where r.rolname = current_user and d.datname = pg_catalog.current_database()
+                  and 'search_path=' || $1::text = any (s.setconfig)) as has
+        from pg_catalog.pg_namespace n where n.nspname = 'vault'";
+    let client = schema::connect(url).await?;
+    let row = schema::timed(client.query_one(SQL, &[&session::SEARCH_PATH])).await?;
+    if row.get("owns") || row.get("has") {
+        return Ok(row.get("has"));
+    }
+    // One replica at a time: of two that change it at once Postgres refuses one.
+    let set = format!(
+        "do $$ begin
+            perform pg_catalog.pg_advisory_xact_lock({ROLE_LOCK}::bigint);
+            execute pg_catalog.format(
+                'alter role current_user in database %I set search_path = {}',
+                pg_catalog.current_database());
+        end $$",
+        session::SEARCH_PATH
+    );
+    schema::timed(client.batch_execute(&set)).await?;
+    Ok(true)
+}
+
 /// Whoever owns the schema has what it needs, and would take it from itself.
 async fn owns_the_schema(
     client: &tokio_postgres::Client,
@@ -131,9 +173,9 @@ async fn owns_the_schema(
     // serving_role::owns_the_schema
     const SQL: &str = "
         select exists (
-            select from pg_namespace
+            select from pg_catalog.pg_namespace
             where nspname = 'vault' and (nspowner = r.oid or current_user = r.rolname))
-        from pg_roles r where r.rolname = $1::text";
+        from pg_catalog.pg_roles r where r.rolname = $1::text";
     let row = schema::timed(client.query_opt(SQL, &[&role.0])).await?;
     Ok(row.is_some_and(|row| row.get(0)))
 }

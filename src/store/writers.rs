@@ -74,11 +74,11 @@ pub(super) async fn writers_have_ended(
 ) -> Result<Ended, StoreFault> {
     // writers::writers_have_ended
     const SQL: &str = "
-        select distinct virtualtransaction from pg_locks
+        select distinct virtualtransaction from pg_catalog.pg_locks
         where locktype = 'relation' and mode = 'RowExclusiveLock' and granted
-          and database = (select oid from pg_database where datname = current_database())
+          and database = (select oid from pg_catalog.pg_database where datname = pg_catalog.current_database())
           and relation = any (array(
-              select name::regclass::oid from unnest($1::text[]) as name))
+              select name::regclass::oid from pg_catalog.unnest($1::text[]) as name))
           and ($2::text[] is null or virtualtransaction = any ($2))";
     let tables: Vec<&str> = tables.iter().map(|table| table.table()).collect();
     let mut writers: Option<Vec<String>> = None;

@@ -4,6 +4,7 @@ mod durability;
 mod isolation;
 mod migrations;
 mod passwords;
+mod planted;
 mod refusals;
 mod tls;
 
