@@ -8,6 +8,7 @@ pub mod audit_partitions;
 pub mod audit_reading;
 pub mod audit_seals;
 pub mod authority;
+mod authority_tables;
 mod columns;
 pub mod conditional_events;
 mod connect;
@@ -66,7 +67,7 @@ use database_url::DatabaseUrl;
 use exchanges::Lookups;
 use readers::Readers;
 use reading::Reading;
-use schema::Durability;
+use schema::{Durability, SchemaFault};
 use written_last::WrittenLast;
 
 pub use durable::DURABLY;
@@ -132,8 +133,7 @@ pub struct Store {
     answered: Arc<AtomicU64>,
     written_last: Arc<WrittenLast>,
     durability: Durability,
-    /// The server does not flush what it commits: nothing is asked of it until it does again.
-    unflushed: Arc<AtomicBool>,
+    unfit: Arc<Unfit>,
     cut_short: CutShort,
 }
 
@@ -155,6 +155,15 @@ pub struct Flushing {
     pub fsync: bool,
     /// Whether it can mend pages that a crash left half written.
     pub full_page_writes: bool,
+}
+
+/// Why nothing is asked of a server that answers, until somebody has mended it.
+#[derive(Default)]
+struct Unfit {
+    /// It does not flush what it commits.
+    unflushed: AtomicBool,
+    /// What was a table of the authority is something else.
+    no_table: AtomicBool,
 }
 
 /// What became of the statements of a connection.
@@ -232,7 +241,7 @@ impl Store {
             answered,
             written_last: Arc::new(WrittenLast::new()),
             durability,
-            unflushed: Arc::default(),
+            unfit: Arc::default(),
             cut_short,
         })
     }
@@ -303,15 +312,38 @@ impl Store {
             full_page_writes: row.get("full_page_writes"),
         };
         let unflushed = !flushing.fsync && self.durability == Durability::Required;
-        self.unflushed.store(unflushed, Ordering::Relaxed);
+        self.unfit.unflushed.store(unflushed, Ordering::Relaxed);
         Ok(Some(flushing))
     }
 
-    fn refuse_unflushed(&self) -> Result<(), StoreFault> {
-        if self.unflushed.load(Ordering::Relaxed) {
-            return Err(StoreFault::Unavailable("the server has fsync=off".into()));
+    /// Asks whether the tables of the authority are still what they were when we started. While they are
+    /// not, nothing else is asked of the database: what took their place would run as us.
+    ///
+    /// # Errors
+    ///
+    /// When it does not answer.
+    pub async fn authority_fault(&self) -> Result<Option<SchemaFault>, StoreFault> {
+        if self.authority == Authority::Standalone {
+            return Ok(None);
         }
-        Ok(())
+        let connection = self.pooled().await?;
+        let fault = connection.deadline(authority_tables::fault(connection.client()));
+        let fault = fault.await?;
+        self.unfit
+            .no_table
+            .store(fault.is_some(), Ordering::Relaxed);
+        Ok(fault)
+    }
+
+    fn refuse_unfit(&self) -> Result<(), StoreFault> {
+        let says = if self.unfit.unflushed.load(Ordering::Relaxed) {
+            "the server has fsync=off"
+        } else if self.unfit.no_table.load(Ordering::Relaxed) {
+            "what was a table of the authority is something else"
+        } else {
+            return Ok(());
+        };
+        Err(StoreFault::Unavailable(says.into()))
     }
 
     /// A connection for a transaction or a few statements. Hold it while nothing else is awaited.
@@ -320,7 +352,7 @@ impl Store {
     ///
     /// When none can be had in time.
     pub async fn connection(&self) -> Result<Connection, StoreFault> {
-        self.refuse_unflushed()?;
+        self.refuse_unfit()?;
         self.pooled().instrument(database_span!("connect")).await
     }
 
@@ -330,6 +362,7 @@ impl Store {
         sql: &'static str,
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<Option<Row>, StoreFault> {
+        self.refuse_unfit()?;
         let _reading = self.reading.begin();
         let rows = self.readers.read(sql, parameters, &self.metrics).await;
         Ok(rows?.pop())

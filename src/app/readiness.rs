@@ -21,7 +21,7 @@ use crate::{
     health::{Health, Need, Probe},
     model::cause::chain,
     store::{
-        Flushing, Store, authority,
+        Flushing, Store, StoreFault, authority,
         schema::{self, Durability, SchemaFault},
     },
 };
@@ -229,12 +229,18 @@ impl Subject {
         match self {
             Self::Database(database, store, warned) => {
                 let answer = store.ping().await;
-                let flushing = answer.map_err(|fault| Unready::not_yet(&fault, "unreachable"))?;
-                match flushing {
+                let unreachable = |fault: StoreFault| Unready::not_yet(&fault, "unreachable");
+                match answer.map_err(unreachable)? {
                     Some(flushing) if database.durability == Durability::Required => {
-                        warned.look_at(flushing)
+                        warned.look_at(flushing)?;
                     }
-                    _ => Ok(()),
+                    Some(_) => {}
+                    // Every connection is in use.
+                    None => return Ok(()),
+                }
+                match store.authority_fault().await.map_err(unreachable)? {
+                    Some(fault) => Err(Unready::Refused(fault.into())),
+                    None => Ok(()),
                 }
             }
             Self::MasterKey(holder, patience, may) => match check(holder, *patience).await {

@@ -58,7 +58,7 @@ impl Store {
         events: &[AuditEventRow],
         tried: Tried,
     ) -> Result<(), StoreFault> {
-        self.refuse_unflushed()?;
+        self.refuse_unfit()?;
         let connection = self.connection_of(&self.recording).await?;
         let append = append(connection.client(), events, tried);
         connection.deadline(append).await

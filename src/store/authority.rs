@@ -8,7 +8,7 @@ use tokio_postgres::{Client, Row, error::SqlState};
 use tracing::Instrument;
 
 use super::{
-    Store, StoreFault,
+    Store, StoreFault, authority_tables,
     columns::Columns,
     database_span,
     database_url::DatabaseUrl,
@@ -176,7 +176,7 @@ fn key_owner(row: &Row) -> Result<KeyOwner, StoreFault> {
     })
 }
 
-/// Connects once and checks that the tables of the authority are there and may be read.
+/// Connects once and checks that the tables of the authority are there, are only tables, and may be read.
 ///
 /// # Errors
 ///
@@ -186,6 +186,10 @@ pub async fn check_once(url: &DatabaseUrl, authority: Authority) -> Result<(), S
         return Ok(());
     }
     let client = schema::connect(url).await?;
+    // Before anything of them is read.
+    if let Some(fault) = schema::timed(authority_tables::fault(&client)).await? {
+        return Err(fault);
+    }
     for (table, sql) in [
         (
             "public.developers",

@@ -41,7 +41,7 @@ impl Store {
         events: &[ConditionalEvent],
         tried: Tried,
     ) -> Result<Vec<bool>, StoreFault> {
-        self.refuse_unflushed()?;
+        self.refuse_unfit()?;
         let connection = self.connection_of(&self.confirming).await?;
         let append = append(connection.client(), events, self.authority, tried);
         connection.deadline(append).await

@@ -155,6 +155,7 @@ impl Store {
         &self,
         query: ExchangeQuery,
     ) -> Result<(Option<ExchangeRow>, GrantState), StoreFault> {
+        self.refuse_unfit()?;
         // Until the row is here, not until its statement was answered.
         let reading = self.reading.begin();
         let row = self

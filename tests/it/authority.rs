@@ -3,6 +3,7 @@
 
 mod grantex;
 mod locked_grants;
+mod tables;
 
 use grantex_vault::store::authority::Authority;
 use serde_json::{Value, json};
