@@ -2,6 +2,7 @@
 # make test   everything that can be tested, setting up what it needs
 # make lint   formatting, lints, the protobuf contract
 # make chart  the Helm chart, the Dockerfile, the dashboard and the alerts; `make test` does it too
+# make base-images  writes the digests of the day into the Dockerfile
 # make bench  the vault under load, beside pgbench: a quarter of an hour, and the release build before
 # make bench-growth  the same verbs on tenants of 10 thousand to 10 million credentials; 12 GB of disk
 
@@ -9,7 +10,7 @@ VENV := .venv
 NODE := .venv/node
 BUF := npx --yes @bufbuild/buf@1.75.0
 
-.PHONY: dev test lint chart bench bench-growth setup postgres
+.PHONY: dev test lint chart base-images bench bench-growth setup postgres
 
 dev: postgres
 	cargo build --quiet
@@ -27,6 +28,9 @@ lint:
 # It installs what it needs into .tools/: some minutes once, then seconds.
 chart:
 	helm/tests/run.sh
+
+base-images:
+	@supply-chain/base-images.sh
 
 # ARGS=--quick measures everything for a second once; ARGS='--json <file>', and for the curves of
 # bench-growth '--svg <file>', name the results.
