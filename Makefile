@@ -1,6 +1,6 @@
 # make dev    an instance on this machine, with nothing else to start
 # make test   everything that can be tested, setting up what it needs
-# make lint   formatting, lints, the protobuf contract
+# make lint   formatting, lints, the protobuf contract, the dependencies against deny.toml
 # make chart  the Helm chart, the Dockerfile, the dashboard and the alerts; `make test` does it too
 # make base-images  writes the digests of the day into the Dockerfile
 # make bench  the vault under load, beside pgbench: a quarter of an hour, and the release build before
@@ -9,6 +9,7 @@
 VENV := .venv
 NODE := .venv/node
 BUF := npx --yes @bufbuild/buf@1.75.0
+DENY := .tools/cargo-deny
 
 .PHONY: dev test lint chart base-images bench bench-growth setup postgres
 
@@ -18,12 +19,14 @@ dev: postgres
 
 test: setup
 	cargo test
+	supply-chain/test.py
 	helm/tests/run.sh
 
-lint:
+lint: $(DENY)/ready
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
 	$(BUF) lint
+	supply-chain/check-dependencies.sh
 
 # It installs what it needs into .tools/: some minutes once, then seconds.
 chart:
@@ -42,8 +45,8 @@ bench-growth: postgres
 	cargo bench --bench growth -- $(ARGS)
 
 # What the tests need beside Rust: Postgres' server programs; from PyPI a KMS endpoint, the SDK and what
-# signs tokens; from npm what signs tokens.
-setup: postgres $(VENV)/ready $(NODE)/ready
+# signs tokens; from npm what signs tokens; what looks at the dependencies.
+setup: postgres $(VENV)/ready $(NODE)/ready $(DENY)/ready
 
 postgres:
 	@tests/install-postgres.sh
@@ -54,4 +57,8 @@ $(VENV)/ready: tests/requirements.txt
 
 $(NODE)/ready: tests/tokens/package.json $(VENV)/ready
 	@tests/make-node.sh $(NODE)
+	@touch $@
+
+$(DENY)/ready: supply-chain/requirements.txt
+	@tests/make-venv.sh $(DENY) $<
 	@touch $@
