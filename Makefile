@@ -2,6 +2,7 @@
 # make test   everything that can be tested, setting up what it needs
 # make lint   formatting, lints, the protobuf contract, the dependencies against deny.toml
 # make chart  the Helm chart, the Dockerfile, the dashboard and the alerts; `make test` does it too
+# make sbom   what the binary is made of, as CycloneDX: target/grantex-vault.cdx.json
 # make base-images  writes the digests of the day into the Dockerfile
 # make bench  the vault under load, beside pgbench: a quarter of an hour, and the release build before
 # make bench-growth  the same verbs on tenants of 10 thousand to 10 million credentials; 12 GB of disk
@@ -10,8 +11,10 @@ VENV := .venv
 NODE := .venv/node
 BUF := npx --yes @bufbuild/buf@1.75.0
 DENY := .tools/cargo-deny
+CYCLONEDX_VERSION := 0.5.9
+CYCLONEDX := .tools/cargo-cyclonedx-$(CYCLONEDX_VERSION).installed
 
-.PHONY: dev test lint chart base-images bench bench-growth setup postgres
+.PHONY: dev test lint chart sbom base-images bench bench-growth setup postgres
 
 dev: postgres
 	cargo build --quiet
@@ -32,6 +35,10 @@ lint: $(DENY)/ready
 chart:
 	helm/tests/run.sh
 
+# ARGS='--target aarch64-unknown-linux-gnu' for another target than x86-64 Linux.
+sbom: $(CYCLONEDX)
+	@supply-chain/sbom.py $(ARGS)
+
 base-images:
 	@supply-chain/base-images.sh
 
@@ -46,7 +53,7 @@ bench-growth: postgres
 
 # What the tests need beside Rust: Postgres' server programs; from PyPI a KMS endpoint, the SDK and what
 # signs tokens; from npm what signs tokens; what looks at the dependencies.
-setup: postgres $(VENV)/ready $(NODE)/ready $(DENY)/ready
+setup: postgres $(VENV)/ready $(NODE)/ready $(DENY)/ready $(CYCLONEDX)
 
 postgres:
 	@tests/install-postgres.sh
@@ -61,4 +68,10 @@ $(NODE)/ready: tests/tokens/package.json $(VENV)/ready
 
 $(DENY)/ready: supply-chain/requirements.txt
 	@tests/make-venv.sh $(DENY) $<
+	@touch $@
+
+# Unoptimized: it compiles faster, and runs for a second.
+$(CYCLONEDX):
+	@echo "Building cargo-cyclonedx (a minute, once)…" >&2
+	@cargo install --quiet --locked --debug --root .tools cargo-cyclonedx@$(CYCLONEDX_VERSION)
 	@touch $@

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""That the lint refuses what it should, and says aloud what it could not check."""
+"""That the lint refuses what it should, says aloud what it could not check, and that the SBOM is of what is compiled."""
 
+import json
 import os
 import shutil
 import subprocess
 import tempfile
+import tomllib
 import unittest
 from pathlib import Path
 
@@ -128,6 +130,57 @@ class Advisories(unittest.TestCase):
         self.assertEqual(checked.returncode, 0, checked.stderr)
         self.assertIn("advisories ok", checked.stdout + checked.stderr)
         self.assertNotIn(NOT_CHECKED, checked.stderr)
+
+
+class Sbom(unittest.TestCase):
+    """sbom.py, as `make sbom` runs it."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.texts = [cls.make(), cls.make()]
+        cls.sbom = json.loads(cls.texts[0])
+
+    @staticmethod
+    def make():
+        with tempfile.TemporaryDirectory() as folder:
+            output = Path(folder, "sbom.json")
+            subprocess.run([FOLDER / "sbom.py", "--output", output], capture_output=True, timeout=300, check=True)
+            return output.read_text()
+
+    def names(self, scope):
+        return {component["name"] for component in self.sbom["components"] if component["scope"] == scope}
+
+    def test_it_is_of_this_version_of_the_vault(self):
+        package = tomllib.loads((ROOT / "Cargo.toml").read_text())["package"]
+        subject = self.sbom["metadata"]["component"]
+        self.assertEqual((subject["name"], subject["version"]), (package["name"], package["version"]))
+
+    def test_what_is_linked_is_required_and_what_builds_is_excluded(self):
+        self.assertLessEqual({"rustls", "tokio", "aws-lc-sys", "tokio-postgres", "tikv-jemallocator"}, self.names("required"))
+        self.assertLessEqual({"protox", "tonic-prost-build", "serde_derive", "cc"}, self.names("excluded"))
+
+    def test_what_is_not_compiled_into_the_vault_is_not_there(self):
+        tests = {"criterion", "proptest", "rcgen"}
+        # Optional crates of our dependencies, in Cargo.lock only.
+        optional = {"quinn", "ring"}
+        self.assertFalse((tests | optional) & (self.names("required") | self.names("excluded")))
+
+    def test_every_crate_has_its_version_and_hash_of_the_lock_file(self):
+        locked = tomllib.loads((ROOT / "Cargo.lock").read_text())["package"]
+        locked = {(package["name"], package["version"], package.get("checksum")) for package in locked}
+        found = {(c["name"], c["version"], c["hashes"][0]["content"]) for c in self.sbom["components"]}
+        self.assertGreater(len(found), 200)
+        self.assertLessEqual(found, locked)
+
+    def test_its_references_lead_to_what_is_there(self):
+        there = {component["bom-ref"] for component in [*self.sbom["components"], self.sbom["metadata"]["component"]]}
+        self.assertEqual({entry["ref"] for entry in self.sbom["dependencies"]}, there)
+        self.assertLessEqual({ref for entry in self.sbom["dependencies"] for ref in entry.get("dependsOn", [])}, there)
+
+    def test_the_same_source_gives_the_same_bytes_wherever_it_lies(self):
+        self.assertEqual(*self.texts)
+        self.assertNotIn(str(ROOT), self.texts[0])
+        self.assertNotIn("serialNumber", self.sbom)
 
 
 if __name__ == "__main__":
