@@ -1,12 +1,12 @@
-# syntax=docker/dockerfile:1
-
 # The image of grantex-vault: its binary on distroless. Nothing else is in it, no shell either.
 #
 #   docker build --build-arg VERSION=0.1.0 --build-arg REVISION="$(git rev-parse HEAD)" -t grantex-vault:0.1.0 .
+#
+# Base images are pinned by digest, for every platform that they have; `make base-images` writes those of the day.
 
 # === What builds: Rust, and what aws-lc needs for its C code ===
 
-FROM rust:1.95-slim-bookworm AS chef
+FROM rust:1.95-slim-bookworm@sha256:d7482085ff5b415f84dba5647ae71606650bdef00db7aeb69f4b3d170c3e4082 AS chef
 # Debian's own versions of the day: they build, and are not in the image.
 # hadolint ignore=DL3008
 RUN apt-get update \
@@ -30,7 +30,7 @@ RUN cargo build --release --locked --bin grantex-vault
 # === What runs: glibc, CA certificates, a user that is not root ===
 
 # The Debian release of the builder, for its glibc.
-FROM gcr.io/distroless/cc-debian12:nonroot
+FROM gcr.io/distroless/cc-debian12:nonroot@sha256:9dac0a79194e45a7da0158a9c6da57b217585af0786db3845d1f0ec1a0dd182f
 
 ARG VERSION=dev
 ARG REVISION=unknown

@@ -3,9 +3,9 @@
 import sys
 import traceback
 
-from checks import commands, dockerfile, documents, monitoring, refusals, report, schemas, security
+from checks import base_images, commands, dockerfile, documents, monitoring, refusals, report, schemas, security
 
-for part in (schemas, security, refusals, documents, monitoring, dockerfile, commands):
+for part in (schemas, security, refusals, documents, monitoring, dockerfile, base_images, commands):
     before = report.passed, len(report.failures)
     try:
         part.run()

