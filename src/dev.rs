@@ -22,7 +22,7 @@ use crate::{
     app::{self, Outside, StartFault, stop_or_signal},
     auth::key_set::SignatureAlgorithm,
     clock::{Clock, SystemClock},
-    config::{Config, ConfigFaults},
+    config::{self, Config, ConfigFaults},
     envelope::local_keyring::{KeyringFault, LocalKeyring},
     shutdown::StopSignals,
 };
@@ -113,8 +113,9 @@ pub async fn run(
     let mut signals = StopSignals::listen().map_err(StartFault::Signals)?;
     let directory = files::open_directory(directory)?;
     let _lock = lock(&directory)?;
+    let postgres_bin = config::text(lookup, "GRANTEX_VAULT_PG_BIN").map_err(StartFault::from)?;
     let postgres = tokio::select! {
-        postgres = Postgres::start(&directory, lookup("GRANTEX_VAULT_PG_BIN")) => postgres?,
+        postgres = Postgres::start(&directory, postgres_bin) => postgres?,
         () = signals.next() => return Ok(()),
     };
     let keyring = keyring_file(&directory);
@@ -127,6 +128,7 @@ pub async fn run(
 
     let own_issuer = [
         "GRANTEX_VAULT_ISSUER",
+        "GRANTEX_VAULT_ISSUER_FILE",
         "GRANTEX_VAULT_JWKS_URL",
         "GRANTEX_VAULT_JWKS_FILE",
     ]
@@ -139,11 +141,15 @@ pub async fn run(
     let with_defaults = |name: &str| match name {
         // Its own database, whatever the environment says of others.
         "DATABASE_URL" => Some(postgres.url().to_owned()),
-        "GRANTEX_VAULT_MIGRATE_DATABASE_URL" => None,
+        "DATABASE_URL_FILE"
+        | "GRANTEX_VAULT_MIGRATE_DATABASE_URL"
+        | "GRANTEX_VAULT_MIGRATE_DATABASE_URL_FILE" => None,
         "GRANTEX_VAULT_HTTP_ADDR" => Some(http_addr.to_string()),
         _ => lookup(name).or_else(|| match name {
             "GRANTEX_VAULT_GRPC_ADDR" => Some("127.0.0.1:50051".to_owned()),
-            "GRANTEX_VAULT_MASTER_KEY" => Some(format!("local:{}", keyring.display())),
+            "GRANTEX_VAULT_MASTER_KEY" => lookup("GRANTEX_VAULT_MASTER_KEY_FILE")
+                .is_none()
+                .then(|| format!("local:{}", keyring.display())),
             "GRANTEX_VAULT_MIGRATE" | "GRANTEX_VAULT_GRPC_REFLECTION" => Some("true".to_owned()),
             "GRANTEX_VAULT_ISSUER" => own_issuer.then(|| http.clone()),
             "GRANTEX_VAULT_JWKS_FILE" if own_issuer => {
@@ -325,7 +331,8 @@ fn lock(directory: &Path) -> Result<File, DevFault> {
 /// Listens before anything is configured: the issuer is named after the port.
 async fn bind(lookup: &dyn Fn(&str) -> Option<String>) -> Result<TcpListener, DevFault> {
     const NAME: &str = "GRANTEX_VAULT_HTTP_ADDR";
-    let text = lookup(NAME).unwrap_or_else(|| "127.0.0.1:8080".to_owned());
+    let text = config::text(lookup, NAME).map_err(StartFault::from)?;
+    let text = text.unwrap_or_else(|| "127.0.0.1:8080".to_owned());
     let address: SocketAddr = text.parse().map_err(|error| {
         StartFault::from(ConfigFaults::one(NAME, format_args!("is wrong: {error}")))
     })?;

@@ -51,6 +51,7 @@ mod restrictions;
 mod revocations;
 mod rotation;
 mod sealing;
+mod settings;
 mod statements;
 mod stop;
 mod tamper;

@@ -49,6 +49,9 @@ def pod(title: str, spec: dict, *, fixed_user: bool) -> None:
         none(f"{title} has no subPath, whose files never change", (m for m in container.get("volumeMounts", []) if "subPath" in m))
         secrets = [entry["name"] for entry in container.get("env", []) if "DATABASE_URL" in entry["name"]]
         none(f"{title} has no database URL in its environment", (entry for entry in secrets if not entry.endswith("_FILE")))
+        from_secret = [entry["name"] for entry in container.get("env", []) if "secretKeyRef" in entry.get("valueFrom", {})]
+        none(f"{title} has nothing of a Secret in its environment", from_secret)
+        none(f"{title} takes no Secret as its environment", (source for source in container.get("envFrom", []) if "secretRef" in source))
     for volume in spec.get("volumes", []):
         for source in ("secret", "projected"):
             if source in volume:
