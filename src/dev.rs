@@ -97,10 +97,13 @@ pub enum DevFault {
     /// Its database.
     #[error("the private database does not answer: {0}")]
     Database(String),
+    /// Nobody can be told that it is ready.
+    #[error("what to try cannot be printed: {0}")]
+    Announce(#[source] io::Error),
 }
 
 /// Runs an instance in a directory until a signal asks to stop, and calls `announce` when it is
-/// ready.
+/// ready. An instance that cannot be announced stops at once: nobody knows of it.
 ///
 /// # Errors
 ///
@@ -108,7 +111,7 @@ pub enum DevFault {
 pub async fn run(
     directory: &Path,
     lookup: &dyn Fn(&str) -> Option<String>,
-    announce: fn(&Instance),
+    announce: fn(&Instance) -> io::Result<()>,
 ) -> Result<(), DevFault> {
     let mut signals = StopSignals::listen().map_err(StartFault::Signals)?;
     let directory = files::open_directory(directory)?;
@@ -204,11 +207,13 @@ pub async fn run(
         }),
     };
     files::write_json(&instance_file(&directory), &instance)?;
-    announce(&instance);
-    signals.next().await;
+    let announced = announce(&instance);
+    if announced.is_ok() {
+        signals.next().await;
+    }
     stop_or_signal(running, config.drain_delay, &mut signals).await;
     postgres.stop();
-    Ok(())
+    announced.map_err(DevFault::Announce)
 }
 
 /// The scope that permits exchanges for a service.

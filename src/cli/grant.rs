@@ -4,6 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand};
 
+use super::output::outln;
 use super::{Outcome, api_key::duration, developer::or_already, explain, target::Target};
 use crate::{
     auth::key_set::SignatureAlgorithm,
@@ -87,7 +88,7 @@ pub(super) async fn run(command: Command) -> Outcome {
             let (operations, by) = target.operations()?;
             let revoked = operations.revoke_grant(&by, &developer, grant.clone());
             let changed = revoked.await.map_err(explain)?;
-            println!("{grant} {}", or_already(changed, "revoked"));
+            outln!("{grant} {}", or_already(changed, "revoked"));
             Ok(())
         }
         Command::Revocations { developer, target } => list(&developer, &target).await,
@@ -108,7 +109,7 @@ async fn list(developer: &DeveloperId, target: &Target) -> Outcome {
         {
             let until = expires_at.map_or_else(|| "for ever".to_owned(), |at| at.to_string());
             let (kind, subject) = (what.kind(), what.subject(developer));
-            println!("{kind}\t{subject}\t{revoked_at}\t{until}");
+            outln!("{kind}\t{subject}\t{revoked_at}\t{until}");
         }
         let Some(next) = page.next_page_token else {
             return Ok(());
@@ -144,6 +145,6 @@ fn mint(args: &MintArgs) -> Outcome {
         expires_in: args.expires_in,
     };
     let token = DevIssuer::load(data_dir)?.mint(&claims, args.form, args.alg);
-    println!("{token}");
+    outln!("{token}");
     Ok(())
 }

@@ -83,6 +83,29 @@ pub(crate) fn print(arguments: &[&str]) -> String {
         .to_owned()
 }
 
+/// Runs a command with these as its input, its output and its error.
+pub(crate) async fn run_between(
+    arguments: &[&str],
+    variables: &[(&str, &str)],
+    [input, output, error]: [Stdio; 3],
+) -> Output {
+    let mut command = command(VAULT, variables);
+    command.args(arguments);
+    command.stdin(input).stdout(output).stderr(error);
+    let mut command = tokio::process::Command::from(command);
+    let running = command.kill_on_drop(true).spawn().expect("the binary runs");
+    let ended = tokio::time::timeout(super::PATIENCE, running.wait_with_output()).await;
+    let ended = ended.unwrap_or_else(|_| panic!("{arguments:?} does not end"));
+    ended.expect("our own child")
+}
+
+/// A pipe that nobody reads any more.
+pub(crate) fn unread() -> Stdio {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    writer.into()
+}
+
 /// A command with an environment of nothing but these variables, and where programs are.
 fn command(program: &str, variables: &[(&str, &str)]) -> Command {
     let mut command = Command::new(program);
