@@ -25,7 +25,7 @@ use crate::{
     app,
     config::{self, Config},
     descriptors,
-    dev::{self, DevFault},
+    dev::{self, DevFault, Given},
     memory,
     store::schema,
     telemetry::{self, Telemetry},
@@ -223,17 +223,16 @@ async fn act(command: Command) -> Outcome {
             Box::pin(serving).await.map_err(explain)
         }
         Command::Dev(args) => {
-            let lookup = |name: &str| {
-                args.settings
-                    .get(name)
-                    .or_else(|| config::environment(name))
+            let given = Given {
+                flags: &|name| args.settings.get(name),
+                environment: &config::environment,
             };
             let announce = if args.json {
                 announce_json
             } else {
                 announce_text
             };
-            let running = dev::run(&args.data_dir, &lookup, announce);
+            let running = dev::run(&args.data_dir, given, announce);
             Box::pin(running).await.map_err(|fault| match fault {
                 DevFault::Announce(error) => exit::Failure::unwritten(&error).into(),
                 fault => explain(fault),

@@ -184,18 +184,18 @@ fn variable(name: &str) -> Option<OsString> {
     env::var_os(name).filter(|value| !value.is_empty())
 }
 
-/// Reads one setting as text, where it is needed before the others are read.
+/// Reads what is given of one setting, which has no default here, before the others are read.
 ///
 /// # Errors
 ///
 /// When the text is no value of a setting.
-pub fn text(
+pub fn given(
     lookup: &dyn Fn(&str) -> Option<String>,
-    name: &'static str,
+    name: &str,
 ) -> Result<Option<String>, ConfigFaults> {
     let mut values = Values::new(lookup);
-    let text = values.get(name);
-    values.finish(Some(text))
+    let given = values.variable(name);
+    values.finish(Some(given))
 }
 
 impl Config {

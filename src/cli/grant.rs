@@ -127,9 +127,12 @@ fn mint(args: &MintArgs) -> Outcome {
         );
     };
     let instance = Instance::last(data_dir)?;
-    let issuer = instance.issuer.filter(|_| instance.grant_token.is_some()).ok_or(
-        "this dev instance uses the issuer that GRANTEX_VAULT_ISSUER names; it has none of its own",
-    )?;
+    let issuer = instance
+        .issuer
+        .filter(|_| instance.grant_token.is_some())
+        .ok_or(
+            "this dev instance uses the issuer that it was given as a flag; it has none of its own",
+        )?;
     let of_services = args
         .service
         .iter()
@@ -141,6 +144,7 @@ fn mint(args: &MintArgs) -> Outcome {
         principal: &args.principal,
         agent: &args.agent,
         scopes: &scopes,
+        audience: instance.audience.as_deref(),
         now: SystemClock.now(),
         expires_in: args.expires_in,
     };

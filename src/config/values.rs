@@ -86,7 +86,7 @@ impl<'a> Values<'a> {
     }
 
     /// What a flag or a variable says; one that is empty says nothing.
-    fn variable(&mut self, name: &str) -> Option<String> {
+    pub(super) fn variable(&mut self, name: &str) -> Option<String> {
         let value = text::without_newlines((self.lookup)(name)?);
         let value = match text::check(&value) {
             Ok(()) => value,

@@ -243,8 +243,18 @@ impl Drop for Process {
 impl Dev {
     /// Starts an instance on free ports and waits until it is ready.
     pub(crate) async fn start(directory: &Path, variables: &[(&str, &str)]) -> Self {
+        Self::start_with(directory, &[], variables).await
+    }
+
+    /// The same with these flags.
+    pub(crate) async fn start_with(
+        directory: &Path,
+        flags: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Self {
         let directory = directory.to_str().expect("a temporary path");
-        let arguments = [&["dev", "--json", "--data-dir", directory], &FREE_PORTS[..]].concat();
+        let dev = ["dev", "--json", "--data-dir", directory];
+        let arguments = [&dev, &FREE_PORTS[..], flags].concat();
         let mut process = Process::start(&arguments, variables);
         until("dev is ready or has failed", async || {
             process.output().ends_with('\n') || process.ended().is_some()
