@@ -84,7 +84,11 @@ WRONG = [
     (["--set", "gateway.grpc.enabled=true"], "gateway.grpc.parentRefs must name the Gateway"),
     (["--set", "services.grpc.headless=true", "--set", "services.grpc.type=NodePort"], "services.grpc.headless goes only with services.grpc.type ClusterIP"),
     (["--set", "prometheusRule.enabled=true", "--set", "prometheusRule.disabledAlerts={Nonsense}"], "there is no alert Nonsense"),
+    (["--kube-version", "1.20.0"], "chart requires kubeVersion: >=1.27.0-0"),
     # By the schema.
+    (["--set", "platform=aws"], "at '/platform': value must be one of '', 'eks', 'gke', 'aks', 'openshift'"),
+    (["--set", "networkPolicy.egress.dns.nodeLocal={169.254.20.10/32}"], "at '/networkPolicy/egress/dns/nodeLocal/0': '169.254.20.10/32' does not match pattern"),
+    (["--set", "networkPolicy.egress.podIdentity=maybe"], "at '/networkPolicy/egress/podIdentity': got string, want boolean"),
     (["--set", "replicas=3"], "additional properties 'replicas' not allowed"),
     (["--set", "image.name=vault"], "additional properties 'name' not allowed"),
     (["--set", "tls.certManager.issuerRef.nam=x"], "additional properties 'nam' not allowed"),
