@@ -88,6 +88,7 @@ fn grant(criterion: &mut Criterion, runtime: &Runtime, dev: &Dev) {
         principal: "user_abc123",
         agent: "did:grantex:dev-agent",
         scopes: &[SCOPE.to_owned()],
+        audience: None,
         now: SystemClock.now(),
         expires_in: Duration::from_hours(24),
     };

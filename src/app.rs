@@ -58,6 +58,10 @@ pub struct Outside {
     pub beside: Router,
     /// A listener for HTTP that is open already; by the configured address when `None`.
     pub http: Option<TcpListener>,
+    /// The same for gRPC.
+    pub grpc: Option<TcpListener>,
+    /// The same for probes and metrics.
+    pub admin: Option<TcpListener>,
     /// How often the files of TLS are looked at.
     pub tls_look_every: Duration,
 }
@@ -105,6 +109,8 @@ impl Default for Outside {
             key_source: None,
             beside: Router::new(),
             http: None,
+            grpc: None,
+            admin: None,
             tls_look_every: TLS_LOOK_EVERY,
         }
     }
@@ -209,8 +215,8 @@ pub async fn start(config: &Config, outside: Outside) -> Result<Running, StartFa
     let admin_routes = admin::routes(Arc::clone(&health), metrics.clone(), probes);
     let admin_routes = doors::with_context(admin_routes);
     let (http, http_addr) = doors::listen(outside.http, config.http_addr).await?;
-    let (grpc, grpc_addr) = doors::listen(None, config.grpc_addr).await?;
-    let (admin, admin_addr) = doors::listen(None, config.admin.address).await?;
+    let (grpc, grpc_addr) = doors::listen(outside.grpc, config.grpc_addr).await?;
+    let (admin, admin_addr) = doors::listen(outside.admin, config.admin.address).await?;
     let operators = match (&config.operators, operators) {
         (Some(settings), Some(grpc)) => {
             let routes = grpc::admin_routes(grpc, config.grpc_reflection);

@@ -1,11 +1,5 @@
 //! The command line: parse, act, say what happened, exit code.
 
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a command line prints"
-)]
-
 mod api_key;
 mod audit;
 mod developer;
@@ -16,23 +10,27 @@ mod health;
 mod import;
 mod keyring;
 mod master_key;
+mod output;
 mod progress;
 mod settings_args;
 mod target;
 mod token;
 mod webhook_secret;
 
-use std::{error::Error, path::PathBuf, process::ExitCode};
+use std::{error::Error, io, path::PathBuf, process::ExitCode};
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::{
     app,
     config::{self, Config},
-    descriptors, dev, memory,
+    descriptors,
+    dev::{self, DevFault, Given},
+    memory,
     store::schema,
     telemetry::{self, Telemetry},
 };
+use output::{errln, outln};
 use settings_args::SettingsArgs;
 use target::Target;
 
@@ -143,7 +141,10 @@ pub fn command() -> clap::Command {
 
 /// Runs the command that the arguments name.
 pub async fn run() -> ExitCode {
-    let command = Cli::parse().command;
+    let command = match Cli::try_parse() {
+        Ok(parsed) => parsed.command,
+        Err(error) => return shown(&error),
+    };
     let outcome = match prepare(&command) {
         Ok(telemetry) => {
             let outcome = Box::pin(act(command)).await;
@@ -157,11 +158,28 @@ pub async fn run() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("grantex-vault: {error}");
             let failure: Option<&exit::Failure> = error.downcast_ref();
-            failure.map_or(ExitCode::FAILURE, |failure| failure.code.into())
+            if let Some(failure) = failure {
+                failure.tell();
+                return failure.code.into();
+            }
+            errln!("grantex-vault: {error}");
+            ExitCode::FAILURE
         }
     }
+}
+
+/// Shows what clap has instead of a command: help and the version as a result, or what is wrong.
+fn shown(error: &clap::Error) -> ExitCode {
+    if error.use_stderr() {
+        let _ = error.print();
+    } else if let Err(unwritten) = error.print().and_then(|()| output::flush()) {
+        let failure = exit::Failure::unwritten(&unwritten);
+        failure.tell();
+        return failure.code.into();
+    }
+    let code = u8::try_from(error.exit_code());
+    code.map_or(ExitCode::FAILURE, ExitCode::from)
 }
 
 /// What comes before every command, and before it reads a secret: a server logs from here on, and
@@ -187,7 +205,7 @@ fn prepare(command: &Command) -> Result<Option<Telemetry>, Box<dyn Error>> {
     } else if telemetry.is_some() {
         tracing::warn!("{CORE_DUMPS_ALLOWED}");
     } else {
-        eprintln!("grantex-vault: {CORE_DUMPS_ALLOWED}");
+        errln!("grantex-vault: {CORE_DUMPS_ALLOWED}");
     }
     if telemetry.is_some()
         && let Err(error) = descriptors::raise_limit()
@@ -205,19 +223,20 @@ async fn act(command: Command) -> Outcome {
             Box::pin(serving).await.map_err(explain)
         }
         Command::Dev(args) => {
-            let lookup = |name: &str| {
-                args.settings
-                    .get(name)
-                    .or_else(|| config::environment(name))
+            let given = Given {
+                flags: &|name| args.settings.get(name),
+                environment: &config::environment,
             };
             let announce = if args.json {
                 announce_json
             } else {
                 announce_text
             };
-            Box::pin(dev::run(&args.data_dir, &lookup, announce))
-                .await
-                .map_err(explain)
+            let running = dev::run(&args.data_dir, given, announce);
+            Box::pin(running).await.map_err(|fault| match fault {
+                DevFault::Announce(error) => exit::Failure::unwritten(&error).into(),
+                fault => explain(fault),
+            })
         }
         Command::Doctor { settings } => {
             let lookup = |name: &str| settings.get(name).or_else(|| config::environment(name));
@@ -242,7 +261,7 @@ async fn migrate(target: &Target) -> Outcome {
     let migrated = schema::migrate(&database.migrate_url, database.role.as_ref())
         .await
         .map_err(explain)?;
-    println!(
+    outln!(
         "schema version {}: {}",
         migrated.version,
         match migrated.applied {
@@ -269,13 +288,11 @@ fn explain(error: impl Error + 'static) -> Box<dyn Error> {
     text.into()
 }
 
-fn announce_json(instance: &dev::Instance) {
-    println!(
-        "{}",
-        serde_json::to_string(instance).expect("strings serialise")
-    );
+fn announce_json(instance: &dev::Instance) -> io::Result<()> {
+    let line = serde_json::to_string(instance).expect("strings serialise");
+    output::try_write(format_args!("{line}\n"))
 }
 
-fn announce_text(instance: &dev::Instance) {
-    println!("{}", instance.what_to_try());
+fn announce_text(instance: &dev::Instance) -> io::Result<()> {
+    output::try_write(format_args!("{}\n", instance.what_to_try()))
 }

@@ -1,10 +1,13 @@
 //! The settings: every one an environment variable, read here and nowhere else.
 
 mod settings;
+mod text;
 mod values;
 
 use std::{
-    env, fmt,
+    env,
+    ffi::OsString,
+    fmt,
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -165,14 +168,34 @@ pub enum KeyLocation {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigFaults(Vec<String>);
 
-/// The environment.
+/// The environment. Bytes that are no UTF-8 are there as U+FFFD, which no setting may have: a variable that
+/// cannot be read is not one that is not set.
 #[must_use]
+pub fn environment(name: &str) -> Option<String> {
+    let value = variable(name)?;
+    Some(value.to_string_lossy().into_owned())
+}
+
 #[expect(
     clippy::disallowed_methods,
     reason = "this is the one place that reads the environment"
 )]
-pub fn environment(name: &str) -> Option<String> {
-    env::var(name).ok().filter(|value| !value.is_empty())
+fn variable(name: &str) -> Option<OsString> {
+    env::var_os(name).filter(|value| !value.is_empty())
+}
+
+/// Reads what is given of one setting, which has no default here, before the others are read.
+///
+/// # Errors
+///
+/// When the text is no value of a setting.
+pub fn given(
+    lookup: &dyn Fn(&str) -> Option<String>,
+    name: &str,
+) -> Result<Option<String>, ConfigFaults> {
+    let mut values = Values::new(lookup);
+    let given = values.variable(name);
+    values.finish(Some(given))
 }
 
 impl Config {
@@ -373,6 +396,17 @@ pub fn core_dumps_allowed(lookup: &dyn Fn(&str) -> Option<String>) -> Result<boo
 // === impl ConfigFaults ===
 
 impl ConfigFaults {
+    /// Everything that was found while reading; some settings are read twice.
+    fn of(found: Vec<String>) -> Self {
+        let mut faults: Vec<String> = Vec::with_capacity(found.len());
+        for fault in found {
+            if !faults.contains(&fault) {
+                faults.push(fault);
+            }
+        }
+        Self(faults)
+    }
+
     /// A single problem that was found while acting on the configuration.
     #[must_use]
     pub fn one(name: &str, problem: impl fmt::Display) -> Self {
@@ -398,7 +432,7 @@ impl std::error::Error for ConfigFaults {}
 /// Searches `PATH` for a program.
 #[must_use]
 pub fn find_on_path(program: &str) -> Option<PathBuf> {
-    let path = environment("PATH")?;
+    let path = variable("PATH")?;
     let found = env::split_paths(&path).map(|directory| directory.join(program));
     found.into_iter().find(|candidate| Path::is_file(candidate))
 }
@@ -406,6 +440,7 @@ pub fn find_on_path(program: &str) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::grant_rules::AudiencePolicy;
 
     fn read(pairs: &[(&str, &str)]) -> Result<Config, Vec<String>> {
         let lookup = |name: &str| {
@@ -483,6 +518,81 @@ mod tests {
         assert!(read(&[&MINIMAL[..], &[("DATABASE_URL_FILE", path)]].concat()).is_err());
         let missing = read(&[others, &[("DATABASE_URL_FILE", "/does/not/exist")]].concat());
         assert!(missing.unwrap_err()[0].starts_with("DATABASE_URL_FILE "));
+    }
+
+    #[test]
+    fn a_newline_at_the_end_is_no_part_of_a_setting() {
+        for newline in ["\n", "\r\n", "\n\n"] {
+            let ended = MINIMAL.map(|(name, value)| (name, format!("{value}{newline}")));
+            let mut ended: Vec<_> = ended.iter().map(|(n, v)| (*n, v.as_str())).collect();
+            let delay = format!("5s{newline}");
+            ended.push(("GRANTEX_VAULT_DRAIN_DELAY", &delay));
+            ended.push(("GRANTEX_VAULT_AUDIENCE", newline));
+            let config = read(&ended).unwrap();
+            assert_eq!(config.issuer.as_str(), "https://issuer.example.com");
+            assert_eq!(config.master_key, MasterKey::AwsKms("alias/vault".into()));
+            assert_eq!(config.drain_delay, Duration::from_secs(5));
+            assert_eq!(config.grants.audience, AudiencePolicy::Optional(None));
+        }
+    }
+
+    #[test]
+    fn every_setting_with_something_that_cannot_be_seen_is_named_once() {
+        let names = SETTINGS.iter().map(|setting| setting.name);
+        for name in names.filter(|name| !FOR_OTHERS.contains(name)) {
+            for value in ["canary\u{1b}[0m", "ca\nnary", " canary", "\u{FEFF}canary"] {
+                let others: Vec<_> = MINIMAL.into_iter().filter(|(n, _)| *n != name).collect();
+                let faults = read(&[&others, &[(name, value)][..]].concat()).unwrap_err();
+                let of_it = |fault: &&String| {
+                    fault.starts_with(&format!("{name} contains "))
+                        || fault.starts_with(&format!("{name} begins "))
+                };
+                assert_eq!(
+                    faults.iter().filter(of_it).count(),
+                    1,
+                    "{name}={value:?}: {faults:?}"
+                );
+                assert!(!faults.concat().contains("canary"), "{faults:?}");
+            }
+        }
+    }
+
+    /// Those that a server does not read with its configuration.
+    const FOR_OTHERS: [&str; 5] = [
+        "RUST_LOG",
+        "GRANTEX_VAULT_PG_BIN",
+        "GRANTEX_VAULT_ALLOW_CORE_DUMPS",
+        "GRANTEX_VAULT_LOG_FORMAT",
+        "GRANTEX_VAULT_LOG_FOREIGN",
+    ];
+
+    #[test]
+    fn a_file_may_hold_what_a_secret_of_kubernetes_does() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = |name: &str, content: &[u8]| {
+            let path = directory.path().join(name);
+            std::fs::write(&path, content).unwrap();
+            path.to_str().unwrap().to_owned()
+        };
+        let key = file("key", b"aws-kms:alias/of-file\n");
+        let issuer = file("issuer", b"https://of.file\r\n");
+        let from = |key: &str, issuer: &str| {
+            read(&[
+                MINIMAL[0],
+                ("GRANTEX_VAULT_MASTER_KEY_FILE", key),
+                ("GRANTEX_VAULT_ISSUER_FILE", issuer),
+            ])
+        };
+        let config = from(&key, &issuer).unwrap();
+        assert_eq!(config.master_key, MasterKey::AwsKms("alias/of-file".into()));
+        assert_eq!(config.issuer.as_str(), "https://of.file");
+        assert!(from(&key, &format!("{issuer}\n")).is_ok());
+        let faults = from(&file("empty", b"\n"), &file("tab", b"https://\tx")).unwrap_err();
+        assert_eq!(faults.len(), 2, "{faults:?}");
+        assert!(faults[0].starts_with("GRANTEX_VAULT_MASTER_KEY_FILE names "));
+        assert!(faults[0].ends_with(", which is empty"), "{faults:?}");
+        assert!(faults[1].starts_with("GRANTEX_VAULT_ISSUER_FILE names "));
+        assert!(faults[1].ends_with("U+0009"), "{faults:?}");
     }
 
     #[test]

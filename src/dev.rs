@@ -3,6 +3,7 @@
 mod files;
 pub mod issuer;
 mod postgres;
+mod settings;
 mod tenant;
 
 use std::{
@@ -16,18 +17,19 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
-use tokio::net::TcpListener;
 
 use crate::{
-    app::{self, Outside, StartFault, stop_or_signal},
-    auth::key_set::SignatureAlgorithm,
+    app::{self, Outside, Running, StartFault, stop_or_signal},
+    auth::{grant_rules::GrantPolicy, key_set::SignatureAlgorithm},
     clock::{Clock, SystemClock},
-    config::{Config, ConfigFaults},
+    config::{self, Config},
     envelope::local_keyring::{KeyringFault, LocalKeyring},
     shutdown::StopSignals,
 };
 use issuer::{ClaimsForm, DevIssuer, GrantClaims};
 use postgres::{Postgres, PostgresFault};
+pub use settings::Given;
+use settings::{Listeners, Own, loopback_only};
 use tenant::Tenant;
 
 /// Where an instance is kept when nobody says where.
@@ -56,6 +58,8 @@ pub struct Instance {
     pub principal_id: String,
     pub issuer: Option<String>,
     pub jwks_url: Option<String>,
+    /// What the tokens of its own issuer name, when the instance asks for one.
+    pub audience: Option<String>,
     pub database_url: String,
     /// `None` when both ports speak in clear.
     pub tls: Option<InstanceTls>,
@@ -82,6 +86,11 @@ pub enum DevFault {
     /// The directory or a file in it.
     #[error("{0}: {1}")]
     File(PathBuf, #[source] io::Error),
+    /// The name of the directory.
+    #[error(
+        "{0:?} cannot be the directory of an instance: its path must be UTF-8 without control characters"
+    )]
+    Name(PathBuf),
     /// A file that was changed.
     #[error("{0} is not what dev wrote there; remove it to start anew")]
     Malformed(PathBuf),
@@ -97,69 +106,83 @@ pub enum DevFault {
     /// Its database.
     #[error("the private database does not answer: {0}")]
     Database(String),
+    /// Nobody can be told that it is ready.
+    #[error("what to try cannot be printed: {0}")]
+    Announce(#[source] io::Error),
 }
 
 /// Runs an instance in a directory until a signal asks to stop, and calls `announce` when it is
-/// ready.
+/// ready. An instance that cannot be announced stops at once: nobody knows of it.
 ///
 /// # Errors
 ///
 /// When it does not start.
 pub async fn run(
     directory: &Path,
-    lookup: &dyn Fn(&str) -> Option<String>,
-    announce: fn(&Instance),
+    given: Given<'_>,
+    announce: fn(&Instance) -> io::Result<()>,
 ) -> Result<(), DevFault> {
     let mut signals = StopSignals::listen().map_err(StartFault::Signals)?;
     let directory = files::open_directory(directory)?;
     let _lock = lock(&directory)?;
+    given.warn_of_ignored();
+    let listeners = Listeners::open(&given).await?;
+    let postgres_bin = config::given(&|name| given.get(name), "GRANTEX_VAULT_PG_BIN");
+    let postgres_bin = postgres_bin.map_err(StartFault::from)?;
     let postgres = tokio::select! {
-        postgres = Postgres::start(&directory, lookup("GRANTEX_VAULT_PG_BIN")) => postgres?,
+        postgres = Postgres::start(&directory, postgres_bin) => postgres?,
         () = signals.next() => return Ok(()),
     };
-    let keyring = keyring_file(&directory);
+    let started = start(&directory, &given, listeners, &postgres).await?;
+    files::write_json(&instance_file(&directory), &started.instance)?;
+    let announced = announce(&started.instance);
+    if announced.is_ok() {
+        signals.next().await;
+    }
+    stop_or_signal(started.running, started.drain_delay, &mut signals).await;
+    postgres.stop();
+    announced.map_err(DevFault::Announce)
+}
+
+/// A vault on its Postgres.
+struct Started {
+    running: Running,
+    instance: Instance,
+    drain_delay: Duration,
+}
+
+async fn start(
+    directory: &Path,
+    given: &Given<'_>,
+    listeners: Listeners,
+    postgres: &Postgres,
+) -> Result<Started, DevFault> {
+    let keyring = keyring_file(directory);
     if !keyring.exists() {
         LocalKeyring::create(&keyring, SystemClock.now())?;
     }
-    let issuer = DevIssuer::load_or_make(&directory)?;
-    let listener = bind(lookup).await?;
-    let http_addr = local_addr(&listener)?;
-
-    let own_issuer = [
-        "GRANTEX_VAULT_ISSUER",
-        "GRANTEX_VAULT_JWKS_URL",
-        "GRANTEX_VAULT_JWKS_FILE",
-    ]
-    .iter()
-    .all(|name| lookup(name).is_none());
-    let tls = lookup("GRANTEX_VAULT_TLS_CERT_FILE").is_some();
+    let issuer = DevIssuer::load_or_make(directory)?;
+    let own_issuer = given.no_issuer();
+    let tls = given.get("GRANTEX_VAULT_TLS_CERT_FILE").is_some();
     // Its issuer is named after it as well. The verifier reads the key set from the file and fetches
     // nothing, so that no certificate needs to be trusted for it.
-    let http = format!("{}://{http_addr}", if tls { "https" } else { "http" });
-    let with_defaults = |name: &str| match name {
-        // Its own database, whatever the environment says of others.
-        "DATABASE_URL" => Some(postgres.url().to_owned()),
-        "GRANTEX_VAULT_MIGRATE_DATABASE_URL" => None,
-        "GRANTEX_VAULT_HTTP_ADDR" => Some(http_addr.to_string()),
-        _ => lookup(name).or_else(|| match name {
-            "GRANTEX_VAULT_GRPC_ADDR" => Some("127.0.0.1:50051".to_owned()),
-            "GRANTEX_VAULT_MASTER_KEY" => Some(format!("local:{}", keyring.display())),
-            "GRANTEX_VAULT_MIGRATE" | "GRANTEX_VAULT_GRPC_REFLECTION" => Some("true".to_owned()),
-            "GRANTEX_VAULT_ISSUER" => own_issuer.then(|| http.clone()),
-            "GRANTEX_VAULT_JWKS_FILE" if own_issuer => {
-                Some(issuer::jwks_file(&directory).display().to_string())
-            }
-            _ => None,
-        }),
+    let scheme = if tls { "https" } else { "http" };
+    let http = format!("{scheme}://{}", listeners.http.address);
+    let key_set = issuer::jwks_file(directory);
+    let own = Own {
+        database_url: postgres.url(),
+        keyring: &keyring,
+        listeners: &listeners,
+        issuer: own_issuer.then_some((&http, &key_set)),
     };
-    let config = Config::read(&with_defaults).map_err(StartFault::from)?;
-    loopback_only("GRANTEX_VAULT_GRPC_ADDR", config.grpc_addr)?;
-    loopback_only("GRANTEX_VAULT_ADMIN_ADDR", config.admin.address)?;
+    let config = Config::read(&|name| given.or_own(name, &own)).map_err(StartFault::from)?;
     if let Some(operators) = &config.operators {
         loopback_only("GRANTEX_VAULT_OPERATOR_ADDR", operators.address)?;
     }
     let outside = Outside {
-        http: Some(listener),
+        http: Some(listeners.http.open),
+        grpc: Some(listeners.grpc.open),
+        admin: Some(listeners.admin.open),
         beside: if own_issuer {
             issuer.routes()
         } else {
@@ -168,26 +191,18 @@ pub async fn run(
         ..Outside::default()
     };
     let running = app::start(&config, outside).await?;
-    let admin_scheme = config.admin.tls.as_ref().map_or("http", |_| "https");
-    let tenant = Tenant::ensure(&directory, &config.database, Arc::new(SystemClock)).await?;
+    let tenant = Tenant::ensure(directory, &config.database, Arc::new(SystemClock)).await?;
     let instance = Instance {
-        grant_token: own_issuer.then(|| {
-            let claims = GrantClaims {
-                issuer: &http,
-                developer: &tenant.developer_id,
-                principal: PRINCIPAL,
-                agent: AGENT,
-                scopes: &SERVICES.map(exchange_scope),
-                now: SystemClock.now(),
-                expires_in: GRANT_LIFETIME,
-            };
-            issuer.mint(&claims, ClaimsForm::default(), SignatureAlgorithm::Rs256)
-        }),
+        grant_token: own_issuer.then(|| example_token(&issuer, &http, &tenant, &config.grants)),
         jwks_url: own_issuer.then(|| format!("{http}{}", issuer::JWKS_PATH)),
         issuer: Some(config.issuer.to_string()),
+        audience: config.grants.audience.ours().map(str::to_owned),
         http,
         grpc: running.grpc_addr,
-        admin: format!("{admin_scheme}://{}", running.admin_addr),
+        admin: {
+            let scheme = config.admin.tls.as_ref().map_or("http", |_| "https");
+            format!("{scheme}://{}", running.admin_addr)
+        },
         api_key: tenant.api_key,
         developer_id: tenant.developer_id,
         principal_id: PRINCIPAL.to_owned(),
@@ -197,12 +212,27 @@ pub async fn run(
             client_ca: files.client_ca,
         }),
     };
-    files::write_json(&instance_file(&directory), &instance)?;
-    announce(&instance);
-    signals.next().await;
-    stop_or_signal(running, config.drain_delay, &mut signals).await;
-    postgres.stop();
-    Ok(())
+    Ok(Started {
+        running,
+        instance,
+        drain_delay: config.drain_delay,
+    })
+}
+
+/// The grant token that is printed: one that the instance takes, whatever its settings ask of one.
+fn example_token(issuer: &DevIssuer, name: &str, tenant: &Tenant, policy: &GrantPolicy) -> String {
+    let longest = policy.max_token_lifetime.unwrap_or(GRANT_LIFETIME);
+    let claims = GrantClaims {
+        issuer: name,
+        developer: &tenant.developer_id,
+        principal: PRINCIPAL,
+        agent: AGENT,
+        scopes: &SERVICES.map(exchange_scope),
+        audience: policy.audience.ours(),
+        now: SystemClock.now(),
+        expires_in: GRANT_LIFETIME.min(longest),
+    };
+    issuer.mint(&claims, ClaimsForm::default(), SignatureAlgorithm::Rs256)
 }
 
 /// The scope that permits exchanges for a service.
@@ -320,31 +350,4 @@ fn lock(directory: &Path) -> Result<File, DevFault> {
         Err(TryLockError::WouldBlock) => Err(DevFault::Running(directory.to_owned())),
         Err(TryLockError::Error(error)) => Err(DevFault::File(path, error)),
     }
-}
-
-/// Listens before anything is configured: the issuer is named after the port.
-async fn bind(lookup: &dyn Fn(&str) -> Option<String>) -> Result<TcpListener, DevFault> {
-    const NAME: &str = "GRANTEX_VAULT_HTTP_ADDR";
-    let text = lookup(NAME).unwrap_or_else(|| "127.0.0.1:8080".to_owned());
-    let address: SocketAddr = text.parse().map_err(|error| {
-        StartFault::from(ConfigFaults::one(NAME, format_args!("is wrong: {error}")))
-    })?;
-    loopback_only(NAME, address)?;
-    let fault = |error| StartFault::Listen(address, error);
-    Ok(TcpListener::bind(address).await.map_err(fault)?)
-}
-
-fn local_addr(listener: &TcpListener) -> Result<SocketAddr, DevFault> {
-    let unspecified = SocketAddr::from(([0, 0, 0, 0], 0));
-    Ok(listener
-        .local_addr()
-        .map_err(|error| StartFault::Listen(unspecified, error))?)
-}
-
-fn loopback_only(name: &str, address: SocketAddr) -> Result<(), DevFault> {
-    if address.ip().is_loopback() {
-        return Ok(());
-    }
-    let rule = "must be a loopback address: dev prints its keys and is for this machine only";
-    Err(StartFault::from(ConfigFaults::one(name, rule)).into())
 }

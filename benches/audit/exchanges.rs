@@ -153,6 +153,7 @@ impl Bench {
                 principal: &principal,
                 agent: "did:grantex:dev-agent",
                 scopes: &[SCOPE.to_owned()],
+                audience: None,
                 now: SystemClock.now(),
                 expires_in: Duration::from_hours(1),
             };

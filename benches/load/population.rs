@@ -129,6 +129,7 @@ impl Population {
                 principal: &principal(agent * every),
                 agent: "did:grantex:dev-agent",
                 scopes: &scopes,
+                audience: None,
                 now: SystemClock.now(),
                 expires_in: Duration::from_hours(24),
             };

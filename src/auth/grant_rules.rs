@@ -40,6 +40,17 @@ pub enum AudiencePolicy {
     Required(String),
 }
 
+impl AudiencePolicy {
+    /// The audience that a token may name.
+    #[must_use]
+    pub fn ours(&self) -> Option<&str> {
+        match self {
+            Self::Unchecked | Self::Optional(None) => None,
+            Self::Optional(Some(audience)) | Self::Required(audience) => Some(audience),
+        }
+    }
+}
+
 /// The form of the claims fits the type in the header: what has the standard claims is an access token
 /// (RFC 9068, section 2.1), so that no other JWT of the issuer passes for one.
 pub(super) fn form_fits_type(claims: &Claims, token_type: TokenType) -> Result<(), Rejection> {

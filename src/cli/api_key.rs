@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::Subcommand;
 use jiff::SignedDuration;
 
+use super::output::{errln, outln};
 use super::{Outcome, developer::or_already, explain, target::Target};
 use crate::{
     auth::api_key::Mode,
@@ -67,8 +68,8 @@ pub(super) async fn run(command: Command) -> Outcome {
             let (operations, by) = target.operations()?;
             let made = operations.create_api_key(&by, &new).await;
             let (key, row) = made.map_err(explain)?;
-            eprintln!("{} (shown this once; keep it safe):", row.id);
-            println!("{}", key.expose());
+            errln!("{} (shown this once; keep it safe):", row.id);
+            outln!("{}", key.expose());
             Ok(())
         }
         Command::List { developer, target } => {
@@ -78,9 +79,12 @@ pub(super) async fn run(command: Command) -> Outcome {
             let now = SystemClock.now();
             for key in keys.map_err(explain)? {
                 let state = KeyState::of(&key, now).as_str();
-                println!(
+                outln!(
                     "{}\t{}…\t{state}\t{}\t{}",
-                    key.id, key.prefix, key.created_at, key.label
+                    key.id,
+                    key.prefix,
+                    key.created_at,
+                    key.label
                 );
             }
             Ok(())
@@ -90,7 +94,7 @@ pub(super) async fn run(command: Command) -> Outcome {
             let (operations, by) = target.operations()?;
             let changed = operations.revoke_api_key(&by, id).await;
             let changed = changed.map_err(explain)?;
-            println!("{id} {}", or_already(changed, "revoked"));
+            outln!("{id} {}", or_already(changed, "revoked"));
             Ok(())
         }
     }

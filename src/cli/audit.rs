@@ -6,7 +6,7 @@ mod prune;
 mod table;
 mod verify;
 
-use std::{error::Error, fs, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{error::Error, fs, path::PathBuf, sync::Arc, time::Duration};
 
 use clap::{Args, Subcommand};
 
@@ -14,6 +14,7 @@ use super::{
     Outcome,
     exit::{away, unusable},
     explain,
+    output::write,
     target::Target,
 };
 use crate::{
@@ -71,30 +72,19 @@ pub(super) struct Key {
 
 pub(super) async fn run(command: Command) -> Outcome {
     match command {
-        Command::List(args) => seen(look::list(args).await),
-        Command::Tail(args) => seen(look::tail(args).await),
+        Command::List(args) => look::list(args).await,
+        Command::Tail(args) => look::tail(args).await,
         Command::Verify(args) => verify::run(args).await,
         Command::PublicKey { target } => {
             let store = target.store().map_err(unusable)?;
             let key = signing_key(&target, &store).await?;
-            print!("{}", key.public_key().to_pem());
+            write(format_args!("{}", key.public_key().to_pem()));
             Ok(())
         }
         Command::Export(args) => files::export(args).await,
         Command::VerifyFile(args) => files::verify(&args),
         Command::Prune(args) => prune::run(args).await,
     }
-}
-
-/// Whoever has seen enough, `head` for example, makes no failure of what was shown.
-fn seen(outcome: Outcome) -> Outcome {
-    outcome.or_else(|error| {
-        let io: Option<&io::Error> = error.downcast_ref();
-        match io.map(io::Error::kind) {
-            Some(io::ErrorKind::BrokenPipe) => Ok(()),
-            _ => Err(error),
-        }
-    })
 }
 
 impl Key {

@@ -2,6 +2,7 @@
 
 use clap::Subcommand;
 
+use super::output::outln;
 use super::{Outcome, explain, target::Target};
 use crate::model::{page::PageSize, text::DeveloperId};
 
@@ -56,7 +57,7 @@ pub(super) async fn run(command: Command) -> Outcome {
         Command::Create { name, target } => {
             let (operations, by) = target.operations()?;
             let made = operations.create_developer(&by, &name).await;
-            println!("{}", made.map_err(explain)?.id);
+            outln!("{}", made.map_err(explain)?.id);
             Ok(())
         }
         Command::List { target } => list(&target).await,
@@ -64,7 +65,7 @@ pub(super) async fn run(command: Command) -> Outcome {
             let (operations, by) = target.operations()?;
             let changed = operations.suspend_developer(&by, &developer).await;
             let changed = changed.map_err(explain)?;
-            println!("{developer} {}", or_already(changed, "suspended"));
+            outln!("{developer} {}", or_already(changed, "suspended"));
             Ok(())
         }
         Command::Resume { developer, target } => {
@@ -75,7 +76,7 @@ pub(super) async fn run(command: Command) -> Outcome {
             } else {
                 "was not suspended"
             };
-            println!("{developer} {said}");
+            outln!("{developer} {said}");
             Ok(())
         }
         Command::Delete {
@@ -89,7 +90,7 @@ pub(super) async fn run(command: Command) -> Outcome {
             let (operations, by) = target.operations()?;
             let deleted = operations.delete_developer(&by, &developer).await;
             let credentials = deleted.map_err(explain)?;
-            println!("{developer} deleted, with {credentials} credentials");
+            outln!("{developer} deleted, with {credentials} credentials");
             Ok(())
         }
     }
@@ -103,7 +104,7 @@ async fn list(target: &Target) -> Outcome {
         let page = page.map_err(explain)?;
         for row in &page.items {
             let state = row.suspended_at.map_or("active", |_| "suspended");
-            println!("{}\t{}\t{state}\t{}", row.id, row.created_at, row.name);
+            outln!("{}\t{}\t{state}\t{}", row.id, row.created_at, row.name);
         }
         let Some(next) = page.next_page_token else {
             return Ok(());

@@ -1,6 +1,7 @@
 //! `grantex-vault doctor`
 
 use super::Outcome;
+use super::output::outln;
 use crate::doctor::{self, Finding, Verdict};
 
 /// Prints what was found; fails when something is wrong.
@@ -12,7 +13,7 @@ pub(super) async fn run(lookup: &dyn Fn(&str) -> Option<String>) -> Outcome {
     if wrong > 0 {
         return Err(format!("{wrong} to fix, {doubtful} to look at").into());
     }
-    println!("nothing to fix, {doubtful} to look at");
+    outln!("nothing to fix, {doubtful} to look at");
     Ok(())
 }
 
@@ -23,8 +24,8 @@ fn print(finding: &Finding) {
         says,
         fix,
     } = finding;
-    println!("{:<4}  {subject}: {says}", verdict.as_str());
+    outln!("{:<4}  {subject}: {says}", verdict.as_str());
     if let Some(fix) = fix {
-        println!("      → {fix}");
+        outln!("      → {fix}");
     }
 }

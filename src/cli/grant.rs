@@ -4,6 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand};
 
+use super::output::outln;
 use super::{Outcome, api_key::duration, developer::or_already, explain, target::Target};
 use crate::{
     auth::key_set::SignatureAlgorithm,
@@ -87,7 +88,7 @@ pub(super) async fn run(command: Command) -> Outcome {
             let (operations, by) = target.operations()?;
             let revoked = operations.revoke_grant(&by, &developer, grant.clone());
             let changed = revoked.await.map_err(explain)?;
-            println!("{grant} {}", or_already(changed, "revoked"));
+            outln!("{grant} {}", or_already(changed, "revoked"));
             Ok(())
         }
         Command::Revocations { developer, target } => list(&developer, &target).await,
@@ -108,7 +109,7 @@ async fn list(developer: &DeveloperId, target: &Target) -> Outcome {
         {
             let until = expires_at.map_or_else(|| "for ever".to_owned(), |at| at.to_string());
             let (kind, subject) = (what.kind(), what.subject(developer));
-            println!("{kind}\t{subject}\t{revoked_at}\t{until}");
+            outln!("{kind}\t{subject}\t{revoked_at}\t{until}");
         }
         let Some(next) = page.next_page_token else {
             return Ok(());
@@ -126,9 +127,12 @@ fn mint(args: &MintArgs) -> Outcome {
         );
     };
     let instance = Instance::last(data_dir)?;
-    let issuer = instance.issuer.filter(|_| instance.grant_token.is_some()).ok_or(
-        "this dev instance uses the issuer that GRANTEX_VAULT_ISSUER names; it has none of its own",
-    )?;
+    let issuer = instance
+        .issuer
+        .filter(|_| instance.grant_token.is_some())
+        .ok_or(
+            "this dev instance uses the issuer that it was given as a flag; it has none of its own",
+        )?;
     let of_services = args
         .service
         .iter()
@@ -140,10 +144,11 @@ fn mint(args: &MintArgs) -> Outcome {
         principal: &args.principal,
         agent: &args.agent,
         scopes: &scopes,
+        audience: instance.audience.as_deref(),
         now: SystemClock.now(),
         expires_in: args.expires_in,
     };
     let token = DevIssuer::load(data_dir)?.mint(&claims, args.form, args.alg);
-    println!("{token}");
+    outln!("{token}");
     Ok(())
 }

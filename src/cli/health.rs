@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::Outcome;
+use super::output::outln;
 use crate::config;
 
 /// A health check that takes longer has failed.
@@ -47,7 +48,7 @@ pub(super) async fn run(args: HealthArgs) -> Outcome {
         .await
         .map_err(|_| format!("no answer from {address}"))?;
     let status = answer.status();
-    println!("{}", answer.text().await?.trim_end());
+    outln!("{}", answer.text().await?.trim_end());
     if status.is_success() {
         return Ok(());
     }

@@ -5,6 +5,7 @@ use std::{num::NonZeroU32, sync::Arc, time::Duration};
 use clap::{Args, Subcommand};
 use tokio::time::Instant;
 
+use super::output::{errln, outln};
 use super::{Outcome, explain, progress, settings_args, target::Target};
 use crate::{
     app::master_keys,
@@ -118,7 +119,7 @@ impl Grantex {
         let started = Instant::now();
         let shown = || line(rows, total, watch.counts(), started.elapsed());
         let done = progress::while_waiting(Box::pin(work(&watch)), &shown).await;
-        eprintln!("{}", shown());
+        errln!("{}", shown());
         done.map_err(|fault| format!("{}; run it again to go on", explain(fault)))?;
         let Counts {
             imported,
@@ -133,7 +134,7 @@ impl Grantex {
         } else {
             ("imported", "")
         };
-        println!(
+        outln!(
             "{rows}: {imported_as} {imported}, {remarks} of them with a remark, unchanged {unchanged}, kept as the vault has them {kept}, lost {lost}{end}"
         );
         Ok(lost)

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
+use super::output::{errln, outln};
 use super::{Outcome, explain, target::Target};
 use crate::{
     clock::{Clock, SystemClock},
@@ -136,12 +137,12 @@ async fn remove(keyring: &LocalKeyring, version: u32, data_dir: Option<PathBuf>)
 fn print(keys: &[KeyDescription]) {
     for key in keys {
         let role = if key.primary { "primary" } else { "readable" };
-        println!("{}\t{}\t{role}", key.id, key.created_at);
+        outln!("{}\t{}\t{role}", key.id, key.created_at);
     }
 }
 
 fn advise(path: &Path) {
-    eprintln!(
+    errln!(
         "Use it with GRANTEX_VAULT_MASTER_KEY=local:{}; keep a copy where the database's backups are not.",
         path.display()
     );

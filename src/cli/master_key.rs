@@ -4,6 +4,7 @@ use std::{cell::RefCell, num::NonZeroU32, str::FromStr, sync::Arc};
 
 use clap::{Args, Subcommand};
 
+use super::output::outln;
 use super::{Outcome, explain, progress, target::Target};
 use crate::{
     app::master_keys,
@@ -120,9 +121,10 @@ async fn rewrap(work: &Work) -> Outcome {
     })
     .await;
     done.map_err(explain)?;
-    println!(
+    outln!(
         "rewrapped {}, stored meanwhile {}",
-        counts.done, counts.overtaken
+        counts.done,
+        counts.overtaken
     );
     summarise(&store, &rotation).await?;
     none_broken(counts)
@@ -149,9 +151,10 @@ async fn reencrypt(which: &Which, after: Option<Place>, work: &Work) -> Outcome 
         let place = reached.borrow();
         format!("{}; go on with --after '{place}'", explain(fault))
     })?;
-    println!(
+    outln!(
         "re-encrypted {}, stored meanwhile {}",
-        counts.done, counts.overtaken
+        counts.done,
+        counts.overtaken
     );
     summarise(&store, &rotation).await?;
     none_broken(counts)
@@ -172,7 +175,7 @@ async fn verify(sample: Option<u32>, work: &Work) -> Outcome {
     })
     .await;
     done.map_err(explain)?;
-    println!("{} of {} open", counts.done, counts.looked);
+    outln!("{} of {} open", counts.done, counts.looked);
     none_broken(counts)
 }
 
@@ -189,7 +192,7 @@ async fn summarise(store: &Store, rotation: &Rotation) -> Outcome {
     let primary = rotation.primary().await.map_err(explain)?;
     for key in rotation::status(store, &primary).await.map_err(explain)? {
         let id = key.id.as_str().escape_debug();
-        println!("{id}\t{}\t{}", key.role.as_str(), key.wrapped);
+        outln!("{id}\t{}\t{}", key.role.as_str(), key.wrapped);
     }
     Ok(())
 }

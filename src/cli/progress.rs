@@ -10,6 +10,7 @@ use std::{
 
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
+use super::output::{errln, outln, say};
 use crate::{
     rotation::{Broken, Counts, Watch},
     store::rotation::RowKey,
@@ -36,7 +37,7 @@ pub(super) async fn watch<T>(
     let tell = || line(command, verb, total, watch.counts(), started.elapsed());
     let answer = telling(work(&watch), terminal, &tell).await;
     let counts = watch.counts();
-    eprintln!("{}", line(command, verb, total, counts, started.elapsed()));
+    errln!("{}", line(command, verb, total, counts, started.elapsed()));
     (answer, counts)
 }
 
@@ -51,7 +52,7 @@ pub(super) async fn while_waiting<T>(
 /// Prints a line of a report, which the line on a terminal makes way for.
 pub(super) fn print(line: &impl Display) {
     clear(stderr().is_terminal());
-    println!("{line}");
+    outln!("{line}");
 }
 
 async fn telling<T>(
@@ -75,9 +76,9 @@ async fn telling<T>(
 
 fn tell(terminal: bool, line: &str) {
     if terminal {
-        eprint!("{CLEAR}{line}");
+        say(format_args!("{CLEAR}{line}"));
     } else {
-        eprintln!("{line}");
+        errln!("{line}");
     }
 }
 
@@ -91,7 +92,7 @@ impl Places {
     pub(super) fn reached(&self, place: &RowKey) {
         let due = self.0.get().is_none_or(|last| last.elapsed() >= ELSEWHERE);
         if due && !stderr().is_terminal() {
-            eprintln!("done up to --after '{place}'");
+            errln!("done up to --after '{place}'");
             self.0.set(Some(Instant::now()));
         }
     }
@@ -99,7 +100,7 @@ impl Places {
 
 fn clear(terminal: bool) {
     if terminal {
-        eprint!("{CLEAR}");
+        say(format_args!("{CLEAR}"));
     }
 }
 

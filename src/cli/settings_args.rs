@@ -20,15 +20,18 @@ impl SettingsArgs {
 /// What a help says of the settings that have no flag.
 pub(super) fn from_environment(settings: &[Setting]) -> String {
     let secrets = settings.iter().filter(|setting| setting.secret);
-    let secrets = secrets.map(|setting| {
-        format!(
-            "  {name}, {name}_FILE\n          {}",
-            setting.help,
-            name = setting.name
-        )
-    });
+    let secrets =
+        secrets.map(|setting| format!("  {}\n          {}", variables(setting), setting.help));
     let secrets: Vec<String> = secrets.collect();
     format!("Only from the environment:\n{}", secrets.join("\n"))
+}
+
+/// The variables that set it: one with the value, and one with a file that holds it.
+fn variables(setting: &Setting) -> String {
+    match setting.file_variable() {
+        Some(file) => format!("{}, {file}", setting.name),
+        None => setting.name.to_owned(),
+    }
 }
 
 impl Args for SettingsArgs {
@@ -40,7 +43,7 @@ impl Args for SettingsArgs {
                 "{}{} [env: {}]",
                 setting.help,
                 default.unwrap_or_default(),
-                setting.name
+                variables(setting)
             );
             let arg = Arg::new(setting.name)
                 .long(setting.flag()?)

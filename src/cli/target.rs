@@ -70,9 +70,9 @@ impl Target {
         let keyring = self.data_dir.as_deref().map(dev::keyring_file);
         Ok(MasterKeySettings::read(&|name| {
             config::environment(name).or_else(|| {
-                let keyring = keyring
-                    .as_ref()
-                    .filter(|_| name == "GRANTEX_VAULT_MASTER_KEY")?;
+                let named = config::environment("GRANTEX_VAULT_MASTER_KEY_FILE").is_some();
+                let wanted = name == "GRANTEX_VAULT_MASTER_KEY" && !named;
+                let keyring = keyring.as_ref().filter(|_| wanted)?;
                 Some(format!("local:{}", keyring.display()))
             })
         })?)

@@ -2,6 +2,7 @@
 
 use clap::Subcommand;
 
+use super::output::outln;
 use super::{Outcome, developer::or_already, explain, target::Target};
 use crate::model::{
     text::{DeveloperId, TokenId},
@@ -37,6 +38,6 @@ pub(super) async fn run(command: Command) -> Outcome {
     let (operations, by) = target.operations()?;
     let revoked = operations.revoke_token(&by, &developer, token.clone(), expires_at);
     let changed = revoked.await.map_err(explain)?;
-    println!("{token} {}", or_already(changed, "revoked"));
+    outln!("{token} {}", or_already(changed, "revoked"));
     Ok(())
 }

@@ -8,6 +8,7 @@ use std::{
 use clap::Subcommand;
 use zeroize::Zeroizing;
 
+use super::output::outln;
 use super::{Outcome, explain, target::Target};
 use crate::{
     app::master_keys,
@@ -60,14 +61,14 @@ pub(super) async fn run(command: Command) -> Outcome {
             let envelope = envelope(&target).await?;
             let (operations, by) = target.operations()?;
             let set = operations.set_webhook_secret(&by, &envelope, &developer, &secret);
-            println!("{}", set.await.map_err(explain)?);
+            outln!("{}", set.await.map_err(explain)?);
             Ok(())
         }
         Command::List { developer, target } => {
             let (operations, by) = target.operations()?;
             let secrets = operations.webhook_secrets(&by, &developer).await;
             for secret in secrets.map_err(explain)? {
-                println!("{}\t{}", secret.id, secret.created_at);
+                outln!("{}\t{}", secret.id, secret.created_at);
             }
             Ok(())
         }
@@ -84,7 +85,7 @@ pub(super) async fn run(command: Command) -> Outcome {
             } else {
                 "was not there"
             };
-            println!("{id} {said}");
+            outln!("{id} {said}");
             Ok(())
         }
     }

@@ -7,9 +7,11 @@ pub struct Setting {
     pub name: &'static str,
     /// Its value when it is not set.
     pub default: Option<&'static str>,
-    /// Whether it holds a secret: then it has a twin `<name>_FILE` and no flag, because other users
-    /// of a machine can read a process' arguments.
+    /// Whether it holds a secret: then it has no flag, because other users of a machine can read a
+    /// process' arguments.
     pub secret: bool,
+    /// Whether the variable `<name>_FILE` may name a file with the value instead.
+    pub file: bool,
     /// What it means.
     pub help: &'static str,
 }
@@ -21,6 +23,27 @@ impl Setting {
         let name = self.name.strip_prefix("GRANTEX_VAULT_")?;
         (!self.secret).then(|| name.to_ascii_lowercase().replace('_', "-"))
     }
+
+    /// The variable that names a file with the value.
+    #[must_use]
+    pub fn file_variable(&self) -> Option<String> {
+        self.file.then(|| format!("{}_FILE", self.name))
+    }
+
+    /// The setting, which a file may hold too.
+    const fn or_file(self) -> Self {
+        Self { file: true, ..self }
+    }
+}
+
+const fn secret(name: &'static str, help: &'static str) -> Setting {
+    Setting {
+        name,
+        default: None,
+        secret: true,
+        file: true,
+        help,
+    }
 }
 
 const fn setting(name: &'static str, default: Option<&'static str>, help: &'static str) -> Setting {
@@ -28,24 +51,21 @@ const fn setting(name: &'static str, default: Option<&'static str>, help: &'stat
         name,
         default,
         secret: false,
+        file: false,
         help,
     }
 }
 
 /// All settings, in the order of the README.
 pub const SETTINGS: [Setting; 56] = [
-    Setting {
-        name: "DATABASE_URL",
-        default: None,
-        secret: true,
-        help: "Postgres, as postgres://user:password@host:port/database?sslmode=…; sslmode is disable, require, verify-ca or verify-full, and sslrootcert names a PEM file",
-    },
-    Setting {
-        name: "GRANTEX_VAULT_MIGRATE_DATABASE_URL",
-        default: None,
-        secret: true,
-        help: "Where migrations connect: Postgres itself, when DATABASE_URL leads to a pooler (default: DATABASE_URL)",
-    },
+    secret(
+        "DATABASE_URL",
+        "Postgres, as postgres://user:password@host:port/database?sslmode=…; sslmode is disable, require, verify-ca or verify-full, and sslrootcert names a PEM file",
+    ),
+    secret(
+        "GRANTEX_VAULT_MIGRATE_DATABASE_URL",
+        "Where migrations connect: Postgres itself, when DATABASE_URL leads to a pooler (default: DATABASE_URL)",
+    ),
     setting(
         "GRANTEX_VAULT_DB_ROLE",
         None,
@@ -75,7 +95,8 @@ pub const SETTINGS: [Setting; 56] = [
         "GRANTEX_VAULT_MASTER_KEY",
         None,
         "The key that wraps data keys: aws-kms:<key id, ARN or alias/…> or local:<keyring file>",
-    ),
+    )
+    .or_file(),
     setting(
         "GRANTEX_VAULT_OLD_MASTER_KEYS",
         None,
@@ -110,7 +131,8 @@ pub const SETTINGS: [Setting; 56] = [
         "GRANTEX_VAULT_ISSUER",
         None,
         "The issuer of grant tokens (claim iss)",
-    ),
+    )
+    .or_file(),
     setting(
         "GRANTEX_VAULT_JWKS_URL",
         None,
@@ -322,16 +344,12 @@ pub const SETTINGS: [Setting; 56] = [
 
 /// The settings of `import grantex`, which servers have no use for: they are in the help of that command.
 pub const IMPORT_SETTINGS: [Setting; 2] = [
-    Setting {
-        name: "GRANTEX_VAULT_IMPORT_SOURCE",
-        default: None,
-        secret: true,
-        help: "The database of the TypeScript vault, as --source, but where other users of the machine cannot read its password",
-    },
-    Setting {
-        name: "GRANTEX_VAULT_IMPORT_KEY",
-        default: None,
-        secret: true,
-        help: "The key of the TypeScript vault: 64 hexadecimal digits, or base64 of 32 bytes",
-    },
+    secret(
+        "GRANTEX_VAULT_IMPORT_SOURCE",
+        "The database of the TypeScript vault, as --source, but where other users of the machine cannot read its password",
+    ),
+    secret(
+        "GRANTEX_VAULT_IMPORT_KEY",
+        "The key of the TypeScript vault: 64 hexadecimal digits, or base64 of 32 bytes",
+    ),
 ];

@@ -15,7 +15,7 @@ use url::Url;
 
 use super::{
     Admin, Audit, ConfigFaults, Database, KeyLocation, MasterKey, Operators, SETTINGS,
-    settings::IMPORT_SETTINGS,
+    settings::IMPORT_SETTINGS, text,
 };
 use crate::{
     auth::{
@@ -60,7 +60,7 @@ impl<'a> Values<'a> {
     pub(super) fn finish<T>(self, read: Option<T>) -> Result<T, ConfigFaults> {
         match read {
             Some(read) if self.faults.is_empty() => Ok(read),
-            _ => Err(ConfigFaults(self.faults)),
+            _ => Err(ConfigFaults::of(self.faults)),
         }
     }
 
@@ -69,22 +69,51 @@ impl<'a> Values<'a> {
         None
     }
 
-    /// The value, its file's content when it is a secret with a `_FILE` twin, or its default.
+    /// The value, its file's content when a variable names one, or its default.
     pub(super) fn get(&mut self, name: &'static str) -> Option<String> {
         let mut settings = SETTINGS.iter().chain(&IMPORT_SETTINGS);
         let setting = settings.find(|setting| setting.name == name);
         let setting = setting.expect("every setting that is read is in the table");
-        let twin = format!("{name}_FILE");
-        let file = setting.secret.then(|| (self.lookup)(&twin)).flatten();
-        let value = (self.lookup)(name).filter(|value| !value.is_empty());
-        match (value, file) {
+        let value = self.variable(name);
+        let Some(twin) = setting.file_variable() else {
+            return value.or_else(|| setting.default.map(str::to_owned));
+        };
+        match (value, self.variable(&twin)) {
             (Some(_), Some(_)) => self.fault(name, format_args!("and {twin} are both set")),
-            (Some(value), None) => Some(value),
-            (None, Some(path)) => match fs::read_to_string(&path) {
-                Ok(content) => Some(content.trim_end_matches(['\r', '\n']).to_owned()),
-                Err(error) => self.fault(&twin, format_args!("names {path}: {error}")),
-            },
-            (None, None) => setting.default.map(str::to_owned),
+            (None, Some(path)) => self.content(&twin, &path),
+            (value, None) => value.or_else(|| setting.default.map(str::to_owned)),
+        }
+    }
+
+    /// What a flag or a variable says; one that is empty says nothing.
+    pub(super) fn variable(&mut self, name: &str) -> Option<String> {
+        let value = text::without_newlines((self.lookup)(name)?);
+        let value = match text::check(&value) {
+            Ok(()) => value,
+            Err(error) => {
+                self.faults.push(format!("{name} {error}"));
+                text::visible(&value)
+            }
+        };
+        (!value.is_empty()).then_some(value)
+    }
+
+    /// What the file says that a variable names.
+    fn content(&mut self, twin: &str, path: &str) -> Option<String> {
+        let content = match fs::read_to_string(path) {
+            Ok(content) => text::without_newlines(content),
+            Err(error) => return self.fault(twin, format_args!("names {path}: {error}")),
+        };
+        if content.is_empty() {
+            return self.fault(twin, format_args!("names {path}, which is empty"));
+        }
+        match text::check(&content) {
+            Ok(()) => Some(content),
+            Err(error) => {
+                self.faults
+                    .push(format!("{twin} names {path}, which {error}"));
+                Some(text::visible(&content))
+            }
         }
     }
 

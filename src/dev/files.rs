@@ -27,7 +27,16 @@ pub(super) fn open_directory(directory: &Path) -> Result<PathBuf, DevFault> {
         0o700
     };
     fs::set_permissions(directory, Permissions::from_mode(mode)).map_err(fault)?;
-    directory.canonicalize().map_err(fault)
+    let path = directory.canonicalize().map_err(fault)?;
+    // It becomes part of settings and of Postgres' command line.
+    let is_text = path
+        .to_str()
+        .is_some_and(|text| !text.chars().any(char::is_control) && text == text.trim());
+    if is_text {
+        Ok(path)
+    } else {
+        Err(DevFault::Name(path))
+    }
 }
 
 /// Opens a file for writing, making it when it is not there; what is in it stays.

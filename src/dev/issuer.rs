@@ -51,6 +51,7 @@ pub struct GrantClaims<'a> {
     pub principal: &'a str,
     pub agent: &'a str,
     pub scopes: &'a [String],
+    pub audience: Option<&'a str>,
     pub now: Timestamp,
     pub expires_in: Duration,
 }
@@ -152,6 +153,9 @@ impl GrantClaims<'_> {
             "iat": issued_at,
             "exp": issued_at.saturating_add(lifetime),
         });
+        if let Some(audience) = self.audience {
+            claims["aud"] = audience.into();
+        }
         if form != ClaimsForm::Short {
             claims["client_id"] = CLIENT_ID.into();
             // What a space-delimited list cannot hold is carried by `scp` alone.

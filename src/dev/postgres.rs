@@ -1,6 +1,7 @@
 //! A private Postgres: found on the system, run in the instance's directory, also as root.
 
 mod binaries;
+mod leftover;
 mod owner;
 
 use std::{
@@ -13,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 use thiserror::Error;
 use tokio::time::{interval, timeout};
 use tokio_postgres::NoTls;
@@ -26,7 +27,6 @@ const USER: &str = "grantex_vault";
 const DATABASE: &str = "vault";
 /// A start after a crash replays the log first.
 const READY_TIMEOUT: Duration = Duration::from_mins(1);
-const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(20);
 /// The longest path of a Unix socket on every system we know, less the name that Postgres appends.
 const MAX_SOCKET_DIRECTORY: usize = 103 - "/.s.PGSQL.65535".len();
@@ -80,7 +80,7 @@ impl Postgres {
         let cluster = home.join("cluster");
         let binaries =
             Binaries::find(bin.as_deref(), &cluster).ok_or(PostgresFault::NotInstalled)?;
-        stop_leftover(&cluster).await;
+        leftover::stop(&cluster).await;
         let password = password(directory)?;
         if !cluster.exists() {
             make_cluster(&binaries, &owner, &home, &password)?;
@@ -96,7 +96,8 @@ impl Postgres {
             .arg(&cluster)
             .args(["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_permissions=0700"])
             .args(["-c", &format!("port={port}")])
-            .args(["-c", &format!("unix_socket_directories={}", sockets.display())])
+            .args(["-c", &format!("unix_socket_directories={}", quoted(&sockets))])
+            .args(["-c", &format!("cluster_name={}", leftover::cluster_name(&cluster))])
             .stdin(Stdio::null())
             .stdout(log.try_clone().map_err(fault)?)
             .stderr(log)
@@ -230,49 +231,6 @@ fn make_cluster(
     fs::rename(&beside, home.join("cluster")).map_err(fault)
 }
 
-/// Stops the server of a `dev` that was killed. The process is told by its command line, because
-/// its number may belong to another by now.
-async fn stop_leftover(cluster: &Path) {
-    let file = cluster.join("postmaster.pid");
-    let text = fs::read_to_string(&file).unwrap_or_default();
-    let number = text
-        .lines()
-        .next()
-        .and_then(|line| line.trim().parse().ok());
-    let Some(pid) = number
-        .and_then(Pid::from_raw)
-        .filter(|pid| runs_cluster(*pid, cluster))
-    else {
-        return;
-    };
-    tracing::warn!("stopping the Postgres that an earlier dev left running");
-    let mut polls = interval(POLL);
-    let _ = kill_process(pid, Signal::INT);
-    let gone = async {
-        while test_kill_process(pid).is_ok() && runs_cluster(pid, cluster) {
-            polls.tick().await;
-        }
-    };
-    if timeout(STOP_TIMEOUT, gone).await.is_err() {
-        let _ = kill_process(pid, Signal::KILL);
-    }
-}
-
-fn runs_cluster(pid: Pid, cluster: &Path) -> bool {
-    let number = pid.as_raw_nonzero().to_string();
-    let output = Command::new("ps")
-        .args(["-ww", "-o", "command=", "-p", &number])
-        .output();
-    let line = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
-    match line {
-        Ok(line) => line.contains(&cluster.display().to_string()),
-        // Without `ps` (a minimal container) the kernel says it itself.
-        Err(_) => fs::read(format!("/proc/{number}/cmdline")).is_ok_and(|line| {
-            String::from_utf8_lossy(&line).contains(&cluster.display().to_string())
-        }),
-    }
-}
-
 /// A directory for the socket, which only the server's user (and root) can enter.
 fn socket_directory(owner: &Owner, home: &Path) -> Result<(PathBuf, Option<PathBuf>), DevFault> {
     let own = home.join("socket");
@@ -293,6 +251,14 @@ fn socket_directory(owner: &Owner, home: &Path) -> Result<(PathBuf, Option<PathB
     owner.give(&directory).map_err(fault)?;
     let short = too_long.then(|| directory.clone());
     Ok((directory, short))
+}
+
+/// A directory as an item of one of Postgres' lists, in which a comma stands between two.
+fn quoted(directory: &Path) -> String {
+    format!(
+        "\"{}\"",
+        directory.display().to_string().replace('"', "\"\"")
+    )
 }
 
 fn free_port(directory: &Path) -> Result<u16, DevFault> {

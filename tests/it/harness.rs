@@ -33,7 +33,7 @@ pub(crate) use moto::Moto;
 pub(crate) use postgres::{Cluster, binaries, connect};
 pub(crate) use process::{
     Dev, FREE_PORTS, Process, instance_directory, node, print, python, python_program, run,
-    run_with,
+    run_between, run_with, unread,
 };
 pub(crate) use raw_http::{connect_from, raw};
 pub(crate) use rest::answer;

@@ -6,3 +6,5 @@ mod developers;
 mod ids;
 mod outcomes;
 mod source;
+
+pub(crate) use source::{KEY, Source};

@@ -28,9 +28,8 @@ fn every_setting_is_in_its_table_with_its_default() {
             setting.name
         );
         assert!(!row[2].is_empty(), "the meaning of {}", setting.name);
-        if setting.secret {
-            let twin = format!("{}_FILE", setting.name);
-            assert!(README.contains(&twin), "{twin} is missing");
+        if let Some(twin) = setting.file_variable() {
+            assert!(row_of(&twin).is_some(), "{twin} is missing");
         }
     }
 }
@@ -43,9 +42,9 @@ fn every_setting_in_its_table_exists() {
     let named = named.filter_map(|line| line.split('`').next());
     for name in named {
         let name = format!("GRANTEX_VAULT_{name}");
-        let known = SETTINGS.iter().any(|setting| {
-            setting.name == name || (setting.secret && format!("{}_FILE", setting.name) == name)
-        });
+        let known = SETTINGS
+            .iter()
+            .any(|setting| setting.name == name || setting.file_variable().as_ref() == Some(&name));
         assert!(known, "{name} is not a setting");
     }
 }

@@ -6,6 +6,7 @@ Reads on standard input what `grantex-vault dev --json` prints; fails with a tra
 import json
 import re
 import sys
+from urllib.parse import quote
 
 from grantex import (
     ExchangeCredentialParams,
@@ -37,6 +38,31 @@ def store(vault, principal, service, token, **more):
     )
 
 
+def filters(vault):
+    """What docs/sdks.md says of filters: the SDK does not encode them, so that they are passed quoted."""
+    ids = {
+        principal: store(vault, principal, "github", "x").id
+        for principal in ("x+y@z", "x y@z", "a#b", "a", "a&service=slack", "a%41", "aA", "ü b/c?d")
+    }
+
+    def found(principal):
+        credentials = vault.list(ListVaultCredentialsParams(principal_id=principal)).credentials
+        return [one.id for one in credentials]
+
+    for principal, id in ids.items():
+        assert found(quote(principal, safe="")) == [id], principal
+    assert found("x+y@z") == [ids["x y@z"]]
+    assert found("a#b") == [ids["a"]]
+    assert found("a&service=slack") == []
+    assert found("a&service=github") == [ids["a"]]
+    assert found("a%41") == [ids["aA"]]
+    service_is_lost = ListVaultCredentialsParams(principal_id="a#b", service="slack")
+    assert [one.id for one in vault.list(service_is_lost).credentials] == [ids["a"]]
+    assert found("") == []
+    for id in ids.values():
+        vault.delete(id)
+
+
 def main():
     dev = json.load(sys.stdin)
     principal = dev["principalId"]
@@ -65,6 +91,8 @@ def main():
         ).credentials
         assert [one.id for one in by_both] == [other.id]
         assert vault.list(ListVaultCredentialsParams(service="gitlab")).credentials == ()
+
+        filters(vault)
 
         got = vault.get(stored.id)
         assert got.principal_id == principal and got.service == "github"

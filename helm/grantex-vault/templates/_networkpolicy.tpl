@@ -16,6 +16,57 @@
 {{- end }}
 {{- end }}
 
+{{/* Addresses of DNS servers on the pod's own node, as a JSON array. AKS has one for pods and one for nodes; GKE's second
+is that of Cloud DNS, which at other ports is the metadata server. */}}
+{{- define "vault.nodeLocalDns" -}}
+{{- $named := .Values.networkPolicy.egress.dns.nodeLocal -}}
+{{- if not (kindIs "invalid" $named) -}}
+{{- toJson $named -}}
+{{- else if eq .Values.platform "eks" -}}
+["169.254.20.10"]
+{{- else if eq .Values.platform "gke" -}}
+["169.254.20.10","169.254.169.254"]
+{{- else if eq .Values.platform "aks" -}}
+["169.254.10.10","169.254.10.11"]
+{{- else -}}
+[]
+{{- end -}}
+{{- end }}
+
+{{/* The whole block of an address. */}}
+{{- define "vault.addressBlock" -}}
+{{- . }}/{{ ternary 128 32 (contains ":" .) }}
+{{- end }}
+
+{{/* Everything that pods ask for names. */}}
+{{- define "vault.dnsEgress" -}}
+{{- $dns := .Values.networkPolicy.egress.dns -}}
+{{- $protocols := list "UDP" "TCP" -}}
+{{- include "vault.egressRule" (list $dns $protocols) }}
+{{- with include "vault.nodeLocalDns" . | fromJsonArray }}
+{{- $peers := list }}
+{{- range . }}
+{{- $peers = append $peers (dict "ipBlock" (dict "cidr" (include "vault.addressBlock" .))) }}
+{{- end }}
+{{ include "vault.egressRule" (list (dict "ports" (list 53) "to" $peers) $protocols) }}
+{{- end }}
+{{- if ternary (eq .Values.platform "openshift") $dns.openshift (kindIs "invalid" $dns.openshift) }}
+{{- $openshift := dict "namespaceSelector" (dict "matchLabels" (dict "kubernetes.io/metadata.name" "openshift-dns")) }}
+{{ include "vault.egressRule" (list (dict "ports" (list 5353) "to" (list $openshift)) $protocols) }}
+{{- end }}
+{{- end }}
+
+{{/* Whether pods ask the agent of EKS Pod Identity for credentials. */}}
+{{- define "vault.asksPodIdentity" -}}
+{{- $named := .Values.networkPolicy.egress.podIdentity -}}
+{{- $hasRole := or .Values.aws.webIdentity.roleArn (hasKey .Values.serviceAccount.annotations "eks.amazonaws.com/role-arn") -}}
+{{- if kindIs "invalid" $named -}}
+{{- if and (eq .Values.platform "eks") (include "vault.callsKms" .) (not $hasRole) }}yes{{ end -}}
+{{- else if $named -}}
+yes
+{{- end -}}
+{{- end }}
+
 {{/*
 An allowance with the peers that its provider's URL names when no others are given: the namespace of a host in the
 cluster, an address, else the public addresses, which leaves out other pods, the Kubernetes API and the metadata server.

@@ -1,21 +1,22 @@
-{{/* The environment of `serve` beside the ConfigMap. What is not in the values is a key of the Secret; a pod whose
-Secret lacks it does not start, and its events name the key. */}}
+{{/* What the Secret holds because no value says it: the setting's name is the key. A pod whose Secret lacks one does not
+start, and its events name the key. Files, because an environment is inherited and shown by more tools. */}}
+{{- define "vault.fromSecret" -}}
+names:
+{{- if not (include "vault.masterKey" .) }}
+  - GRANTEX_VAULT_MASTER_KEY
+{{- end }}
+{{- if not .Values.issuer }}
+  - GRANTEX_VAULT_ISSUER
+{{- end }}
+{{- end }}
+
+{{/* The environment of `serve` beside the ConfigMap. */}}
 {{- define "vault.serverEnv" -}}
 - name: DATABASE_URL_FILE
   value: /etc/grantex-vault/database/url
-{{- if not (include "vault.masterKey" .) }}
-- name: GRANTEX_VAULT_MASTER_KEY
-  valueFrom:
-    secretKeyRef:
-      name: {{ .Values.existingSecret }}
-      key: GRANTEX_VAULT_MASTER_KEY
-{{- end }}
-{{- if not .Values.issuer }}
-- name: GRANTEX_VAULT_ISSUER
-  valueFrom:
-    secretKeyRef:
-      name: {{ .Values.existingSecret }}
-      key: GRANTEX_VAULT_ISSUER
+{{- range (include "vault.fromSecret" . | fromYaml).names }}
+- name: {{ . }}_FILE
+  value: /etc/grantex-vault/settings/{{ . }}
 {{- end }}
 {{- with .Values.extraEnv }}
 {{ toYaml . }}
@@ -61,6 +62,17 @@ operators' token are read again when they do. */}}
 {{- define "vault.serverVolumes" -}}
 {{- include "vault.databaseVolume" (list .Values.existingSecret .Values.database.secretKey) }}
 {{- include "vault.databaseCaVolume" . }}
+{{- with (include "vault.fromSecret" . | fromYaml).names }}
+- name: settings
+  secret:
+    secretName: {{ $.Values.existingSecret }}
+    defaultMode: 0440
+    items:
+      {{- range . }}
+      - key: {{ . }}
+        path: {{ . }}
+      {{- end }}
+{{- end }}
 {{- with .Values.localKeyring }}
 {{- if .existingSecret }}
 - name: keyring
@@ -124,6 +136,11 @@ operators' token are read again when they do. */}}
 
 {{- define "vault.serverMounts" -}}
 {{- include "vault.databaseMounts" . }}
+{{- if (include "vault.fromSecret" . | fromYaml).names }}
+- name: settings
+  mountPath: /etc/grantex-vault/settings
+  readOnly: true
+{{- end }}
 {{- if .Values.localKeyring.existingSecret }}
 - name: keyring
   mountPath: /etc/grantex-vault/keyring

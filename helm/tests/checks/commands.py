@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+import tempfile
 from pathlib import Path
 
 from .paths import CHART, ROOT
@@ -45,14 +46,18 @@ def configuration(title: str, resources) -> None:
     (config,) = [item for item in of_kind(resources, "ConfigMap", "server") if "RUST_LOG" in item["data"]]
     (deployment,) = of_kind(resources, "Deployment")
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
-    plain = {entry["name"]: entry["value"] for entry in container["env"] if "value" in entry}
-    from_secret = {"GRANTEX_VAULT_MASTER_KEY": "aws-kms:alias/vault", "GRANTEX_VAULT_ISSUER": "https://issuer.example.com"}
-    environment = {
-        **{entry["name"]: from_secret[entry["name"]] for entry in container["env"] if "valueFrom" in entry},
-        **plain, **config["data"], "DATABASE_URL": "nonsense",
+    environment = {entry["name"]: entry["value"] for entry in container["env"]} | config["data"]
+    # As a Secret often has it: with a newline at its end.
+    in_secret = {
+        "DATABASE_URL_FILE": "nonsense\n",
+        "GRANTEX_VAULT_MASTER_KEY_FILE": "aws-kms:alias/vault\n",
+        "GRANTEX_VAULT_ISSUER_FILE": "https://issuer.example.com\n",
     }
-    del environment["DATABASE_URL_FILE"]
-    done = vault("serve", **environment)
+    with tempfile.TemporaryDirectory() as mounted:
+        for name in in_secret.keys() & environment.keys():
+            environment[name] = str(Path(mounted) / name)
+            Path(environment[name]).write_text(in_secret[name])
+        done = vault("serve", **environment)
     same(f"{title}: the binary does not start with a wrong database URL", done.returncode, 1)
     # The first name on a line is what the line complains of. Files are in the pod only.
     lines = [line for line in (done.stderr + done.stdout).splitlines() if "No such file" not in line]

@@ -112,7 +112,7 @@ def chart() -> None:
 
 
 def links() -> None:
-    for path in (CHART / "README.md", ROOT / "docs" / "runbook.md", ROOT / "helm" / "tests" / "schemas" / "README.md"):
+    for path in (CHART / "README.md", ROOT / "docs" / "runbook.md", ROOT / "docs" / "network.md", ROOT / "helm" / "tests" / "schemas" / "README.md"):
         targets = re.findall(r"\]\(([^)#]+)[^)]*\)", path.read_text())
         none(f"{path.relative_to(ROOT)}: every link leads somewhere",
              (target for target in targets if "://" not in target and not (path.parent / target).exists()))

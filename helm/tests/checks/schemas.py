@@ -59,6 +59,8 @@ VARIANTS = {
     ),
     "one role": ("--set", "singleRole=true"),
     "key set elsewhere": ("--set", "jwks.url=https://keys.example.com/jwks.json"),
+    "EKS Pod Identity": ("--set", "platform=eks", "--set", "masterKey=aws-kms:alias/vault"),
+    "OpenShift": ("--set", "platform=openshift"),
     "IPv6": ("--set", "bindAddress=[::]"),
 }
 

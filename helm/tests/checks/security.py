@@ -23,6 +23,7 @@ def run() -> None:
         migration(title, resources)
         policies(title, resources)
     identity()
+    platforms()
     operators()
     settings()
 
@@ -49,6 +50,9 @@ def pod(title: str, spec: dict, *, fixed_user: bool) -> None:
         none(f"{title} has no subPath, whose files never change", (m for m in container.get("volumeMounts", []) if "subPath" in m))
         secrets = [entry["name"] for entry in container.get("env", []) if "DATABASE_URL" in entry["name"]]
         none(f"{title} has no database URL in its environment", (entry for entry in secrets if not entry.endswith("_FILE")))
+        from_secret = [entry["name"] for entry in container.get("env", []) if "secretKeyRef" in entry.get("valueFrom", {})]
+        none(f"{title} has nothing of a Secret in its environment", from_secret)
+        none(f"{title} takes no Secret as its environment", (source for source in container.get("envFrom", []) if "secretRef" in source))
     for volume in spec.get("volumes", []):
         for source in ("secret", "projected"):
             if source in volume:
@@ -216,7 +220,9 @@ def policies(title: str, resources) -> None:
     none(f"{title}: no egress to anywhere at 443", (r for r in server["spec"]["egress"] if {"port": 443, "protocol": "TCP"} in r["ports"] and not narrow(r)))
     (migrate,) = of_kind(found, "NetworkPolicy", "migration")
     check(f"{title}: nobody reaches the migration", not migrate["spec"].get("ingress"))
-    same(f"{title}: the migration reaches DNS and Postgres", [sorted({p["port"] for p in rule["ports"]}) for rule in migrate["spec"]["egress"]], [[53], [5432]])
+    same(f"{title}: the migration reaches DNS and Postgres", [{p["port"] for p in rule["ports"]} for rule in migrate["spec"]["egress"] if rule not in dns_rules(migrate)], [{5432}])
+    same(f"{title}: the migration asks for names where the vault does", dns_rules(migrate), dns_rules(server))
+    check(f"{title}: they ask somebody", dns_rules(server))
 
 
 def narrow(rule: dict) -> bool:
@@ -224,6 +230,10 @@ def narrow(rule: dict) -> bool:
     blocks = [peer["ipBlock"] for peer in rule.get("to", []) if "ipBlock" in peer]
     everywhere = [block for block in blocks if block["cidr"] in ("0.0.0.0/0", "::/0")]
     return bool(rule.get("to")) and all({"10.0.0.0/8", "169.254.0.0/16"} <= set(block["except"]) or "fc00::/7" in block["except"] for block in everywhere)
+
+
+def dns_rules(policy: dict) -> list[dict]:
+    return [rule for rule in policy["spec"]["egress"] if {port["port"] for port in rule["ports"]} <= {53, 5353}]
 
 
 def egress(args: tuple[str, ...]) -> list[int]:
@@ -286,6 +296,57 @@ def identity() -> None:
     same("in clear: protocols", protocols("minimal"), {"grpc": "kubernetes.io/h2c", "http": "http", "admin": "http"})
     same("with TLS: protocols", protocols("mtls-cert-manager"), {"grpc": "https", "http": "https", "admin": "http"})
     same("with operators: protocols", protocols("operators"), {"grpc": "kubernetes.io/h2c", "http": "http", "admin": "https", "operators": "https"})
+
+
+def platforms() -> None:
+    """What a platform has of its own is let out to where the platform is named, or by a value for each."""
+    def reached(*args: str, component: str = "server") -> dict[int, list[str]]:
+        """Addresses and namespaces of the rules with peers, by port."""
+        (policy,) = of_kind(render(*args), "NetworkPolicy", component)
+        found: dict[int, list[str]] = {}
+        for rule in policy["spec"]["egress"]:
+            for peer in rule.get("to", []):
+                labels = peer.get("namespaceSelector", {}).get("matchLabels", {})
+                found.setdefault(rule["ports"][0]["port"], []).append(peer.get("ipBlock", {}).get("cidr") or labels.get("kubernetes.io/metadata.name"))
+        return found
+
+    cluster = "kube-system"
+    agent = ["169.254.170.23/32", "fd00:ec2::23/128"]
+    kms = ("--set", "masterKey=aws-kms:alias/vault")
+    local = ("--set", "localKeyring.existingSecret=keyring")
+    on = lambda platform, *more: reached("--set", f"platform={platform}", *more)
+    for component in ("server", "migration"):
+        same(f"nowhere in particular: the {component} asks the cluster's DNS only", reached(component=component)[53], [cluster])
+        for platform, servers in (
+            ("eks", ["169.254.20.10/32"]),
+            ("gke", ["169.254.20.10/32", "169.254.169.254/32"]),
+            ("aks", ["169.254.10.10/32", "169.254.10.11/32"]),
+            ("openshift", []),
+        ):
+            found = reached("--set", f"platform={platform}", component=component)
+            same(f"{platform}: the {component} asks its DNS on the node", found[53], [cluster, *servers])
+            same(f"{platform}: the {component} asks OpenShift's", found.get(5353), ["openshift-dns"] if platform == "openshift" else None)
+            same(f"{platform}: the {component} reaches a metadata server for names only", [port for port, peers in found.items() if "169.254.169.254/32" in peers], [53] if platform == "gke" else [])
+    rules = dns_rules(of_kind(render("--set", "platform=openshift"), "NetworkPolicy", "server")[0])
+    none("DNS goes by UDP and TCP", (rule for rule in rules if {port["protocol"] for port in rule["ports"]} != {"UDP", "TCP"}))
+    same("a server on the node is named", reached("--set", "networkPolicy.egress.dns.nodeLocal={169.254.25.10,fd00::10}")[53], [cluster, "169.254.25.10/32", "fd00::10/128"])
+    same("no server on the node", on("gke", "--set-json", "networkPolicy.egress.dns.nodeLocal=[]")[53], [cluster])
+    same("OpenShift's DNS is named", reached("--set", "networkPolicy.egress.dns.openshift=true")[5353], ["openshift-dns"])
+    check("OpenShift's DNS is left out", 5353 not in on("openshift", "--set", "networkPolicy.egress.dns.openshift=false"))
+
+    role = "serviceAccount.annotations.eks\\.amazonaws\\.com/role-arn=arn:aws:iam::111122223333:role/vault"
+    same("EKS: the agent of Pod Identity", on("eks", *kms).get(80), agent)
+    same("EKS: the Secret may name a key in AWS", on("eks").get(80), agent)
+    for title, found in (
+        ("elsewhere", reached(*kms)),
+        ("where no key is in AWS", on("eks", *local)),
+        ("where a role is annotated", on("eks", *kms, "--set", role)),
+        ("where a web identity is named", on("eks", *kms, "--set", "aws.webIdentity.roleArn=arn:aws:iam::111122223333:role/vault")),
+        ("where it is switched off", on("eks", *kms, "--set", "networkPolicy.egress.podIdentity=false")),
+        ("for the migration", reached("--set", "platform=eks", *kms, component="migration")),
+    ):
+        same(f"no agent of Pod Identity {title}", found.get(80), None)
+    same("the agent of Pod Identity is named", reached(*local, "--set", "networkPolicy.egress.podIdentity=true").get(80), agent)
 
 
 def operators() -> None:

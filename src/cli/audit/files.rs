@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{BufReader, BufWriter, stdin, stdout},
+    io::{BufReader, BufWriter, stdin},
     num::NonZeroU32,
     path::PathBuf,
 };
@@ -19,6 +19,7 @@ use crate::{
         Outcome,
         exit::{away, unusable},
         explain,
+        output::{Output, errln, outln},
         target::Target,
     },
     clock::{Clock, SystemClock},
@@ -81,7 +82,7 @@ pub(super) async fn export(args: ExportArgs) -> Outcome {
         anchor: args.anchor,
     };
     let pace = Pace::new(1, args.max_per_second);
-    let mut to = BufWriter::new(stdout());
+    let mut to = BufWriter::new(Output);
     let now = SystemClock.now();
     let exporting = export::export(&store, &key, &selection, &pace, now, &mut to);
     let exported = Box::pin(exporting).await.map_err(|fault| match fault {
@@ -91,7 +92,7 @@ pub(super) async fn export(args: ExportArgs) -> Outcome {
         // Somebody changed the record.
         _ => explain(fault),
     })?;
-    eprintln!(
+    errln!(
         "{} events with proofs; events that are not sealed yet have none",
         exported.events
     );
@@ -106,7 +107,7 @@ pub(super) async fn export(args: ExportArgs) -> Outcome {
 
 pub(super) fn verify(args: &VerifyFileArgs) -> Outcome {
     let key = read_key(&args.public_key)?;
-    let mut report = |line: u64, wrong: WrongLine| println!("line {line}\t{wrong}");
+    let mut report = |line: u64, wrong: WrongLine| outln!("line {line}\t{wrong}");
     let cannot_be_read = |error| unusable(format!("{}: {error}", args.file.display()));
     let checked = if args.file.as_os_str() == "-" {
         export::check(BufReader::new(stdin()), &key, args.anchor, &mut report)
@@ -115,15 +116,16 @@ pub(super) fn verify(args: &VerifyFileArgs) -> Outcome {
         export::check(BufReader::new(file), &key, args.anchor, &mut report)
     };
     let checked = checked.map_err(cannot_be_read)?;
-    println!(
+    outln!(
         "{} events of {} seals are proven",
-        checked.events, checked.seals
+        checked.events,
+        checked.seals
     );
     if let Some(end) = &checked.end {
         print_end(end);
     }
     if let Some(Anchor { number, hash }) = checked.last {
-        println!("last seal {number}:{hash}");
+        outln!("last seal {number}:{hash}");
     }
     let left_out = checked.end.as_ref().map_or(0, |end| end.left_out);
     match checked.wrong {
@@ -149,7 +151,7 @@ fn print_end(end: &End) {
         .from
         .map_or(String::new(), |from| format!(" from {from}"));
     let to = end.to.map_or(String::new(), |to| format!(" before {to}"));
-    println!(
+    outln!(
         "they are all that was asked for: {whose}{from}{to}, exported at {}",
         end.exported_at
     );

@@ -1,9 +1,6 @@
 //! `grantex-vault audit list` and `audit tail`.
 
-use std::{
-    io::{Write, stdout},
-    time::Duration,
-};
+use std::{io::Write, time::Duration};
 
 use clap::{Args, value_parser};
 use tokio::time::sleep;
@@ -13,6 +10,7 @@ use crate::{
     cli::{
         Outcome,
         exit::{away, unusable},
+        output::Output,
         target::Target,
     },
     model::{text::DeveloperId, timestamp::Timestamp},
@@ -91,7 +89,7 @@ pub(super) async fn list(args: ListArgs) -> Outcome {
     // Before any of them is shown, and after they were read: a list is not about itself.
     let shown = Work::ListAuditEvents(developer.as_ref());
     args.target.begins(shown).await?;
-    let mut printer = Printer::new(stdout());
+    let mut printer = Printer::new(Output, Output::is_terminal());
     for event in events {
         printer.print(&event)?;
     }
@@ -104,7 +102,7 @@ pub(super) async fn tail(args: TailArgs) -> Outcome {
     let begun = Work::TailAuditEvents(developer.as_ref());
     args.target.begins(begun).await?;
     let look = args.which.look();
-    let mut printer = Printer::new(stdout());
+    let mut printer = Printer::new(Output, Output::is_terminal());
     Box::pin(follow(&store, &look, &mut printer)).await
 }
 

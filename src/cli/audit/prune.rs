@@ -8,6 +8,7 @@ use crate::{
         Outcome,
         exit::{away, unusable},
         explain,
+        output::outln,
         target::Target,
     },
     clock::{Clock, SystemClock},
@@ -35,9 +36,12 @@ pub(super) async fn run(args: PruneArgs) -> Outcome {
         PruneFault::Store(_) => away(fault),
         other => explain(other),
     })?;
-    println!(
+    outln!(
         "events before {} are gone: {} partitions dropped, {} other events deleted, {} seals emptied",
-        pruned.before, pruned.partitions, pruned.events, pruned.seals
+        pruned.before,
+        pruned.partitions,
+        pruned.events,
+        pruned.seals
     );
     Ok(())
 }

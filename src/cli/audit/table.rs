@@ -1,6 +1,6 @@
 //! Events for a person, or for a program.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 
 use crate::{
     audit::canonical::{RecordedCaller, RecordedEvent},
@@ -14,18 +14,15 @@ pub(super) struct Printer<W> {
     begun: bool,
 }
 
-impl<W: Write + IsTerminal> Printer<W> {
-    pub(super) fn new(to: W) -> Self {
-        let columns = to.is_terminal();
+impl<W: Write> Printer<W> {
+    pub(super) fn new(to: W, columns: bool) -> Self {
         Self {
             to,
             columns,
             begun: false,
         }
     }
-}
 
-impl<W: Write> Printer<W> {
     pub(super) fn print(&mut self, event: &WholeEvent) -> io::Result<()> {
         let Ok(recorded) = RecordedEvent::parse(&event.canonical) else {
             let id = event.place.id.escape_debug();
@@ -117,11 +114,7 @@ mod tests {
     const CANONICAL: &str = r#"{"version":1,"developerId":"acme","id":"01","occurredAt":"t","verb":"exchange","outcome":"denied","reason":"out_of_scope","principalId":"eve\u001b[2J","service":null,"credentialId":null,"caller":{"agent":"did:a","issuer":"i","clientId":null,"grantId":"g","tokenId":"t","parentAgent":null,"parentGrantId":null,"delegationDepth":null,"delegation":[]},"requestId":"r","traceId":null,"peer":"p","transport":"rest"}"#;
 
     fn printed(columns: bool, events: &[WholeEvent]) -> String {
-        let mut printer = Printer {
-            to: Vec::new(),
-            columns,
-            begun: false,
-        };
+        let mut printer = Printer::new(Vec::new(), columns);
         for event in events {
             printer.print(event).unwrap();
         }

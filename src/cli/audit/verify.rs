@@ -14,7 +14,9 @@ use crate::{
     cli::{
         Outcome,
         exit::{away, unusable},
-        explain, progress,
+        explain,
+        output::outln,
+        progress,
         target::Target,
     },
     pace::Pace,
@@ -39,7 +41,7 @@ pub(in crate::cli) struct VerifyArgs {
 pub(super) async fn run(args: VerifyArgs) -> Outcome {
     let store = args.target.store().map_err(unusable)?;
     let key = args.key.get(&args.target, &store).await?;
-    let report = |finding: &Finding| println!("{finding}");
+    let report = |finding: &Finding| outln!("{finding}");
     let pace = Pace::new(1, args.max_per_second);
     let (watch, begin) = (Watch::new(&report), Instant::now());
     let verifying = verify(&store, key, args.anchor, &pace, &watch);
@@ -56,24 +58,24 @@ pub(super) async fn run(args: VerifyArgs) -> Outcome {
     };
 
     let seconds = begin.elapsed().as_secs_f64();
-    println!(
+    outln!(
         "{} events of {} seals in {seconds:.1} s, {:.0} a second",
         watch.events(),
         watch.seals(),
         per_second(watch.events(), seconds),
     );
     match verified.last {
-        Some(Anchor { number, hash }) => println!("last seal {number}:{hash}"),
-        None => println!("nothing was sealed yet"),
+        Some(Anchor { number, hash }) => outln!("last seal {number}:{hash}"),
+        None => outln!("nothing was sealed yet"),
     }
     if verified.unsealed > 0 {
-        println!(
+        outln!(
             "{} events are not sealed yet: nothing is proven of them",
             verified.unsealed
         );
     }
     if args.anchor.is_none() {
-        println!(
+        outln!(
             "the tail is unproven: --anchor with a seal that was noted elsewhere proves up to it"
         );
     }

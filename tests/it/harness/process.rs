@@ -83,6 +83,29 @@ pub(crate) fn print(arguments: &[&str]) -> String {
         .to_owned()
 }
 
+/// Runs a command with these as its input, its output and its error.
+pub(crate) async fn run_between(
+    arguments: &[&str],
+    variables: &[(&str, &str)],
+    [input, output, error]: [Stdio; 3],
+) -> Output {
+    let mut command = command(VAULT, variables);
+    command.args(arguments);
+    command.stdin(input).stdout(output).stderr(error);
+    let mut command = tokio::process::Command::from(command);
+    let running = command.kill_on_drop(true).spawn().expect("the binary runs");
+    let ended = tokio::time::timeout(super::PATIENCE, running.wait_with_output()).await;
+    let ended = ended.unwrap_or_else(|_| panic!("{arguments:?} does not end"));
+    ended.expect("our own child")
+}
+
+/// A pipe that nobody reads any more.
+pub(crate) fn unread() -> Stdio {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    writer.into()
+}
+
 /// A command with an environment of nothing but these variables, and where programs are.
 fn command(program: &str, variables: &[(&str, &str)]) -> Command {
     let mut command = Command::new(program);
@@ -220,8 +243,18 @@ impl Drop for Process {
 impl Dev {
     /// Starts an instance on free ports and waits until it is ready.
     pub(crate) async fn start(directory: &Path, variables: &[(&str, &str)]) -> Self {
+        Self::start_with(directory, &[], variables).await
+    }
+
+    /// The same with these flags.
+    pub(crate) async fn start_with(
+        directory: &Path,
+        flags: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Self {
         let directory = directory.to_str().expect("a temporary path");
-        let arguments = [&["dev", "--json", "--data-dir", directory], &FREE_PORTS[..]].concat();
+        let dev = ["dev", "--json", "--data-dir", directory];
+        let arguments = [&dev, &FREE_PORTS[..], flags].concat();
         let mut process = Process::start(&arguments, variables);
         until("dev is ready or has failed", async || {
             process.output().ends_with('\n') || process.ended().is_some()

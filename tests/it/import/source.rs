@@ -14,7 +14,7 @@ use grantex_vault::{
 use crate::harness::{Cluster, Server, Setup, Tenant, Via, connect};
 
 /// The key of the vectors: 000102…1e1f.
-pub(super) const KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+pub(crate) const KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
 /// What every token begins with that a test makes up.
 pub(super) const CANARY: &str = "canary-3f1b";
 
@@ -62,8 +62,8 @@ pub(super) struct Row<'a> {
 }
 
 /// A database of the TypeScript vault.
-pub(super) struct Source {
-    pub(super) url: String,
+pub(crate) struct Source {
+    pub(crate) url: String,
     sql: tokio_postgres::Client,
 }
 
@@ -129,7 +129,7 @@ impl Default for Row<'_> {
 // === impl Source ===
 
 impl Source {
-    pub(super) async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let url = Cluster::shared().await.empty_database().await;
         let sql = connect(&url).await;
         sql.batch_execute(TABLES).await.unwrap();
