@@ -60,8 +60,18 @@ struct Record {
 struct Observation {
     at: Timestamp,
     fault: Option<&'static str>,
+    trouble: Trouble,
+}
+
+/// How bad a fault is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Trouble {
+    /// It answers, and not everything that is asked of it works.
+    Impaired,
+    /// It is not there.
+    Absent,
     /// Somebody must act: it does not come back by itself.
-    refused: bool,
+    Refused,
 }
 
 /// How well something is.
@@ -199,28 +209,36 @@ impl Health {
 impl Probe {
     /// It is there.
     pub fn succeeded(&self) {
-        self.observed(None, false);
+        self.observed(None);
     }
 
     /// It is not, for this reason, which whoever reaches the admin listener may read.
     pub fn failed(&self, fault: &'static str) {
-        self.observed(Some(fault), false);
+        self.observed(Some((fault, Trouble::Absent)));
+    }
+
+    /// It answers, and for this reason not everything works. A replica whose database that is stays ready:
+    /// its own answer says more than that of a proxy without one.
+    pub fn impaired(&self, fault: &'static str) {
+        self.observed(Some((fault, Trouble::Impaired)));
     }
 
     /// It is there and must not be used. A replica whose database that is is not ready from now on,
     /// whatever its grace period.
     pub fn refused(&self, fault: &'static str) {
-        self.observed(Some(fault), true);
+        self.observed(Some((fault, Trouble::Refused)));
     }
 
-    fn observed(&self, fault: Option<&'static str>, refused: bool) {
+    fn observed(&self, found: Option<(&'static str, Trouble)>) {
+        let fault = found.map(|(fault, _)| fault);
+        let trouble = found.map_or(Trouble::Impaired, |(_, trouble)| trouble);
         let at = self.health.clock.now();
         {
             let mut state = self.health.state();
             let record = state.records.get_mut(self.index);
             let record = record.expect("records are never removed");
-            let before = record.last.replace(Observation { at, fault, refused });
-            if fault.is_none() {
+            let before = record.last.replace(Observation { at, fault, trouble });
+            if trouble == Trouble::Impaired {
                 record.last_success = Some(at);
             }
             // Most findings are what was known: those wake nobody.
@@ -253,9 +271,9 @@ impl Record {
         if self.last.is_none_or(|last| last.fault.is_none()) {
             return Status::Ok;
         }
-        let refused = self.last.is_some_and(|last| last.refused);
+        let trouble = self.last.map(|last| last.trouble);
         match self.need {
-            Need::Database if refused => Status::Failed,
+            Need::Database if trouble == Some(Trouble::Refused) => Status::Failed,
             Need::Database if now.since(last_success) >= grace => Status::Failed,
             Need::Database | Need::MasterKeys | Need::IssuerKeys | Need::Audit => Status::Degraded,
         }
@@ -336,6 +354,21 @@ mod tests {
         assert!(!health.readiness().is_ready());
         database.succeeded();
         assert_eq!(health.readiness().status, Status::Ok);
+    }
+
+    #[test]
+    fn with_a_postgres_that_answers_and_takes_no_writes_it_is_degraded_for_as_long_as_it_takes() {
+        let (health, clock) = health();
+        let database = health.need(Need::Database);
+        database.impaired("takes no writes");
+        clock.step(GRACE * 100);
+        database.impaired("takes no writes");
+        let readiness = health.readiness();
+        assert_eq!(readiness.status, Status::Degraded);
+        assert_eq!(readiness.checks.database.detail, Some("takes no writes"));
+        database.failed("unreachable");
+        clock.step(GRACE);
+        assert!(!health.readiness().is_ready());
     }
 
     #[test]

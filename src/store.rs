@@ -26,6 +26,7 @@ mod page;
 pub mod precondition;
 mod readers;
 pub mod reading;
+mod reason;
 pub mod revocations;
 pub mod rotation;
 pub mod schema;
@@ -48,11 +49,10 @@ use std::{
 use deadpool_postgres::{Object, Pool, PoolError};
 use thiserror::Error;
 use tokio_postgres::{
-    CancelToken, NoTls, Row,
+    CancelToken, Row,
     error::{DbError, Severity, SqlState},
     types::ToSql,
 };
-use tokio_postgres_rustls::MakeRustlsConnect;
 use tracing::Instrument;
 
 use crate::{
@@ -67,7 +67,8 @@ use database_url::DatabaseUrl;
 use exchanges::Lookups;
 use readers::Readers;
 use reading::Reading;
-use schema::{Durability, SchemaFault};
+use schema::{Durability, NoWrites, SchemaFault};
+use tls::Tls;
 use written_last::WrittenLast;
 
 pub use durable::DURABLY;
@@ -126,7 +127,7 @@ pub struct Store {
     confirming: Pool,
     authority: Authority,
     /// How a connection that asks to cancel is secured.
-    tls: Option<MakeRustlsConnect>,
+    tls: Tls,
     metrics: Metrics,
     /// How many statements were answered, so that a pool which is all in use is not taken for one
     /// that has no database.
@@ -143,14 +144,16 @@ pub struct Store {
 pub struct Connection {
     object: Option<Object>,
     progress: Progress,
-    tls: Option<MakeRustlsConnect>,
+    tls: Tls,
     written_last: Arc<WrittenLast>,
     authority: Authority,
 }
 
-/// What a server says that it does with what it commits.
+/// What a server says that it does with what is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Flushing {
+pub struct Writing {
+    /// Why it takes none, if it does not.
+    pub refused: Option<NoWrites>,
     /// Whether it waits until it is on disk.
     pub fsync: bool,
     /// Whether it can mend pages that a crash left half written.
@@ -225,7 +228,7 @@ impl Store {
         let pool = |size, plans| pool(url, size, durability, plans, &cut_short);
         let readers = Readers::new(
             pool(READERS, Plans::Once)?,
-            tls::connector(url)?,
+            Tls(url.clone()),
             Arc::clone(&answered),
         );
         Ok(Self {
@@ -236,7 +239,7 @@ impl Store {
             recording: pool(1, Plans::Once)?,
             confirming: pool(1, Plans::Once)?,
             authority: Authority::default(),
-            tls: tls::connector(url)?,
+            tls: Tls(url.clone()),
             metrics: Metrics::unobserved(),
             answered,
             written_last: Arc::new(WrittenLast::new()),
@@ -280,7 +283,7 @@ impl Store {
         &self.reading
     }
 
-    /// Asks the database whether it flushes what it commits. While it does not, and its storage is not
+    /// Asks the database whether it takes writes, and flushes what it commits. While it does not, and its storage is not
     /// said to be durable by itself, nothing else is asked of it: what would be acknowledged could be
     /// lost. When every connection is in use, a statement of another that was answered meanwhile is answer
     /// enough.
@@ -288,10 +291,12 @@ impl Store {
     /// # Errors
     ///
     /// When it does not answer.
-    pub async fn ping(&self) -> Result<Option<Flushing>, StoreFault> {
+    pub async fn ping(&self) -> Result<Option<Writing>, StoreFault> {
         // Store::ping
         const SQL: &str = "
-            select pg_catalog.current_setting('fsync')::bool as fsync,
+            select pg_catalog.pg_is_in_recovery() as in_recovery,
+                pg_catalog.current_setting('transaction_read_only')::bool as read_only,
+                pg_catalog.current_setting('fsync')::bool as fsync,
                 pg_catalog.current_setting('full_page_writes')::bool as full_page_writes";
         let before = self.answered.load(Ordering::Relaxed);
         // Outside of a trace: it would be one of its own every time.
@@ -307,13 +312,14 @@ impl Store {
             connection.client().query_one(&statement, &[]).await
         };
         let row = connection.deadline(work).await?;
-        let flushing = Flushing {
+        let writing = Writing {
+            refused: NoWrites::of(row.get("in_recovery"), row.get("read_only")),
             fsync: row.get("fsync"),
             full_page_writes: row.get("full_page_writes"),
         };
-        let unflushed = !flushing.fsync && self.durability == Durability::Required;
+        let unflushed = !writing.fsync && self.durability == Durability::Required;
         self.unfit.unflushed.store(unflushed, Ordering::Relaxed);
-        Ok(Some(flushing))
+        Ok(Some(writing))
     }
 
     /// Asks whether the tables of the authority are still what they were when we started. While they are
@@ -333,6 +339,17 @@ impl Store {
             .no_table
             .store(fault.is_some(), Ordering::Relaxed);
         Ok(fault)
+    }
+
+    /// What serving needs and the role that we connect as may not.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn missing_privileges(&self) -> Result<Vec<String>, StoreFault> {
+        let connection = self.pooled().await?;
+        let missing = connection.deadline(serving_role::missing(connection.client()));
+        missing.await
     }
 
     fn refuse_unfit(&self) -> Result<(), StoreFault> {
@@ -428,7 +445,7 @@ impl Drop for Connection {
             Some(runtime) if self.progress.lost.load(Ordering::Relaxed) => {
                 let cancel = object.cancel_token();
                 drop(Object::take(object));
-                runtime.spawn(give_up(cancel, self.tls.take()));
+                runtime.spawn(give_up(cancel, self.tls.clone()));
             }
             Some(runtime) => {
                 runtime.spawn(drain(object));
@@ -442,15 +459,9 @@ impl Drop for Connection {
 
 /// Has the server end what nobody waits for. It would go on otherwise: wait for a lock with a session
 /// of its own, and then do what its caller was told had failed.
-async fn give_up(cancel: CancelToken, tls: Option<MakeRustlsConnect>) {
-    let asked = async {
-        match tls {
-            Some(tls) => cancel.cancel_query(tls).await,
-            None => cancel.cancel_query(NoTls).await,
-        }
-    };
+async fn give_up(cancel: CancelToken, tls: Tls) {
     // A server that cannot be reached ends it by itself, or has ended.
-    let _ = tokio::time::timeout(CONNECT_TIMEOUT, asked).await;
+    let _ = tokio::time::timeout(CONNECT_TIMEOUT, cancel.cancel_query(tls)).await;
 }
 
 /// Waits until a connection has answered what its request gave up, and only then gives it back: the

@@ -145,6 +145,8 @@ async fn over_a_socket(sql: &Client, url: &str) -> String {
     let row = sql.query_one(settings, &[]).await;
     let row = row.expect("the database answers");
     let (directory, port): (&str, &str) = (row.get(0), row.get(1));
+    // One directory, quoted as an entry of the list.
+    let directory = directory.trim_matches('"');
     let (account, rest) = url.split_once('@').expect("a URL with an account");
     let (_, database) = rest.split_once('/').expect("and a database");
     let database = database.split('?').next().expect("its name");

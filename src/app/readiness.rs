@@ -21,7 +21,7 @@ use crate::{
     health::{Health, Need, Probe},
     model::cause::chain,
     store::{
-        Flushing, Store, StoreFault, authority,
+        Store, StoreFault, Writing, authority,
         schema::{self, Durability, SchemaFault},
     },
 };
@@ -70,6 +70,13 @@ enum Unready {
     Refused(StartFault),
     /// It may be well in a moment.
     NotYet {
+        /// For the log.
+        cause: String,
+        /// For whoever looks at the probes.
+        detail: &'static str,
+    },
+    /// It is there, and not everything works.
+    Impaired {
         /// For the log.
         cause: String,
         /// For whoever looks at the probes.
@@ -166,11 +173,18 @@ impl Check {
                 None
             }
             Err(Unready::NotYet { cause, detail }) => {
-                if logs && self.said.is_none() {
+                if logs && self.said.as_ref() != Some(&cause) {
                     tracing::warn!(cause, "{subject} cannot be used now");
                 }
                 self.probe.failed(detail);
-                Some(self.said.take().unwrap_or(cause))
+                Some(cause)
+            }
+            Err(Unready::Impaired { cause, detail }) => {
+                if self.said.as_ref() != Some(&cause) {
+                    tracing::warn!(cause, "{subject} does not do all that it should");
+                }
+                self.probe.impaired(detail);
+                Some(cause)
             }
             Err(Unready::Refused(fault)) => {
                 let cause = fault.to_string();
@@ -208,8 +222,13 @@ impl Subject {
         match self {
             Self::Database(database, ..) => match check_database(database).await {
                 Ok(()) => Ok(()),
-                Err(fault @ SchemaFault::Unavailable(_)) => {
-                    Err(Unready::not_yet(&fault, "unreachable"))
+                Err(SchemaFault::Unavailable(cause)) => {
+                    let fault = StoreFault::Unavailable(cause);
+                    Err(Unready::not_yet(&fault, fault.reason()))
+                }
+                // A standby may be promoted, and a full disk that made it read-only be emptied.
+                Err(fault @ SchemaFault::TakesNoWrites(_)) => {
+                    Err(Unready::not_yet(&fault, "takes no writes"))
                 }
                 Err(refused) => Err(Unready::Refused(refused.into())),
             },
@@ -229,14 +248,22 @@ impl Subject {
         match self {
             Self::Database(database, store, warned) => {
                 let answer = store.ping().await;
-                let unreachable = |fault: StoreFault| Unready::not_yet(&fault, "unreachable");
-                match answer.map_err(unreachable)? {
-                    Some(flushing) if database.durability == Durability::Required => {
-                        warned.look_at(flushing)?;
-                    }
-                    Some(_) => {}
-                    // Every connection is in use.
-                    None => return Ok(()),
+                let unreachable = |fault: StoreFault| Unready::not_yet(&fault, fault.reason());
+                // Without an answer every connection is in use.
+                let Some(writing) = answer.map_err(unreachable)? else {
+                    return Ok(());
+                };
+                if database.durability == Durability::Required {
+                    warned.look_at(writing)?;
+                }
+                if let Some(why) = writing.refused {
+                    let fault = SchemaFault::TakesNoWrites(why);
+                    return Err(Unready::impaired(&fault, "takes no writes"));
+                }
+                let missing = store.missing_privileges().await.map_err(unreachable)?;
+                if !missing.is_empty() {
+                    let fault = SchemaFault::MissingPrivileges(missing.join(", "));
+                    return Err(Unready::impaired(&fault, "its role lacks a privilege"));
                 }
                 match store.authority_fault().await.map_err(unreachable)? {
                     Some(fault) => Err(Unready::Refused(fault.into())),
@@ -262,11 +289,16 @@ impl Subject {
                     });
                 }
                 // A request may have asked for an unknown key meanwhile.
-                if keys.could_be_fetched() {
-                    Ok(())
-                } else {
-                    Err(Unready::not_yet(&NoKey::Unavailable, "cannot be fetched"))
+                if !keys.could_be_fetched() {
+                    return Err(Unready::not_yet(&NoKey::Unavailable, "cannot be fetched"));
                 }
+                if keys.usable() == 0 {
+                    return Err(Unready::Impaired {
+                        cause: "none of its keys verifies RS256 or ES256".to_owned(),
+                        detail: "has no usable key",
+                    });
+                }
+                Ok(())
             }
         }
     }
@@ -314,15 +346,15 @@ fn judge(holder: &Holder, fault: &KmsFault) -> Result<(), Unready> {
 
 impl Warned {
     /// Refuses a server that does not flush; nothing that it acknowledges may leave.
-    fn look_at(&self, flushing: Flushing) -> Result<(), Unready> {
-        if !flushing.full_page_writes && !self.0.swap(true, Ordering::Relaxed) {
+    fn look_at(&self, writing: Writing) -> Result<(), Unready> {
+        if !writing.full_page_writes && !self.0.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 "the database has full_page_writes=off: unless its storage writes whole pages, a \
                  crash of the machine can damage it; GRANTEX_VAULT_STORAGE_IS_DURABLE=true says that \
                  it does"
             );
         }
-        if flushing.fsync {
+        if writing.fsync {
             return Ok(());
         }
         let fault = SchemaFault::LosesWrites(schema::FSYNC_OFF);
@@ -351,6 +383,13 @@ impl RefreshAt {
 impl Unready {
     fn not_yet(fault: &(dyn Error + 'static), detail: &'static str) -> Self {
         Self::NotYet {
+            cause: chain(fault),
+            detail,
+        }
+    }
+
+    fn impaired(fault: &(dyn Error + 'static), detail: &'static str) -> Self {
+        Self::Impaired {
             cause: chain(fault),
             detail,
         }

@@ -191,11 +191,12 @@ impl Journal {
     }
 
     fn learn<T>(&self, recorded: Result<T, Arc<StoreFault>>) -> Result<T, Unrecorded> {
-        if recorded.is_ok() {
-            self.probe.succeeded();
-        } else {
-            self.metrics.audit_failed();
-            self.probe.failed("the last event could not be recorded");
+        match &recorded {
+            Ok(_) => self.probe.succeeded(),
+            Err(fault) => {
+                self.metrics.audit_failed();
+                self.probe.failed(fault.reason());
+            }
         }
         recorded.map_err(Unrecorded)
     }

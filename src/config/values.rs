@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     num::NonZeroU32,
     ops::RangeInclusive,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -218,9 +218,16 @@ impl<'a> Values<'a> {
         self.database_url(NAME, &url)
     }
 
+    /// One that came from a file is read again there.
     fn database_url(&mut self, name: &str, url: &str) -> Option<DatabaseUrl> {
-        url.parse()
-            .map_or_else(|fault| self.fault(name, fault), Some)
+        let parsed: Option<DatabaseUrl> = url
+            .parse()
+            .map_or_else(|fault| self.fault(name, fault), Some);
+        let file = self.variable(&format!("{name}_FILE"));
+        parsed.map(|url| match file {
+            Some(file) => url.kept_in(Path::new(&file)),
+            None => url,
+        })
     }
 
     pub(super) fn master_key(&mut self) -> Option<MasterKey> {

@@ -6,7 +6,7 @@
 //! connection had broken.
 
 use std::{
-    future::poll_fn,
+    future::{pending, poll_fn},
     pin::Pin,
     sync::{
         Arc,
@@ -21,19 +21,22 @@ use futures_util::FutureExt;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     task::JoinHandle,
+    time::timeout,
 };
 use tokio_postgres::{
-    AsyncMessage, Client, Config, Connection, Error, NoTls, Socket,
+    AsyncMessage, Client, Config, Connection, Error, Socket,
     error::{DbError, Severity},
-    tls::{MakeTlsConnect, TlsConnect},
+    tls::MakeTlsConnect,
 };
 
 use super::{
     CONNECT_TIMEOUT, WAIT_TIMEOUT,
     database_url::DatabaseUrl,
     schema::{self, Durability},
-    session, tls,
+    session,
+    tls::{self, Tls},
 };
+use crate::model::cause::chain;
 
 /// What single statements are, whatever the database's default is: a store relies on it, and makes sure.
 const READ_COMMITTED: &str = "set default_transaction_isolation = 'read committed'";
@@ -56,10 +59,16 @@ pub(super) enum Plans {
 pub(super) struct CutShort(Arc<AtomicU64>);
 
 /// Makes connections whose warnings are counted.
-struct Heard<T> {
-    tls: T,
+struct Heard {
+    url: DatabaseUrl,
     cut_short: CutShort,
 }
+
+/// A connection that was made, and what drives it.
+pub(super) type Made = (
+    Client,
+    Connection<Socket, <Tls as MakeTlsConnect<Socket>>::Stream>,
+);
 
 impl CutShort {
     /// How many there were so far. When it has changed while a statement was under way, whether that is
@@ -95,16 +104,20 @@ pub(super) fn pool(
     let config = ManagerConfig {
         recycling_method: RecyclingMethod::Fast,
     };
-    let manager = match tls::connector(url)? {
-        None => Manager::from_connect(url.to_config(), heard(NoTls, cut_short), config),
-        Some(tls) => Manager::from_connect(url.to_config(), heard(tls, cut_short), config),
+    tls::check(url)?;
+    let heard = Heard {
+        url: url.clone(),
+        cut_short: cut_short.clone(),
     };
+    let create_timeout = url.patience();
+    // Which host it is of, it says itself.
+    let manager = Manager::from_connect(Config::new(), heard, config);
     let pool = Pool::builder(manager)
         .max_size(size)
         // The one that was used last: its server process has all that it needs at hand.
         .queue_mode(QueueMode::Lifo)
         .wait_timeout(Some(WAIT_TIMEOUT))
-        .create_timeout(Some(CONNECT_TIMEOUT))
+        .create_timeout(Some(create_timeout))
         .recycle_timeout(Some(CONNECT_TIMEOUT))
         .runtime(Runtime::Tokio1)
         .post_create(Hook::async_fn(move |client, _| {
@@ -117,7 +130,7 @@ pub(super) fn pool(
                 };
                 let set = client.batch_execute(&set).await;
                 set.map_err(HookError::Backend)?;
-                let refused = |fault: schema::SchemaFault| HookError::message(fault.to_string());
+                let refused = |fault: schema::SchemaFault| HookError::message(chain(&fault));
                 schema::check(client, durability).await.map_err(refused)?;
                 schema::ensure_era(client).await.map_err(refused)
             })
@@ -126,32 +139,48 @@ pub(super) fn pool(
     Ok(pool.expect("a runtime is given"))
 }
 
-fn heard<T>(tls: T, cut_short: &CutShort) -> Heard<T> {
-    let cut_short = cut_short.clone();
-    Heard { tls, cut_short }
+/// Connects to the first host that answers, each within its share of the time. `None` when none answered
+/// in time.
+pub(super) async fn connect(url: &DatabaseUrl) -> Option<Result<Made, Error>> {
+    let target = url.target();
+    let mut refused = None;
+    for place in url.order(&target) {
+        let config = target.host(place);
+        let attempt = config.connect(Tls(url.clone()));
+        match timeout(target.share(), attempt).await {
+            Ok(Ok(made)) => {
+                url.answered(place);
+                return Some(Ok(made));
+            }
+            // What a host says tells more than that another says nothing.
+            Ok(Err(error)) => refused = Some(Err(error)),
+            Err(_) => {}
+        }
+    }
+    refused
 }
 
-impl<T> Connect for Heard<T>
-where
-    T: MakeTlsConnect<Socket> + Clone + Sync + Send + 'static,
-    T::Stream: Sync + Send,
-    T::TlsConnect: Sync + Send,
-    <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
-{
+impl Connect for Heard {
     fn connect(
         &self,
-        config: &Config,
+        _: &Config,
     ) -> Pin<Box<dyn Future<Output = Result<(Client, JoinHandle<()>), Error>> + Send + '_>> {
-        let (tls, config, cut_short) = (self.tls.clone(), config.clone(), self.cut_short.clone());
         Box::pin(async move {
-            let (client, mut connection) = config.connect(tls).await?;
+            let Some(made) = connect(&self.url).await else {
+                // The pool gives up by itself.
+                return pending().await;
+            };
+            let (client, mut connection) = made?;
             // What is warned of while connecting, of collations say, is about no statement.
             while let Some(message) = next(&mut connection).now_or_never() {
                 if message.is_none_or(|message| message.is_err()) {
                     return Ok((client, tokio::spawn(async {})));
                 }
             }
-            Ok((client, tokio::spawn(drive(connection, cut_short))))
+            Ok((
+                client,
+                tokio::spawn(drive(connection, self.cut_short.clone())),
+            ))
         })
     }
 }

@@ -1,18 +1,53 @@
-//! `DATABASE_URL`, with the TLS parameters of libpq that tokio-postgres does not know.
+//! `DATABASE_URL`: where the database is, and how its connections are secured. The parameters are libpq's.
 
-use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
+mod parameters;
+mod passfile;
+
+use std::{
+    fmt, fs, iter,
+    path::{Path, PathBuf},
+    str::FromStr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use thiserror::Error;
-use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::{
+    Config,
+    config::{Host, SslMode, TargetSessionAttrs},
+};
 
 use super::CONNECT_TIMEOUT;
+use parameters::Parameters;
+use passfile::Entry;
 
-/// Where the database is and how its connections are secured.
+/// The most hosts of a URL.
+const MAX_HOSTS: usize = 16;
+/// The shortest time that a host is given when there are several.
+const SHORTEST_SHARE: Duration = Duration::from_secs(1);
+
+/// Where the database is and how its connections are secured; clones are the same.
 #[derive(Clone)]
-pub struct DatabaseUrl {
-    config: tokio_postgres::Config,
+pub struct DatabaseUrl(Arc<Shared>);
+
+struct Shared {
+    /// What the URL said last.
+    target: Mutex<Arc<Target>>,
+    /// The file that it is in: it is read again for each connection.
+    file: Option<PathBuf>,
+    /// Which of the hosts answered last.
+    answered: AtomicUsize,
+}
+
+/// What a URL says.
+pub(super) struct Target {
+    /// One for each host, alike but for that.
+    hosts: Vec<Config>,
+    parameters: Parameters,
     verification: Verification,
-    roots: Roots,
 }
 
 /// How much of the server's certificate is checked.
@@ -27,9 +62,10 @@ pub enum Verification {
 }
 
 /// Which root certificates count.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Roots {
     /// The operating system's.
+    #[default]
     System,
     /// Those of a PEM file (`sslrootcert`).
     File(PathBuf),
@@ -41,9 +77,25 @@ pub enum DatabaseUrlFault {
     /// Another scheme, or no URL.
     #[error("must be a postgres:// URL")]
     NotAUrl,
-    /// tokio-postgres refused it.
-    #[error("is not a URL that Postgres understands")]
+    /// tokio-postgres refused where it leads.
+    #[error(
+        "is not a URL that Postgres understands: look at user, hosts, ports and percent escapes"
+    )]
     Refused,
+    /// More hosts than that.
+    #[error("must have at most {MAX_HOSTS} hosts, and a port for all or for each")]
+    Hosts,
+    /// A parameter of libpq that is not supported, or has a value that cannot be.
+    #[error("has the parameter {name}, which {rule}")]
+    Parameter {
+        /// Which.
+        name: String,
+        /// What it breaks.
+        rule: &'static str,
+    },
+    /// A parameter that nobody knows.
+    #[error("has a parameter that libpq does not know; a `?` in a password must be written as %3F")]
+    UnknownParameter,
     /// Would send credentials in clear when the server says so.
     #[error(
         "sslmode={0} would fall back to an unencrypted connection when the server asks for it; \
@@ -56,8 +108,87 @@ pub enum DatabaseUrlFault {
 }
 
 impl DatabaseUrl {
-    pub(super) fn to_config(&self) -> tokio_postgres::Config {
-        self.config.clone()
+    /// The URL that was read from a file, which is read again for every connection: a password that is
+    /// changed there is used from the next one on.
+    #[must_use]
+    pub fn kept_in(self, file: &Path) -> Self {
+        let target = Mutex::new(Arc::clone(&self.target()));
+        Self(Arc::new(Shared {
+            target,
+            file: Some(file.to_owned()),
+            answered: AtomicUsize::new(0),
+        }))
+    }
+
+    /// What it says now. A file that cannot be used says what it said last.
+    pub(super) fn target(&self) -> Arc<Target> {
+        let read = self.0.file.as_ref().and_then(|file| {
+            let text = fs::read_to_string(file).ok()?;
+            text.trim_end_matches(['\n', '\r']).parse::<Target>().ok()
+        });
+        let mut target = self.0.target.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(read) = read {
+            *target = Arc::new(read);
+        }
+        Arc::clone(&target)
+    }
+
+    /// The places of the hosts of a target, in the order in which they are tried: first the one that
+    /// answered last.
+    pub(super) fn order(&self, target: &Target) -> impl Iterator<Item = usize> + use<> {
+        let hosts = target.hosts.len();
+        let first = if target.parameters.any_host_first {
+            let mut random = [0; 4];
+            getrandom::fill(&mut random).expect("the operating system has randomness");
+            u32::from_ne_bytes(random) as usize
+        } else {
+            self.0.answered.load(Ordering::Relaxed)
+        };
+        let first = first % hosts;
+        iter::once(first).chain((0..hosts).filter(move |place| *place != first))
+    }
+
+    /// Which host answered.
+    pub(super) fn answered(&self, place: usize) {
+        self.0.answered.store(place, Ordering::Relaxed);
+    }
+
+    /// How long a connection may take: the shares of all hosts.
+    pub(super) fn patience(&self) -> Duration {
+        let target = self.target();
+        let hosts = u32::try_from(target.hosts.len()).unwrap_or(u32::MAX);
+        target.share() * hosts
+    }
+}
+
+// === impl Target ===
+
+impl Target {
+    /// How to connect to the host at this place, with its password from the file that is named, if any.
+    pub(super) fn host(&self, place: usize) -> Config {
+        let mut config = self.hosts[place].clone();
+        if config.get_password().is_none()
+            && let Some(path) = &self.parameters.passfile
+            && let (Some(host), Some(user)) = (config.get_hosts().first(), config.get_user())
+        {
+            let of = Entry {
+                host,
+                port: config.get_ports().first().copied().unwrap_or(5432),
+                database: config.get_dbname().unwrap_or(user),
+                user,
+            };
+            if let Some(password) = passfile::password(path, &of) {
+                config.password(password.as_bytes());
+            }
+        }
+        config
+    }
+
+    /// How long one host may take.
+    pub(super) fn share(&self) -> Duration {
+        let hosts = u32::try_from(self.hosts.len()).unwrap_or(u32::MAX);
+        let share = || (CONNECT_TIMEOUT / hosts).max(SHORTEST_SHARE);
+        self.parameters.connect_timeout.unwrap_or_else(share)
     }
 
     pub(super) fn verification(&self) -> Verification {
@@ -65,11 +196,44 @@ impl DatabaseUrl {
     }
 
     pub(super) fn roots(&self) -> &Roots {
-        &self.roots
+        &self.parameters.roots
+    }
+
+    /// The files of a client certificate and its key.
+    pub(super) fn client_certificate(&self) -> Option<(&Path, &Path)> {
+        let Parameters {
+            certificate, key, ..
+        } = &self.parameters;
+        Some((certificate.as_deref()?, key.as_deref()?))
+    }
+
+    pub(super) fn tls13_only(&self) -> bool {
+        self.parameters.tls13_only
+    }
+
+    pub(super) fn sends_server_name(&self) -> bool {
+        !self.parameters.no_server_name
+    }
+
+    pub(super) fn is_direct(&self) -> bool {
+        self.parameters.is_direct()
     }
 }
 
 impl FromStr for DatabaseUrl {
+    type Err = DatabaseUrlFault;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let target: Target = text.parse()?;
+        Ok(Self(Arc::new(Shared {
+            target: Mutex::new(Arc::new(target)),
+            file: None,
+            answered: AtomicUsize::new(0),
+        })))
+    }
+}
+
+impl FromStr for Target {
     type Err = DatabaseUrlFault;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -78,49 +242,114 @@ impl FromStr for DatabaseUrl {
         if !matches!(scheme, Some("postgres" | "postgresql")) {
             return Err(DatabaseUrlFault::NotAUrl);
         }
-        let (mut mode, mut roots, mut others) = (None, Roots::System, Vec::new());
+        let (mut parameters, mut of_the_place) = (Parameters::default(), Vec::new());
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-            match (&*name, &*value) {
-                ("sslmode", _) => mode = Some(value.into_owned()),
-                ("sslrootcert", "system") => roots = Roots::System,
-                ("sslrootcert", path) => roots = Roots::File(path.into()),
-                _ => others.push((name, value)),
+            if parameters.take(&name, &value)? {
+                of_the_place.push((name, value));
             }
         }
         let rest = form_urlencoded::Serializer::new(String::new())
-            .extend_pairs(others)
+            .extend_pairs(of_the_place)
             .finish();
         // tokio-postgres decodes percent escapes only: a plus would stay a plus.
         let rest = rest.replace('+', "%20");
-        let mut config: tokio_postgres::Config = format!("{location}?{rest}")
+        let config: Config = format!("{location}?{rest}")
             .parse()
             .map_err(|_| DatabaseUrlFault::Refused)?;
-
-        let verification = verification(mode.as_deref(), &config)?;
-        config
-            .ssl_mode(match verification {
-                Verification::Disabled => SslMode::Disable,
-                Verification::Chain | Verification::Full => SslMode::Require,
-            })
-            .connect_timeout(CONNECT_TIMEOUT)
-            .tcp_user_timeout(Duration::from_secs(10))
-            .keepalives_idle(Duration::from_secs(30));
-        if config.get_application_name().is_none() {
-            config.application_name("grantex-vault");
+        if parameters.certificate.is_some() != parameters.key.is_some() {
+            let rule = "needs the other: a client certificate is both";
+            return Err(DatabaseUrlFault::wrong("sslcert or sslkey", rule));
         }
+        let verification = verification(parameters.mode.as_deref(), &config)?;
         Ok(Self {
-            config,
+            hosts: hosts(&config, &parameters, verification)?,
+            parameters,
             verification,
-            roots,
         })
     }
 }
 
+/// A configuration for each host of one that has them all.
+fn hosts(
+    all: &Config,
+    parameters: &Parameters,
+    verification: Verification,
+) -> Result<Vec<Config>, DatabaseUrlFault> {
+    let (names, addresses) = (all.get_hosts(), all.get_hostaddrs());
+    let ports = if parameters.ports.is_empty() {
+        all.get_ports()
+    } else {
+        &parameters.ports
+    };
+    let count = names.len().max(addresses.len());
+    let fits = |listed: usize| listed <= 1 || listed == count;
+    if !(1..=MAX_HOSTS).contains(&count)
+        || !fits(ports.len())
+        || !(names.is_empty() || addresses.is_empty() || names.len() == addresses.len())
+    {
+        return Err(DatabaseUrlFault::Hosts);
+    }
+    let session = parameters.session.unwrap_or(if count > 1 {
+        // A standby among them would be connected to and could not be written to.
+        TargetSessionAttrs::ReadWrite
+    } else {
+        TargetSessionAttrs::Any
+    });
+    let one = |place: usize| {
+        let mut config = Config::new();
+        match names.get(place) {
+            Some(Host::Tcp(name)) => {
+                config.host(name);
+            }
+            Some(Host::Unix(directory)) => {
+                config.host_path(directory);
+            }
+            None => {}
+        }
+        if let Some(address) = addresses.get(place) {
+            config.hostaddr(*address);
+        }
+        if let Some(port) = ports.get(place).or_else(|| ports.first()) {
+            config.port(*port);
+        }
+        config
+    };
+    let mut hosts: Vec<Config> = (0..count).map(one).collect();
+    for config in &mut hosts {
+        if let Some(user) = all.get_user() {
+            config.user(user);
+        }
+        if let Some(password) = all.get_password() {
+            config.password(password);
+        }
+        if let Some(database) = all.get_dbname() {
+            config.dbname(database);
+        }
+        if let Some(options) = all.get_options() {
+            config.options(options);
+        }
+        parameters.set(config);
+        config
+            .target_session_attrs(session)
+            .ssl_mode(match verification {
+                Verification::Disabled => SslMode::Disable,
+                Verification::Chain | Verification::Full => SslMode::Require,
+            });
+    }
+    Ok(hosts)
+}
+
+// === impl DatabaseUrlFault ===
+
+impl DatabaseUrlFault {
+    fn wrong(name: &str, rule: &'static str) -> Self {
+        let name = name.to_owned();
+        Self::Parameter { name, rule }
+    }
+}
+
 /// Without a mode the connection is verified in full, unless it does not leave the machine.
-fn verification(
-    mode: Option<&str>,
-    config: &tokio_postgres::Config,
-) -> Result<Verification, DatabaseUrlFault> {
+fn verification(mode: Option<&str>, config: &Config) -> Result<Verification, DatabaseUrlFault> {
     let on_this_machine = config.get_hosts().iter().all(is_local);
     match mode {
         Some("require" | "verify-full") => Ok(Verification::Full),
@@ -147,7 +376,7 @@ fn is_local(host: &Host) -> bool {
     }
 }
 
-fn all_unix(config: &tokio_postgres::Config) -> bool {
+fn all_unix(config: &Config) -> bool {
     config
         .get_hosts()
         .iter()
@@ -165,8 +394,8 @@ mod tests {
     use super::*;
 
     fn parse(url: &str) -> Result<(Verification, Roots), DatabaseUrlFault> {
-        url.parse::<DatabaseUrl>()
-            .map(|url| (url.verification, url.roots))
+        url.parse::<Target>()
+            .map(|target| (target.verification, target.parameters.roots))
     }
 
     #[test]
@@ -242,14 +471,147 @@ mod tests {
     #[test]
     fn other_parameters_reach_postgres() {
         let url = "postgres://db/v?sslmode=disable&application_name=my%20vault&options=-c%20x%3Dy";
-        let url = url.parse::<DatabaseUrl>().unwrap();
-        assert_eq!(url.config.get_application_name(), Some("my vault"));
-        assert_eq!(url.config.get_options(), Some("-c x=y"));
+        let target: Target = url.parse().unwrap();
+        assert_eq!(target.hosts[0].get_application_name(), Some("my vault"));
+        assert_eq!(target.hosts[0].get_options(), Some("-c x=y"));
     }
 
     #[test]
     fn debug_does_not_show_the_password() {
         let url = "postgres://u:canary@db/v?sslmode=require";
         assert!(!format!("{:?}", url.parse::<DatabaseUrl>()).contains("canary"));
+    }
+
+    /// Every parameter in libpq's documentation (Postgres 18), with a value that it has there.
+    const TAKEN: [(&str, &str); 33] = [
+        ("host", "db"),
+        ("hostaddr", "10.0.0.1"),
+        ("port", "5433"),
+        ("dbname", "v"),
+        ("user", "u"),
+        ("password", "p"),
+        ("passfile", "/run/pgpass"),
+        ("channel_binding", "require"),
+        ("connect_timeout", "10"),
+        ("client_encoding", "auto"),
+        ("options", "-c geqo=off"),
+        ("application_name", "a vault"),
+        ("fallback_application_name", "a vault"),
+        ("keepalives", "1"),
+        ("keepalives_idle", "10"),
+        ("keepalives_interval", "10"),
+        ("keepalives_count", "3"),
+        ("tcp_user_timeout", "1000"),
+        ("replication", "false"),
+        ("gssencmode", "disable"),
+        ("sslmode", "verify-full"),
+        ("sslnegotiation", "direct"),
+        ("sslcompression", "0"),
+        ("sslcertmode", "allow"),
+        ("sslrootcert", "/etc/ca.pem"),
+        ("sslsni", "1"),
+        ("ssl_min_protocol_version", "TLSv1.2"),
+        ("ssl_max_protocol_version", "TLSv1.3"),
+        ("max_protocol_version", "3.0"),
+        ("krbsrvname", "postgres"),
+        ("gsslib", "gssapi"),
+        ("target_session_attrs", "primary"),
+        ("load_balance_hosts", "random"),
+    ];
+
+    /// Those that could matter and are not supported.
+    const REFUSED: [(&str, &str); 13] = [
+        ("sslcrl", "/etc/crl.pem"),
+        ("sslcrldir", "/etc/crls"),
+        ("sslpassword", "secret"),
+        ("sslkeylogfile", "/tmp/keys"),
+        ("requirepeer", "postgres"),
+        ("require_auth", "scram-sha-256"),
+        ("service", "vault"),
+        ("servicefile", "/etc/pg_service.conf"),
+        ("gssencmode", "require"),
+        ("target_session_attrs", "standby"),
+        ("client_encoding", "LATIN1"),
+        ("replication", "database"),
+        ("oauth_issuer", "https://issuer"),
+    ];
+
+    #[test]
+    fn every_parameter_of_libpq_is_taken_or_refused_by_its_name() {
+        let url = |(name, value): (&str, &str)| {
+            let value: String = form_urlencoded::byte_serialize(value.as_bytes()).collect();
+            format!("postgres://db/v?{name}={value}")
+        };
+        for parameter in TAKEN {
+            let fault = parse(&url(parameter)).err();
+            assert_eq!(fault, None, "{parameter:?}");
+        }
+        for parameter in REFUSED {
+            let fault = parse(&url(parameter)).unwrap_err().to_string();
+            assert!(
+                fault.contains(&format!("parameter {}, which", parameter.0)),
+                "{fault}"
+            );
+            assert!(!fault.contains("secret"), "{fault}");
+        }
+        let both = "postgres://db/v?sslcert=/etc/tls.crt&sslkey=/etc/tls.key";
+        assert!(parse(both).is_ok());
+        for one in ["sslcert=/etc/tls.crt", "sslkey=/etc/tls.key"] {
+            assert!(parse(&format!("postgres://db/v?{one}")).is_err(), "{one}");
+        }
+    }
+
+    #[test]
+    fn several_hosts_have_their_shares_and_ports_and_must_be_writable() {
+        let target: Target = "postgres://u@a:1,b:2,c:3/v?sslmode=disable"
+            .parse()
+            .unwrap();
+        assert_eq!(target.hosts.len(), 3);
+        for (place, host) in target.hosts.iter().enumerate() {
+            assert_eq!(usize::from(host.get_ports()[0]), place + 1);
+            assert_eq!(host.get_user(), Some("u"));
+            assert_eq!(
+                host.get_target_session_attrs(),
+                TargetSessionAttrs::ReadWrite
+            );
+        }
+        assert_eq!(target.share(), Duration::from_secs(1));
+        let target: Target = "postgres://a/v?connect_timeout=7".parse().unwrap();
+        assert_eq!(target.share(), Duration::from_secs(7));
+        assert_eq!(
+            target.hosts[0].get_target_session_attrs(),
+            TargetSessionAttrs::Any
+        );
+        assert!("postgres://a:1,b:2,c/v?port=1,2".parse::<Target>().is_err());
+    }
+
+    #[test]
+    fn the_host_that_answered_last_is_tried_first() {
+        let url: DatabaseUrl = "postgres://a,b,c/v".parse().unwrap();
+        let order = || url.order(&url.target()).collect::<Vec<_>>();
+        assert_eq!(order(), [0, 1, 2]);
+        url.answered(1);
+        assert_eq!(order(), [1, 0, 2]);
+        let clone = url.clone();
+        clone.answered(2);
+        assert_eq!(order(), [2, 0, 1]);
+    }
+
+    #[test]
+    fn a_file_is_read_again_and_one_that_is_no_url_says_what_it_said() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let url: DatabaseUrl = "postgres://u:first@db/v".parse().unwrap();
+        let url = url.kept_in(file.path());
+        let password = || url.target().host(0).get_password().map(<[u8]>::to_vec);
+        for (content, expected) in [
+            ("postgres://u:first@db/v\n", "first"),
+            ("postgres://u:second@db/v\r\n", "second"),
+            ("half a ur", "second"),
+            ("", "second"),
+            ("postgres://u:third@db/v", "third"),
+        ] {
+            fs::write(file.path(), content).unwrap();
+            assert_eq!(password().unwrap(), expected.as_bytes(), "{content:?}");
+        }
     }
 }

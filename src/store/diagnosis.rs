@@ -42,9 +42,15 @@ pub async fn diagnose(url: &DatabaseUrl, durability: Durability) -> Result<Diagn
                 and name in ('fsync', 'full_page_writes') order by name)::text[]";
     let client = schema::connect(url).await?;
     let row = schema::timed(client.query_one(SQL, &[])).await?;
-    let schema = schema::check(&client, durability).await;
+    let schema = match schema::check(&client, durability).await {
+        Ok(()) => schema::serves(&client).await,
+        refused => refused,
+    };
     let (missing, record_changes) = match schema {
-        Ok(()) => serving_role::privileges(&client).await?,
+        Ok(()) => (
+            schema::timed(serving_role::missing(&client)).await?,
+            serving_role::record_changes(&client).await?,
+        ),
         Err(_) => (Vec::new(), Vec::new()),
     };
     Ok(Diagnosis {

@@ -19,11 +19,10 @@ use tokio::{
     time::timeout,
 };
 use tokio_postgres::{Row, Statement, types::ToSql};
-use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{
     MAX_WAITING, Query, STATEMENT_TIMEOUT, StoreFault, WAIT_TIMEOUT, ends_session, fault_of,
-    give_up,
+    give_up, tls::Tls,
 };
 use crate::{metrics::Metrics, underway};
 
@@ -43,7 +42,7 @@ struct Shared {
     /// It only makes connections, with their checks; those are ours then.
     connect: Pool,
     /// How a connection that asks to cancel is secured.
-    tls: Option<MakeRustlsConnect>,
+    tls: Tls,
     slots: Box<[Slot]>,
     next: AtomicUsize,
     places: Semaphore,
@@ -65,7 +64,7 @@ struct Reader {
     client: ClientWrapper,
     /// Prepared on it, by their texts, which are constants of ours.
     statements: Mutex<Vec<(&'static str, Statement)>>,
-    tls: Option<MakeRustlsConnect>,
+    tls: Tls,
     /// Statements that were not answered to whoever asked, given up or not.
     unanswered: AtomicUsize,
     answered: AtomicU64,
@@ -83,11 +82,7 @@ enum Outcome {
 impl Readers {
     /// As many connections as there are places in the pool that makes them; none is made yet. What is
     /// answered on them is counted.
-    pub(super) fn new(
-        connect: Pool,
-        tls: Option<MakeRustlsConnect>,
-        answered: Arc<AtomicU64>,
-    ) -> Self {
+    pub(super) fn new(connect: Pool, tls: Tls, answered: Arc<AtomicU64>) -> Self {
         let count = connect.status().max_size;
         Self(Arc::new(Shared {
             connect,
@@ -293,7 +288,7 @@ impl Drop for Reader {
         let runtime = tokio::runtime::Handle::try_current().ok();
         let given_up = self.unanswered.load(Ordering::Relaxed) > 0;
         if let Some(runtime) = runtime.filter(|_| given_up && !self.client.is_closed()) {
-            runtime.spawn(give_up(self.client.cancel_token(), self.tls.take()));
+            runtime.spawn(give_up(self.client.cancel_token(), self.tls.clone()));
         }
     }
 }

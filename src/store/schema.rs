@@ -2,10 +2,10 @@
 
 use thiserror::Error;
 use tokio::time::timeout;
-use tokio_postgres::{Client, NoTls, error::SqlState};
+use tokio_postgres::{Client, error::SqlState};
 
 use super::{
-    STATEMENT_TIMEOUT,
+    STATEMENT_TIMEOUT, connect,
     database_url::DatabaseUrl,
     serving_role::{self, RoleName},
     session, tls,
@@ -43,6 +43,21 @@ pub enum SchemaFault {
     /// Acknowledged writes could be lost.
     #[error("the database has {0}: it would lose acknowledged writes in a crash")]
     LosesWrites(&'static str),
+    /// Not every name can be written in it.
+    #[error(
+        "the database's encoding is {0}, and must be UTF8: names may have any letters; make another \
+         database with `encoding 'UTF8'`"
+    )]
+    Encoding(String),
+    /// Time, or the operator: nothing can be written.
+    #[error("the database {}", .0.says())]
+    TakesNoWrites(NoWrites),
+    /// The role was not granted what serving needs, or it was taken from it.
+    #[error(
+        "the role that serves may not {0}: run `grantex-vault migrate` as the owner with \
+         GRANTEX_VAULT_DB_ROLE"
+    )]
+    MissingPrivileges(String),
     /// What `GRANTEX_VAULT_AUTHORITY` names cannot be asked.
     #[error(
         "GRANTEX_VAULT_AUTHORITY=grantex needs the tables of a Grantex auth service: {table} {what}"
@@ -59,6 +74,38 @@ pub enum SchemaFault {
     /// No answer.
     #[error("the database cannot be reached")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// Why a database takes no writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoWrites {
+    /// It is a standby: somebody must connect us to the primary, or promote it.
+    Standby,
+    /// Transactions of this role are read-only, by a setting of role, database or server.
+    ReadOnly,
+}
+
+impl NoWrites {
+    /// What is wrong with the database.
+    #[must_use]
+    pub fn says(self) -> &'static str {
+        match self {
+            Self::Standby => "is a standby, which takes no writes: connect to the primary",
+            Self::ReadOnly => {
+                "is read-only for this role: look at default_transaction_read_only of role, database and \
+                 server"
+            }
+        }
+    }
+
+    /// What stands in the way, if anything does.
+    pub(super) fn of(in_recovery: bool, read_only: bool) -> Option<Self> {
+        match (in_recovery, read_only) {
+            (true, _) => Some(Self::Standby),
+            (false, true) => Some(Self::ReadOnly),
+            (false, false) => None,
+        }
+    }
 }
 
 /// Who sees to it that what a database has acknowledged survives a crash.
@@ -89,6 +136,7 @@ pub struct Migrated {
 /// When the database cannot be reached or refuses a migration.
 pub async fn migrate(url: &DatabaseUrl, role: Option<&RoleName>) -> Result<Migrated, SchemaFault> {
     let mut client = connect(url).await?;
+    serves(&client).await?;
     let lock = "select pg_catalog.pg_advisory_lock($1)";
     client
         .execute(lock, &[&MIGRATION_LOCK])
@@ -102,10 +150,7 @@ pub async fn migrate(url: &DatabaseUrl, role: Option<&RoleName>) -> Result<Migra
             version,
         });
     }
-    client
-        .batch_execute("create schema if not exists vault")
-        .await
-        .map_err(not_migrated)?;
+    make_schema(&client).await?;
     let mut runner = embedded::migrations::runner();
     runner.set_migration_table_name("vault.schema_history");
     let report = runner.run_async(&mut client).await.map_err(not_migrated)?;
@@ -119,13 +164,48 @@ pub async fn migrate(url: &DatabaseUrl, role: Option<&RoleName>) -> Result<Migra
     })
 }
 
-/// Connects once and checks what the server would refuse on every connection.
+/// Makes the schema, unless a DBA has made it for us: who may not create schemas may not ask for one that
+/// is there either.
+async fn make_schema(client: &Client) -> Result<(), SchemaFault> {
+    // schema::make_schema
+    const THERE: &str = "select from pg_catalog.pg_namespace where nspname = 'vault'";
+    let there = client.query_opt(THERE, &[]).await.map_err(unavailable)?;
+    if there.is_some() {
+        return Ok(());
+    }
+    // Another runner cannot have made it meanwhile: one is let through at a time.
+    let made = client.batch_execute("create schema vault").await;
+    made.map_err(not_migrated)
+}
+
+/// Connects once and checks what the server would refuse on every connection, and whether it can be
+/// written to.
 ///
 /// # Errors
 ///
 /// See [`SchemaFault`].
 pub async fn check_once(url: &DatabaseUrl, durability: Durability) -> Result<(), SchemaFault> {
-    check(&connect(url).await?, durability).await
+    let client = connect(url).await?;
+    check(&client, durability).await?;
+    serves(&client).await
+}
+
+/// Refuses a database that takes no writes, or not of all letters.
+pub(super) async fn serves(client: &Client) -> Result<(), SchemaFault> {
+    // schema::serves
+    const SQL: &str = "
+        select pg_catalog.current_setting('server_encoding') as encoding,
+            pg_catalog.pg_is_in_recovery() as in_recovery,
+            pg_catalog.current_setting('transaction_read_only')::bool as read_only";
+    let row = timed(client.query_one(SQL, &[])).await?;
+    let encoding: String = row.get("encoding");
+    if encoding != "UTF8" {
+        return Err(SchemaFault::Encoding(encoding));
+    }
+    match NoWrites::of(row.get("in_recovery"), row.get("read_only")) {
+        Some(why) => Err(SchemaFault::TakesNoWrites(why)),
+        None => Ok(()),
+    }
 }
 
 /// Refuses a database that lacks this server's schema or would lose acknowledged writes.
@@ -199,24 +279,15 @@ fn is_missing(error: &tokio_postgres::Error) -> bool {
 }
 
 pub(super) async fn connect(url: &DatabaseUrl) -> Result<Client, SchemaFault> {
-    let config = url.to_config();
-    let client =
-        match tls::connector(url).map_err(|fault| SchemaFault::Unavailable(fault.into()))? {
-            None => drive(timed(config.connect(NoTls)).await?),
-            Some(tls) => drive(timed(config.connect(tls)).await?),
-        };
-    timed(client.batch_execute(session::BEGIN)).await?;
-    Ok(client)
-}
-
-fn drive<S, T>((client, connection): (Client, tokio_postgres::Connection<S, T>)) -> Client
-where
-    tokio_postgres::Connection<S, T>:
-        Future<Output = Result<(), tokio_postgres::Error>> + Send + 'static,
-{
+    let unsecured = |fault: tls::TlsFault| SchemaFault::Unavailable(fault.into());
+    tls::check(url).map_err(unsecured)?;
+    let made = connect::connect(url).await;
+    let made = made.ok_or_else(|| SchemaFault::Unavailable("no host answers in time".into()))?;
+    let (client, connection) = made.map_err(unavailable)?;
     // Ends with the client; its error is the client's.
     tokio::spawn(connection);
-    client
+    timed(client.batch_execute(session::BEGIN)).await?;
+    Ok(client)
 }
 
 pub(super) async fn timed<T>(

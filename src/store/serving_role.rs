@@ -2,6 +2,8 @@
 
 use std::{fmt::Write, str::FromStr};
 
+use tokio_postgres::types::ToSql;
+
 use super::{
     Query,
     database_url::DatabaseUrl,
@@ -11,10 +13,10 @@ use super::{
 
 /// What serving does with each table. Audit events are added and never changed. Developers, keys and
 /// revocations are what operators change on their listener, webhooks revoke, and what expired is
-/// forgotten. Of developers nothing is updated: who locks a row against its deletion needs the privilege.
+/// forgotten.
 const NEEDED: [(&str, &str); 12] = [
     ("schema_version", "select"),
-    ("developers", "select, insert, update, delete"),
+    ("developers", "select, insert, delete"),
     ("api_keys", "select, insert, update, delete"),
     ("credentials", "select, insert, update, delete"),
     ("revocations", "select, insert, update, delete"),
@@ -74,22 +76,42 @@ pub(super) async fn grant(
     done.map_err(|error| SchemaFault::Migration(error.into()))
 }
 
-/// What serving needs and the role of this connection may not, and what it may do to the record and must
-/// not: own it, or change or remove what is in it, by a partition too.
-pub(super) async fn privileges(
+/// What serving needs and the role of this connection may not. One statement: it is asked all the time.
+pub(super) async fn missing(client: &tokio_postgres::Client) -> Query<Vec<String>> {
+    // serving_role::missing
+    const SQL: &str = "
+        select privilege || ' vault.' || name from (
+            select pg_catalog.unnest($1::text[]) as name, pg_catalog.unnest($2::text[]) as privilege) tables
+        where not pg_catalog.has_table_privilege('vault.' || name, privilege)
+        union all
+        select 'insert vault.audit_events' where not (
+            select pg_catalog.bool_and(
+                pg_catalog.has_column_privilege('vault.audit_events'::text, name, 'insert'::text))
+            from pg_catalog.unnest($3::text[]) as name)
+        union all
+        select 'lock vault.developers' where not pg_catalog.has_column_privilege(
+            'vault.developers'::text, 'id'::text, 'update'::text)
+        union all
+        select 'execute vault.' || name from pg_catalog.unnest($4::text[]) as name
+        where not pg_catalog.has_function_privilege('vault.' || name, 'execute'::text)";
+    let needed = NEEDED.iter().flat_map(|(table, privileges)| {
+        let privileges = privileges.split(", ");
+        privileges.map(move |privilege| (*table, privilege))
+    });
+    let (tables, privileges): (Vec<&str>, Vec<&str>) = needed.unzip();
+    let columns: Vec<&str> = EVENT_COLUMNS.split(", ").collect();
+    let parameters: [&(dyn ToSql + Sync); 4] = [&tables, &privileges, &columns, &&CALLED[..]];
+    let rows = client.query(SQL, &parameters).await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+/// What the role of this connection may do to the record and must not: own it, or change or remove what is
+/// in it, by a partition too.
+pub(super) async fn record_changes(
     client: &tokio_postgres::Client,
-) -> Result<(Vec<String>, Vec<String>), SchemaFault> {
-    // serving_role::privileges
-    const SQL: &str = "select pg_catalog.has_table_privilege('vault.' || $1::text, $2::text)";
-    // serving_role::privileges
-    const MAY_CALL: &str =
-        "select pg_catalog.has_function_privilege('vault.' || $1::text, 'execute')";
-    // serving_role::privileges
-    const MAY_APPEND: &str = "
-        select pg_catalog.bool_and(pg_catalog.has_column_privilege('vault.audit_events', name, 'insert'))
-        from pg_catalog.unnest(pg_catalog.string_to_array($1::text, ', ')) as name";
-    // serving_role::privileges
-    const MAY_CHANGE: &str = "
+) -> Result<Vec<String>, SchemaFault> {
+    // serving_role::record_changes
+    const SQL: &str = "
         select 'own the schema vault' from pg_catalog.pg_namespace
             where nspname = 'vault' and pg_catalog.pg_has_role(nspowner, 'member')
         union all
@@ -102,31 +124,8 @@ pub(super) async fn privileges(
             and (pg_catalog.has_table_privilege(part.oid, privilege)
                 or (privilege = 'update' and pg_catalog.has_any_column_privilege(part.oid, 'update')))
         order by 1";
-    let may = async |table: &str, privilege: &str| {
-        let row = schema::timed(client.query_one(SQL, &[&table, &privilege])).await?;
-        Ok::<bool, SchemaFault>(row.get(0))
-    };
-    let mut missing = Vec::new();
-    for (table, privileges) in NEEDED {
-        for privilege in privileges.split(", ") {
-            if !may(table, privilege).await? {
-                missing.push(format!("{privilege} vault.{table}"));
-            }
-        }
-    }
-    let row = schema::timed(client.query_one(MAY_APPEND, &[&EVENT_COLUMNS])).await?;
-    if !row.get::<_, bool>(0) {
-        missing.push("insert vault.audit_events".to_owned());
-    }
-    for function in CALLED {
-        let row = schema::timed(client.query_one(MAY_CALL, &[&function])).await?;
-        if !row.get::<_, bool>(0) {
-            missing.push(format!("execute vault.{function}"));
-        }
-    }
-    let rows = schema::timed(client.query(MAY_CHANGE, &[])).await?;
-    let changes = rows.iter().map(|row| row.get(0)).collect();
-    Ok((missing, changes))
+    let rows = schema::timed(client.query(SQL, &[])).await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
 /// Has every session of the role of this URL in this database begin with our search path, those behind a
@@ -199,6 +198,13 @@ fn statements(role: &RoleName) -> String {
         "grant insert ({EVENT_COLUMNS}) on vault.audit_events to {role};"
     );
     append.expect("a string takes all");
+    // Of developers nothing is updated. Who locks a row, so that it is not deleted meanwhile, needs the
+    // privilege on a column.
+    let lock = write!(
+        statements,
+        "grant update (id) on vault.developers to {role};"
+    );
+    lock.expect("a string takes all");
     for function in CALLED {
         let grant = write!(
             statements,

@@ -1,11 +1,13 @@
 //! The database that the vault stands on: its schema, its settings, and the way to it.
 
+mod connecting;
 mod durability;
 mod isolation;
 mod migrations;
 mod passwords;
 mod planted;
 mod refusals;
+mod serving;
 mod tls;
 
 use std::error::Error;

@@ -173,7 +173,7 @@ const COMMITTED_OTHERWISE: [(&str, &str); 2] = [
         "a connection sets it before it is used",
     ),
     (
-        "serving_role::privileges",
+        "serving_role::missing",
         "it names functions, and calls none",
     ),
 ];

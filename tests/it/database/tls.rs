@@ -80,7 +80,7 @@ impl Encrypted {
     }
 }
 
-fn authority(name: &str) -> CertifiedIssuer<'static, KeyPair> {
+pub(super) fn authority(name: &str) -> CertifiedIssuer<'static, KeyPair> {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -88,7 +88,7 @@ fn authority(name: &str) -> CertifiedIssuer<'static, KeyPair> {
 }
 
 /// A port below those that the system gives out.
-fn unused_port() -> u16 {
+pub(super) fn unused_port() -> u16 {
     let [high, low, ..] = *uuid::Uuid::new_v4().as_bytes();
     10_000 + u16::from_be_bytes([high, low]) % 20_000
 }

@@ -151,11 +151,15 @@ impl Setup {
     }
 
     pub(crate) async fn try_start(mut self) -> Result<Server, StartFault> {
-        if !self.settings.contains_key("DATABASE_URL") {
+        let named = ["DATABASE_URL", "DATABASE_URL_FILE"];
+        if !named.iter().any(|name| self.settings.contains_key(*name)) {
             let url = Cluster::shared().await.database().await;
             self.settings.insert("DATABASE_URL".to_owned(), url);
         }
-        let database_url = self.settings["DATABASE_URL"].clone();
+        let database_url = match self.settings.get("DATABASE_URL_FILE") {
+            Some(file) => std::fs::read_to_string(file).expect("the test's own file"),
+            None => self.settings["DATABASE_URL"].clone(),
+        };
         let config = Config::read(&|name| self.settings.get(name).cloned())?;
         let kms = self.master_keys.take();
         let outside = Outside {
