@@ -1,5 +1,6 @@
 //! `DATABASE_URL`: where the database is, and how its connections are secured. The parameters are libpq's.
 
+mod hosts;
 mod parameters;
 mod passfile;
 
@@ -15,17 +16,13 @@ use std::{
 };
 
 use thiserror::Error;
-use tokio_postgres::{
-    Config,
-    config::{Host, SslMode, TargetSessionAttrs},
-};
+use tokio_postgres::{Config, config::Host};
 
 use super::CONNECT_TIMEOUT;
+use hosts::MAX_HOSTS;
 use parameters::Parameters;
 use passfile::Entry;
 
-/// The most hosts of a URL.
-const MAX_HOSTS: usize = 16;
 /// The shortest time that a host is given when there are several.
 const SHORTEST_SHARE: Duration = Duration::from_secs(1);
 
@@ -262,81 +259,11 @@ impl FromStr for Target {
         }
         let verification = verification(parameters.mode.as_deref(), &config)?;
         Ok(Self {
-            hosts: hosts(&config, &parameters, verification)?,
+            hosts: hosts::each(&config, &parameters, verification)?,
             parameters,
             verification,
         })
     }
-}
-
-/// A configuration for each host of one that has them all.
-fn hosts(
-    all: &Config,
-    parameters: &Parameters,
-    verification: Verification,
-) -> Result<Vec<Config>, DatabaseUrlFault> {
-    let (names, addresses) = (all.get_hosts(), all.get_hostaddrs());
-    let ports = if parameters.ports.is_empty() {
-        all.get_ports()
-    } else {
-        &parameters.ports
-    };
-    let count = names.len().max(addresses.len());
-    let fits = |listed: usize| listed <= 1 || listed == count;
-    if !(1..=MAX_HOSTS).contains(&count)
-        || !fits(ports.len())
-        || !(names.is_empty() || addresses.is_empty() || names.len() == addresses.len())
-    {
-        return Err(DatabaseUrlFault::Hosts);
-    }
-    let session = parameters.session.unwrap_or(if count > 1 {
-        // A standby among them would be connected to and could not be written to.
-        TargetSessionAttrs::ReadWrite
-    } else {
-        TargetSessionAttrs::Any
-    });
-    let one = |place: usize| {
-        let mut config = Config::new();
-        match names.get(place) {
-            Some(Host::Tcp(name)) => {
-                config.host(name);
-            }
-            Some(Host::Unix(directory)) => {
-                config.host_path(directory);
-            }
-            None => {}
-        }
-        if let Some(address) = addresses.get(place) {
-            config.hostaddr(*address);
-        }
-        if let Some(port) = ports.get(place).or_else(|| ports.first()) {
-            config.port(*port);
-        }
-        config
-    };
-    let mut hosts: Vec<Config> = (0..count).map(one).collect();
-    for config in &mut hosts {
-        if let Some(user) = all.get_user() {
-            config.user(user);
-        }
-        if let Some(password) = all.get_password() {
-            config.password(password);
-        }
-        if let Some(database) = all.get_dbname() {
-            config.dbname(database);
-        }
-        if let Some(options) = all.get_options() {
-            config.options(options);
-        }
-        parameters.set(config);
-        config
-            .target_session_attrs(session)
-            .ssl_mode(match verification {
-                Verification::Disabled => SslMode::Disable,
-                Verification::Chain | Verification::Full => SslMode::Require,
-            });
-    }
-    Ok(hosts)
 }
 
 // === impl DatabaseUrlFault ===
@@ -391,6 +318,8 @@ impl fmt::Debug for DatabaseUrl {
 
 #[cfg(test)]
 mod tests {
+    use tokio_postgres::config::TargetSessionAttrs;
+
     use super::*;
 
     fn parse(url: &str) -> Result<(Verification, Roots), DatabaseUrlFault> {
@@ -480,85 +409,6 @@ mod tests {
     fn debug_does_not_show_the_password() {
         let url = "postgres://u:canary@db/v?sslmode=require";
         assert!(!format!("{:?}", url.parse::<DatabaseUrl>()).contains("canary"));
-    }
-
-    /// Every parameter in libpq's documentation (Postgres 18), with a value that it has there.
-    const TAKEN: [(&str, &str); 33] = [
-        ("host", "db"),
-        ("hostaddr", "10.0.0.1"),
-        ("port", "5433"),
-        ("dbname", "v"),
-        ("user", "u"),
-        ("password", "p"),
-        ("passfile", "/run/pgpass"),
-        ("channel_binding", "require"),
-        ("connect_timeout", "10"),
-        ("client_encoding", "auto"),
-        ("options", "-c geqo=off"),
-        ("application_name", "a vault"),
-        ("fallback_application_name", "a vault"),
-        ("keepalives", "1"),
-        ("keepalives_idle", "10"),
-        ("keepalives_interval", "10"),
-        ("keepalives_count", "3"),
-        ("tcp_user_timeout", "1000"),
-        ("replication", "false"),
-        ("gssencmode", "disable"),
-        ("sslmode", "verify-full"),
-        ("sslnegotiation", "direct"),
-        ("sslcompression", "0"),
-        ("sslcertmode", "allow"),
-        ("sslrootcert", "/etc/ca.pem"),
-        ("sslsni", "1"),
-        ("ssl_min_protocol_version", "TLSv1.2"),
-        ("ssl_max_protocol_version", "TLSv1.3"),
-        ("max_protocol_version", "3.0"),
-        ("krbsrvname", "postgres"),
-        ("gsslib", "gssapi"),
-        ("target_session_attrs", "primary"),
-        ("load_balance_hosts", "random"),
-    ];
-
-    /// Those that could matter and are not supported.
-    const REFUSED: [(&str, &str); 13] = [
-        ("sslcrl", "/etc/crl.pem"),
-        ("sslcrldir", "/etc/crls"),
-        ("sslpassword", "secret"),
-        ("sslkeylogfile", "/tmp/keys"),
-        ("requirepeer", "postgres"),
-        ("require_auth", "scram-sha-256"),
-        ("service", "vault"),
-        ("servicefile", "/etc/pg_service.conf"),
-        ("gssencmode", "require"),
-        ("target_session_attrs", "standby"),
-        ("client_encoding", "LATIN1"),
-        ("replication", "database"),
-        ("oauth_issuer", "https://issuer"),
-    ];
-
-    #[test]
-    fn every_parameter_of_libpq_is_taken_or_refused_by_its_name() {
-        let url = |(name, value): (&str, &str)| {
-            let value: String = form_urlencoded::byte_serialize(value.as_bytes()).collect();
-            format!("postgres://db/v?{name}={value}")
-        };
-        for parameter in TAKEN {
-            let fault = parse(&url(parameter)).err();
-            assert_eq!(fault, None, "{parameter:?}");
-        }
-        for parameter in REFUSED {
-            let fault = parse(&url(parameter)).unwrap_err().to_string();
-            assert!(
-                fault.contains(&format!("parameter {}, which", parameter.0)),
-                "{fault}"
-            );
-            assert!(!fault.contains("secret"), "{fault}");
-        }
-        let both = "postgres://db/v?sslcert=/etc/tls.crt&sslkey=/etc/tls.key";
-        assert!(parse(both).is_ok());
-        for one in ["sslcert=/etc/tls.crt", "sslkey=/etc/tls.key"] {
-            assert!(parse(&format!("postgres://db/v?{one}")).is_err(), "{one}");
-        }
     }
 
     #[test]

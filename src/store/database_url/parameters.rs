@@ -215,3 +215,91 @@ fn seconds(name: &str, value: &str) -> Result<Option<Duration>, DatabaseUrlFault
     let seconds = number(name, value)?;
     Ok((seconds > 0).then_some(Duration::from_secs(seconds)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{super::Target, *};
+
+    fn parse(url: &str) -> Result<(), DatabaseUrlFault> {
+        url.parse::<Target>().map(|_| ())
+    }
+
+    /// Every parameter in libpq's documentation (Postgres 18), with a value that it has there.
+    const TAKEN: [(&str, &str); 33] = [
+        ("host", "db"),
+        ("hostaddr", "10.0.0.1"),
+        ("port", "5433"),
+        ("dbname", "v"),
+        ("user", "u"),
+        ("password", "p"),
+        ("passfile", "/run/pgpass"),
+        ("channel_binding", "require"),
+        ("connect_timeout", "10"),
+        ("client_encoding", "auto"),
+        ("options", "-c geqo=off"),
+        ("application_name", "a vault"),
+        ("fallback_application_name", "a vault"),
+        ("keepalives", "1"),
+        ("keepalives_idle", "10"),
+        ("keepalives_interval", "10"),
+        ("keepalives_count", "3"),
+        ("tcp_user_timeout", "1000"),
+        ("replication", "false"),
+        ("gssencmode", "disable"),
+        ("sslmode", "verify-full"),
+        ("sslnegotiation", "direct"),
+        ("sslcompression", "0"),
+        ("sslcertmode", "allow"),
+        ("sslrootcert", "/etc/ca.pem"),
+        ("sslsni", "1"),
+        ("ssl_min_protocol_version", "TLSv1.2"),
+        ("ssl_max_protocol_version", "TLSv1.3"),
+        ("max_protocol_version", "3.0"),
+        ("krbsrvname", "postgres"),
+        ("gsslib", "gssapi"),
+        ("target_session_attrs", "primary"),
+        ("load_balance_hosts", "random"),
+    ];
+
+    /// Those that could matter and are not supported.
+    const REFUSED: [(&str, &str); 13] = [
+        ("sslcrl", "/etc/crl.pem"),
+        ("sslcrldir", "/etc/crls"),
+        ("sslpassword", "secret"),
+        ("sslkeylogfile", "/tmp/keys"),
+        ("requirepeer", "postgres"),
+        ("require_auth", "scram-sha-256"),
+        ("service", "vault"),
+        ("servicefile", "/etc/pg_service.conf"),
+        ("gssencmode", "require"),
+        ("target_session_attrs", "standby"),
+        ("client_encoding", "LATIN1"),
+        ("replication", "database"),
+        ("oauth_issuer", "https://issuer"),
+    ];
+
+    #[test]
+    fn every_parameter_of_libpq_is_taken_or_refused_by_its_name() {
+        let url = |(name, value): (&str, &str)| {
+            let value: String = form_urlencoded::byte_serialize(value.as_bytes()).collect();
+            format!("postgres://db/v?{name}={value}")
+        };
+        for parameter in TAKEN {
+            let fault = parse(&url(parameter)).err();
+            assert_eq!(fault, None, "{parameter:?}");
+        }
+        for parameter in REFUSED {
+            let fault = parse(&url(parameter)).unwrap_err().to_string();
+            assert!(
+                fault.contains(&format!("parameter {}, which", parameter.0)),
+                "{fault}"
+            );
+            assert!(!fault.contains("secret"), "{fault}");
+        }
+        let both = "postgres://db/v?sslcert=/etc/tls.crt&sslkey=/etc/tls.key";
+        assert!(parse(both).is_ok());
+        for one in ["sslcert=/etc/tls.crt", "sslkey=/etc/tls.key"] {
+            assert!(parse(&format!("postgres://db/v?{one}")).is_err(), "{one}");
+        }
+    }
+}
