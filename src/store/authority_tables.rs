@@ -32,12 +32,13 @@ const FAULTS: [&str; 8] = [
     "lacks a column",
     "has a column of another type",
     "has a virtual generated column",
-    "has an index, statistics or a constraint that call a function",
+    "has an index, statistics or a constraint that call a function or an operator",
 ];
 
 /// What is asked: the first fault of the first table that has one, by its place in [`FAULTS`].
 ///
-/// Only what is not built in is recorded as something that an index depends on.
+/// Only what is not built in is recorded as something that an index depends on. What it calls with constants
+/// is called when a statement is planned, by whoever plans it.
 const SQL: &str = "
     with wanted as (
         select pg_catalog.unnest($1::text[]) as relation, pg_catalog.unnest($2::text[]) as attribute,
@@ -55,13 +56,14 @@ const SQL: &str = "
             when a.attgenerated = 'v' then 6
             when exists (
                 select from pg_catalog.pg_depend d
-                where d.refclassid = 'pg_catalog.pg_proc'::regclass::oid
+                where d.refclassid in (
+                        'pg_catalog.pg_proc'::regclass::oid, 'pg_catalog.pg_operator'::regclass::oid)
                   and (d.classid = 'pg_catalog.pg_class'::regclass::oid and d.objid in (
                         select i.indexrelid from pg_catalog.pg_index i where i.indrelid = c.oid)
                     or d.classid = 'pg_catalog.pg_statistic_ext'::regclass::oid and d.objid in (
                         select s.oid from pg_catalog.pg_statistic_ext s where s.stxrelid = c.oid)
                     or d.classid = 'pg_catalog.pg_constraint'::regclass::oid and d.objid in (
-                        select k.oid from pg_catalog.pg_constraint k where k.conrelid = c.oid))) then 7
+                        select k.oid from pg_catalog.pg_constraint k where k.conrelid = c.oid and k.contype = 'c'))) then 7
             end as fault
         from wanted w
         left join pg_catalog.pg_namespace n on n.nspname = 'public'

@@ -15,7 +15,7 @@ const CODE: &str = "
         begin return $1; end $$;";
 
 /// What the owner can make of a table, and what the vault says of it.
-const CHANGES: [(&str, &str); 12] = [
+const CHANGES: [(&str, &str); 13] = [
     (
         "alter table public.grants rename to real;
          create view public.grants as
@@ -62,15 +62,22 @@ const CHANGES: [(&str, &str); 12] = [
     ),
     (
         "create index on public.grants (public.pure(id))",
-        "public.grants has an index, statistics or a constraint that call a function",
+        "public.grants has an index, statistics or a constraint that call a function or an operator",
     ),
     (
         "create index on public.grants (id) where public.pure('x') = 'y'",
-        "public.grants has an index, statistics or a constraint that call a function",
+        "public.grants has an index, statistics or a constraint that call a function or an operator",
+    ),
+    (
+        "create function public.same(text, text) returns boolean language plpgsql immutable as $$
+            begin return true; end $$;
+         create operator public.=== (function = public.same, leftarg = text, rightarg = text);
+         create index on public.grant_tokens (jti) where 'x' operator(public.===) 'y'",
+        "public.grant_tokens has an index, statistics or a constraint that call a function or an operator",
     ),
     (
         "alter table public.grant_tokens add check (public.pure('x') = 'x')",
-        "public.grant_tokens has an index, statistics or a constraint that call a function",
+        "public.grant_tokens has an index, statistics or a constraint that call a function or an operator",
     ),
 ];
 
