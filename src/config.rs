@@ -1,5 +1,6 @@
 //! The settings: every one an environment variable, read here and nowhere else.
 
+mod outgoing;
 mod settings;
 mod text;
 mod values;
@@ -25,6 +26,7 @@ use crate::{
         tls::{Listener, TlsFiles},
     },
     model::{certificate::CertificateName, text::Issuer},
+    proxies::Proxies,
     store::{
         audit_partitions::PartitionUnit, authority::Authority, database_url::DatabaseUrl,
         schema::Durability, serving_role::RoleName,
@@ -56,6 +58,8 @@ pub struct Config {
     pub old_master_keys: Vec<MasterKey>,
     pub data_key_cache: DataKeyCache,
     pub kms_timeout: Duration,
+    pub aws_ca_bundle: Option<PathBuf>,
+    pub proxies: Proxies,
     pub issuer: Issuer,
     pub keys: KeyLocation,
     pub grants: GrantPolicy,
@@ -118,15 +122,19 @@ pub enum MasterKey {
     Local(PathBuf),
 }
 
-/// Who holds the master keys, and how long a call to one may take.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Who holds the master keys, and how they are called.
+#[derive(Debug, Clone)]
 pub struct MasterKeySettings {
     /// The key that wraps.
     pub primary: MasterKey,
     /// Every other key that may be read.
     pub others: Vec<MasterKey>,
-    /// The time.
+    /// How long a call to one may take.
     pub kms_timeout: Duration,
+    /// What AWS is verified with instead of the machine's authorities.
+    pub aws_ca_bundle: Option<PathBuf>,
+    /// What calls go through.
+    pub proxies: Proxies,
 }
 
 /// The vault that is imported from.
@@ -221,6 +229,8 @@ impl Config {
         let time_to_live = values.duration("GRANTEX_VAULT_DATA_KEY_CACHE_TTL");
         let entries = values.parsed("GRANTEX_VAULT_DATA_KEY_CACHE_ENTRIES");
         let kms_timeout = values.timeout("GRANTEX_VAULT_KMS_TIMEOUT");
+        let aws_ca_bundle = values.aws_ca_bundle();
+        let proxies = values.proxies();
         let issuer = values.issuer();
         let keys = values.keys(issuer.as_ref().map(Issuer::as_str));
         let authority = database.as_ref().map(|database| database.authority);
@@ -253,6 +263,8 @@ impl Config {
                     entries: entries?,
                 },
                 kms_timeout: kms_timeout?,
+                aws_ca_bundle,
+                proxies,
                 issuer: issuer?,
                 keys: keys?,
                 grants: grants?,
@@ -277,6 +289,8 @@ impl Config {
             primary: self.master_key.clone(),
             others: self.old_master_keys.clone(),
             kms_timeout: self.kms_timeout,
+            aws_ca_bundle: self.aws_ca_bundle.clone(),
+            proxies: self.proxies.clone(),
         }
     }
 }
@@ -292,11 +306,15 @@ impl MasterKeySettings {
         let primary = values.master_key();
         let others = values.old_master_keys();
         let kms_timeout = values.timeout("GRANTEX_VAULT_KMS_TIMEOUT");
+        let aws_ca_bundle = values.aws_ca_bundle();
+        let proxies = values.proxies();
         let read = || {
             Some(Self {
                 primary: primary?,
                 others: others?,
                 kms_timeout: kms_timeout?,
+                aws_ca_bundle,
+                proxies,
             })
         };
         values.finish(read())

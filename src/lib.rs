@@ -24,6 +24,7 @@ pub mod model;
 pub mod operator;
 pub mod pace;
 pub mod permits;
+pub mod proxies;
 pub mod rotation;
 pub mod shutdown;
 pub mod store;

@@ -1,12 +1,15 @@
 //! The configured master keys: who holds each, and which setting names it.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use crate::{
     clock::Clock,
     config::{ConfigFaults, MasterKey, MasterKeySettings},
     envelope::{
-        aws_kms::AwsKms, breaker::GuardedKms, kms::Kms, local_keyring::LocalKeyring,
+        aws_kms::{AwsHttp, AwsKms},
+        breaker::GuardedKms,
+        kms::Kms,
+        local_keyring::LocalKeyring,
         master_keys::MasterKeys,
     },
     metrics::Metrics,
@@ -30,7 +33,7 @@ pub(crate) struct Holder {
 ///
 /// # Errors
 ///
-/// When a keyring cannot be used, or no region is known for a key of AWS.
+/// When a keyring cannot be used, no region is known for a key of AWS, or `AWS_CA_BUNDLE` cannot be used.
 pub(crate) async fn holders(
     settings: &MasterKeySettings,
     clock: &Arc<dyn Clock>,
@@ -76,7 +79,8 @@ async fn holder(
     let name = name_of(key);
     let kms = match key {
         MasterKey::AwsKms(key) => {
-            let kms = AwsKms::connect(key, settings.kms_timeout).await;
+            let http = aws_http(settings)?;
+            let kms = AwsKms::connect(key, settings.kms_timeout, &http).await;
             let unknown = "is of AWS KMS, but no region is known: set AWS_REGION or give an ARN";
             let kms = kms.ok_or_else(|| ConfigFaults::one(setting, unknown))?;
             guarded(Arc::new(kms), &name, settings, clock, metrics)
@@ -89,6 +93,14 @@ async fn holder(
     };
     let key = name;
     Ok(Holder { setting, key, kms })
+}
+
+fn aws_http(settings: &MasterKeySettings) -> Result<AwsHttp, ConfigFaults> {
+    let bundle = settings.aws_ca_bundle.as_deref();
+    AwsHttp::new(&settings.proxies, bundle).map_err(|fault| {
+        let path = bundle.unwrap_or(Path::new("")).display();
+        ConfigFaults::one("AWS_CA_BUNDLE", format_args!("names {path}, which {fault}"))
+    })
 }
 
 fn guarded(

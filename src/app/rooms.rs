@@ -30,6 +30,7 @@ use crate::{
     metrics::{Gauge, Metrics},
     operator::{Keys, Operations, OperatorLogin},
     pace::Pace,
+    proxies::Proxies,
     rotation::Rotation,
     store::Store,
     telemetry,
@@ -145,7 +146,7 @@ impl Ground<'_> {
     ) -> Result<Arc<VerificationKeys>, ConfigFaults> {
         let source = match source {
             Some(source) => source,
-            None => key_source(&self.config.keys)?,
+            None => key_source(&self.config.keys, &self.config.proxies)?,
         };
         let max_stale = self.config.jwks_max_stale;
         let keys = VerificationKeys::new(source, Arc::clone(self.clock), max_stale);
@@ -288,10 +289,13 @@ pub(super) fn watch_certificate(metrics: &Metrics, tls: &Arc<Tls>, clock: &Arc<d
 }
 
 /// Where the issuer's keys come from.
-pub(crate) fn key_source(location: &KeyLocation) -> Result<Arc<dyn KeySource>, ConfigFaults> {
+pub(crate) fn key_source(
+    location: &KeyLocation,
+    proxies: &Proxies,
+) -> Result<Arc<dyn KeySource>, ConfigFaults> {
     match location {
         KeyLocation::File(path) => Ok(Arc::new(FileKeySource::new(path.clone()))),
-        KeyLocation::Url(url) => HttpKeySource::new(url.clone())
+        KeyLocation::Url(url) => HttpKeySource::new(url.clone(), proxies)
             .map(|source| Arc::new(source) as _)
             .ok_or_else(|| {
                 let rule = "must be https; plain http is for loopback only";

@@ -1,6 +1,6 @@
 //! Where an issuer's verification keys come from.
 
-use std::{net::IpAddr, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
 use http::{
@@ -9,7 +9,9 @@ use http::{
 };
 use reqwest::StatusCode;
 use thiserror::Error;
-use url::{Host, Url};
+use url::Url;
+
+use crate::proxies::{self, Proxies};
 
 /// The largest key set that is read.
 const MAX_BYTES: usize = 256 * 1024;
@@ -81,12 +83,19 @@ pub struct FileKeySource {
 impl HttpKeySource {
     /// `None` when the URL is neither `https` nor, on loopback only, `http`.
     #[must_use]
-    pub fn new(url: Url) -> Option<Self> {
-        let allowed = url.scheme() == "https" || (url.scheme() == "http" && is_loopback(&url));
+    pub fn new(url: Url, proxies: &Proxies) -> Option<Self> {
+        let is_loopback = url.host_str().is_some_and(proxies::is_loopback);
+        let allowed = url.scheme() == "https" || (url.scheme() == "http" && is_loopback);
         if !allowed {
             return None;
         }
-        let client = reqwest::Client::builder()
+        let uri = url.as_str().parse().ok()?;
+        let client = reqwest::Client::builder().no_proxy();
+        let client = match proxies.of(&uri) {
+            Some(proxy) => client.proxy(reqwest::Proxy::all(proxy.expose_url()).ok()?),
+            None => client,
+        };
+        let client = client
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(FETCH_TIMEOUT)
@@ -194,15 +203,6 @@ fn unanswered(error: reqwest::Error) -> KeySourceFault {
     unreachable(error.without_url())
 }
 
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-        Some(Host::Ipv4(address)) => IpAddr::V4(address).is_loopback(),
-        Some(Host::Ipv6(address)) => IpAddr::V6(address).is_loopback(),
-        None => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -245,7 +245,7 @@ mod tests {
             ("ftp://127.0.0.1/jwks", false),
         ] {
             assert_eq!(
-                HttpKeySource::new(url.parse().unwrap()).is_some(),
+                HttpKeySource::new(url.parse().unwrap(), &Proxies::default()).is_some(),
                 allowed,
                 "{url}"
             );

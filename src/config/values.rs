@@ -64,7 +64,7 @@ impl<'a> Values<'a> {
         }
     }
 
-    fn fault<T>(&mut self, name: &str, problem: impl fmt::Display) -> Option<T> {
+    pub(super) fn fault<T>(&mut self, name: &str, problem: impl fmt::Display) -> Option<T> {
         self.faults.push(format!("{name} {problem}"));
         None
     }

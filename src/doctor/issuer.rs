@@ -12,7 +12,7 @@ const SUBJECT: &str = "issuer's keys";
 pub(super) async fn examine(config: &Config, clock: &Arc<dyn Clock>) -> Finding {
     let fix = "check GRANTEX_VAULT_ISSUER, GRANTEX_VAULT_JWKS_URL or GRANTEX_VAULT_JWKS_FILE, and \
                the network to the issuer";
-    let source = match rooms::key_source(&config.keys) {
+    let source = match rooms::key_source(&config.keys, &config.proxies) {
         Ok(source) => source,
         Err(faults) => return Finding::wrong(SUBJECT, faults.all().join("; "), fix),
     };

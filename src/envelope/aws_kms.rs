@@ -1,4 +1,8 @@
-//! Master keys in AWS KMS. The only file that knows its SDK.
+//! Master keys in AWS KMS. Nothing outside of this folder knows its SDK.
+
+mod faults;
+mod http;
+mod key_arn;
 
 use std::{
     ops::RangeInclusive,
@@ -8,12 +12,7 @@ use std::{
 
 use async_trait::async_trait;
 use aws_config::{BehaviorVersion, Region, SdkConfig, retry::RetryConfig, timeout::TimeoutConfig};
-use aws_sdk_kms::{
-    Client,
-    error::{ProvideErrorMetadata, SdkError},
-    primitives::Blob,
-    types::{DataKeySpec, KeyMetadata, KeySpec, KeyState, KeyUsageType},
-};
+use aws_sdk_kms::{Client, primitives::Blob, types::DataKeySpec};
 use tokio::{sync::Mutex, time::Instant};
 use zeroize::Zeroizing;
 
@@ -21,9 +20,13 @@ use super::{
     context::KmsContext,
     data_key::{DataKey, FreshDataKey},
     format,
-    kms::{Cause, Kms, KmsFault},
+    kms::{Kms, KmsFault},
 };
 use crate::model::sealed::{MasterKeyId, WrappedKey};
+pub use http::{AwsHttp, CaBundleFault};
+
+use faults::{Subject, classify, fit_for_use};
+use key_arn::{KeyArn, region_of};
 
 /// Tries of one call, the first included, with exponential backoff and jitter (the SDK's standard
 /// mode). Its adaptive mode held calls to a throttling endpoint back until they timed out, and so made
@@ -43,19 +46,20 @@ pub struct AwsKms {
     /// adds one, so that what was stored since, here or by another replica, is still ours.
     resolved: RwLock<Vec<MasterKeyId>>,
     last_asked: Mutex<Option<Instant>>,
-    /// Where the client's calls go: ReEncrypt takes keys of one region only.
+    /// Where the client's calls go: KMS takes keys of one Region only.
     region: Option<String>,
 }
 
 impl AwsKms {
-    /// Uses the usual chain of aws-config for credentials, region and endpoint (`AWS_ENDPOINT_URL`).
-    /// An ARN's own region goes before the environment's. No call is made yet.
+    /// Uses the usual chain of aws-config for credentials, region and endpoint (`AWS_ENDPOINT_URL`), all
+    /// asked by this client. An ARN's own region goes before the environment's. No call is made yet.
     ///
     /// Returns `None` when no region is known.
-    pub async fn connect(key: &str, timeout: Duration) -> Option<Self> {
-        let mut loader =
-            aws_config::defaults(BehaviorVersion::latest()).timeout_config(timeouts(timeout));
-        if let Some(region) = region_of_arn(key) {
+    pub async fn connect(key: &str, timeout: Duration, http: &AwsHttp) -> Option<Self> {
+        let mut loader = aws_config::defaults(BehaviorVersion::latest())
+            .http_client(http.shared())
+            .timeout_config(timeouts(timeout));
+        if let Some(region) = region_of(key) {
             loader = loader.region(Region::new(region.to_owned()));
         }
         let config = loader.load().await;
@@ -72,52 +76,76 @@ impl AwsKms {
             .timeout_config(timeouts(timeout))
             .retry_config(RetryConfig::standard().with_max_attempts(MAX_ATTEMPTS))
             .build();
-        let resolved = if is_key_arn(key) {
-            vec![MasterKeyId::new(key)]
-        } else {
-            Vec::new()
-        };
+        let resolved = KeyArn::parse(key).map(|_| MasterKeyId::new(key));
         Self {
             client: Client::from_conf(config),
             key: key.to_owned(),
-            resolved: RwLock::new(resolved),
+            resolved: RwLock::new(Vec::from_iter(resolved)),
             last_asked: Mutex::default(),
             region,
         }
     }
 
-    /// Whether what the configured name means now is this key. One caller asks, others wait for it.
-    async fn asks_for(&self, recorded: &MasterKeyId) -> Result<bool, KmsFault> {
-        if is_key_arn(&self.key) {
-            return Ok(false);
+    /// The recorded key as KMS knows it, if the configured name means it by now. One caller asks, others
+    /// wait for it.
+    async fn asks_for(&self, recorded: &MasterKeyId) -> Result<Option<MasterKeyId>, KmsFault> {
+        if self.is_named_by_arn() {
+            return Ok(None);
         }
         let mut last_asked = self.last_asked.lock().await;
-        let known_by_now = self.knows(recorded);
-        if known_by_now || last_asked.is_some_and(|at| at.elapsed() < ASK_AGAIN) {
+        let known_by_now = self.known_as(recorded);
+        if known_by_now.is_some() || last_asked.is_some_and(|at| at.elapsed() < ASK_AGAIN) {
             return Ok(known_by_now);
         }
         let call = self.client.describe_key().key_id(&self.key).send().await;
         let answer = call.map_err(|error| classify(error, Subject::MasterKey))?;
         let arn = answer.key_metadata().and_then(|key| key.arn());
-        let id = self.learn(arn.ok_or_else(nonsense)?);
+        self.learn(arn.ok_or_else(nonsense)?);
         *last_asked = Some(Instant::now());
-        Ok(id == *recorded)
+        Ok(self.known_as(recorded))
     }
 
-    fn knows(&self, id: &MasterKeyId) -> bool {
-        self.resolved
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .contains(id)
+    fn is_named_by_arn(&self) -> bool {
+        KeyArn::parse(&self.key).is_some()
+    }
+
+    /// The key that opens what this one wrapped: itself, or its replica here when it is a multi-Region key
+    /// and was recorded elsewhere.
+    fn known_as(&self, id: &MasterKeyId) -> Option<MasterKeyId> {
+        let resolved = self.resolved.read().unwrap_or_else(PoisonError::into_inner);
+        if resolved.contains(id) {
+            return Some(id.clone());
+        }
+        let recorded = KeyArn::of(id)?;
+        let mut arns = resolved.iter();
+        let is_replica = |known: &&MasterKeyId| {
+            KeyArn::of(known).is_some_and(|known| known.is_related_to(recorded))
+        };
+        arns.find(is_replica).cloned()
+    }
+
+    async fn opens_as(&self, id: &MasterKeyId) -> Result<Option<MasterKeyId>, KmsFault> {
+        match self.known_as(id) {
+            Some(known) => Ok(Some(known)),
+            None => self.asks_for(id).await,
+        }
+    }
+
+    /// The key as ReEncrypt takes it: one of this holder, or any other of the client's Region.
+    fn rewraps_as(&self, id: &MasterKeyId) -> Option<MasterKeyId> {
+        let region = KeyArn::of(id).map(|arn| arn.region);
+        let is_here = region.is_some() && region == self.region.as_deref();
+        self.known_as(id).or_else(|| is_here.then(|| id.clone()))
     }
 
     fn learn(&self, arn: &str) -> MasterKeyId {
         let id = MasterKeyId::new(arn);
-        if !self.knows(&id) {
-            self.resolved
-                .write()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(id.clone());
+        let mut resolved = self
+            .resolved
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        if !resolved.contains(&id) {
+            resolved.push(id.clone());
         }
         id
     }
@@ -163,13 +191,13 @@ impl Kms for AwsKms {
     }
 
     async fn unwrap(&self, key: &WrappedKey, context: &KmsContext) -> Result<DataKey, KmsFault> {
-        if !self.holds(&key.master_key).await? {
+        let Some(opens) = self.opens_as(&key.master_key).await? else {
             return Err(KmsFault::NotConfigured(key.master_key.clone()));
-        }
+        };
         let call = self
             .client
             .decrypt()
-            .key_id(key.master_key.as_str())
+            .key_id(opens.as_str())
             .ciphertext_blob(blob(key)?);
         let call = call
             .set_encryption_context(Some(context.to_map()))
@@ -180,13 +208,13 @@ impl Kms for AwsKms {
     }
 
     async fn rewrap(&self, key: &WrappedKey, context: &KmsContext) -> Result<WrappedKey, KmsFault> {
-        if !self.rewraps_from(&key.master_key) {
+        let Some(source) = self.rewraps_as(&key.master_key) else {
             return Err(KmsFault::NotConfigured(key.master_key.clone()));
-        }
+        };
         let call = self
             .client
             .re_encrypt()
-            .source_key_id(key.master_key.as_str())
+            .source_key_id(source.as_str())
             .destination_key_id(&self.key)
             .ciphertext_blob(blob(key)?)
             .set_source_encryption_context(Some(context.to_map()))
@@ -199,17 +227,16 @@ impl Kms for AwsKms {
     }
 
     async fn holds(&self, id: &MasterKeyId) -> Result<bool, KmsFault> {
-        Ok(self.knows(id) || self.asks_for(id).await?)
+        Ok(self.opens_as(id).await?.is_some())
     }
 
     fn holds_unasked(&self, id: &MasterKeyId) -> Option<bool> {
-        let known = self.knows(id);
-        (known || is_key_arn(&self.key)).then_some(known)
+        let known = self.known_as(id).is_some();
+        (known || self.is_named_by_arn()).then_some(known)
     }
 
     fn rewraps_from(&self, id: &MasterKeyId) -> bool {
-        let region = region_of_arn(id.as_str());
-        self.knows(id) || (region.is_some() && region == self.region.as_deref())
+        self.rewraps_as(id).is_some()
     }
 
     async fn check(&self) -> Result<MasterKeyId, KmsFault> {
@@ -230,75 +257,6 @@ fn timeouts(timeout: Duration) -> TimeoutConfig {
         .build()
 }
 
-/// What a call was about: it decides what "invalid" means.
-#[derive(Clone, Copy)]
-enum Subject {
-    /// Only the configured key was named.
-    MasterKey,
-    /// A stored wrapped key was sent.
-    WrappedKey,
-}
-
-/// Sorts an SDK error by who must act (AWS KMS API reference, "Errors" of each operation).
-fn classify<E>(error: SdkError<E>, subject: Subject) -> KmsFault
-where
-    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
-{
-    let code = error.code().unwrap_or_default().to_owned();
-    let pending_deletion = error
-        .message()
-        .is_some_and(|message| message.contains("pending deletion"));
-    let cause: Cause = error.into();
-    match (code.as_str(), subject) {
-        ("InvalidCiphertextException" | "IncorrectKeyException", Subject::WrappedKey) => {
-            KmsFault::Tampered(cause)
-        }
-        ("AccessDeniedException" | "UnrecognizedClientException" | "ExpiredTokenException", _) => {
-            KmsFault::Denied(cause)
-        }
-        ("DisabledException", _) => KmsFault::Disabled(cause),
-        ("NotFoundException" | "InvalidArnException", _) => KmsFault::Missing(cause),
-        ("InvalidKeyUsageException", _) => KmsFault::WrongUsage(cause),
-        // One code for several states; only its text tells them apart.
-        ("KMSInvalidStateException", _) if pending_deletion => KmsFault::PendingDeletion(cause),
-        ("KMSInvalidStateException", _) => KmsFault::NotReady(cause),
-        ("ThrottlingException" | "LimitExceededException" | "RequestLimitExceeded", _) => {
-            KmsFault::Throttled(cause)
-        }
-        _ => KmsFault::Unreachable(cause),
-    }
-}
-
-/// Whether a key can wrap data keys, by what DescribeKey says of it. What it does not say is no fault.
-fn fit_for_use(key: &KeyMetadata) -> Result<(), KmsFault> {
-    let says = |what: &str| Cause::from(format!("DescribeKey says {what}"));
-    if let Some(usage) = key.key_usage()
-        && *usage != KeyUsageType::EncryptDecrypt
-    {
-        return Err(KmsFault::WrongUsage(says(usage.as_str())));
-    }
-    if let Some(spec) = key.key_spec()
-        && *spec != KeySpec::SymmetricDefault
-    {
-        return Err(KmsFault::WrongUsage(says(spec.as_str())));
-    }
-    let Some(state) = key.key_state() else {
-        return Ok(());
-    };
-    let cause = says(state.as_str());
-    match state {
-        KeyState::Disabled => Err(KmsFault::Disabled(cause)),
-        KeyState::PendingDeletion | KeyState::PendingReplicaDeletion => {
-            Err(KmsFault::PendingDeletion(cause))
-        }
-        KeyState::Creating | KeyState::PendingImport | KeyState::Unavailable => {
-            Err(KmsFault::NotReady(cause))
-        }
-        // One that is updated can be used, and of states to come the calls themselves will tell.
-        _ => Ok(()),
-    }
-}
-
 /// What KMS may be asked to open. Other lengths it calls invalid requests, not invalid ciphertexts.
 fn blob(key: &WrappedKey) -> Result<Blob, KmsFault> {
     let body = format::unversioned(&key.bytes).filter(|body| BLOB_BYTES.contains(&body.len()));
@@ -313,36 +271,4 @@ fn plaintext_key(plaintext: Option<Blob>) -> Result<DataKey, KmsFault> {
 
 fn nonsense() -> KmsFault {
     KmsFault::Unreachable("an answer without the parts that the API promises".into())
-}
-
-/// `arn:aws:kms:eu-west-1:111122223333:key/…` is in `eu-west-1`.
-fn region_of_arn(key: &str) -> Option<&str> {
-    let mut parts = key.split(':');
-    (parts.next() == Some("arn"))
-        .then(|| parts.nth(2))
-        .flatten()
-        .filter(|region| !region.is_empty())
-}
-
-fn is_key_arn(key: &str) -> bool {
-    key.starts_with("arn:") && key.contains(":key/")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_arn_names_its_region_and_other_names_do_not() {
-        assert_eq!(
-            region_of_arn("arn:aws:kms:eu-west-1:111122223333:key/x"),
-            Some("eu-west-1")
-        );
-        assert_eq!(
-            region_of_arn("arn:aws-cn:kms:cn-north-1:1:alias/x"),
-            Some("cn-north-1")
-        );
-        assert_eq!(region_of_arn("alias/x"), None);
-        assert_eq!(region_of_arn("1234abcd-12ab-34cd-56ef-1234567890ab"), None);
-    }
 }

@@ -2,6 +2,7 @@
 
 mod end_to_end;
 mod faults;
+mod regions;
 
 use std::{sync::Arc, time::Duration};
 

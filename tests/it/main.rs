@@ -39,6 +39,7 @@ mod metadata;
 mod openapi;
 mod operators;
 mod outages;
+mod outgoing;
 mod output;
 mod python_sdk;
 mod readme;

@@ -20,6 +20,7 @@ use axum::{
 use grantex_vault::{
     auth::{jwks::VerificationKeys, key_set::SignatureAlgorithm, key_source::HttpKeySource},
     clock::Clock,
+    proxies::Proxies,
 };
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -76,7 +77,8 @@ impl Fetching {
             .route("/jwks", get(jwks))
             .with_state(Arc::clone(&issuer));
         tokio::spawn(async move { axum::serve(listener, routes).await });
-        let source = HttpKeySource::new(url.parse().unwrap()).expect("loopback");
+        let source =
+            HttpKeySource::new(url.parse().unwrap(), &Proxies::default()).expect("loopback");
         let clock = Arc::new(ManualClock::start());
         let day = Duration::from_hours(24);
         let keys =
