@@ -9,6 +9,7 @@ pub mod audit_reading;
 pub mod audit_seals;
 pub mod authority;
 mod authority_tables;
+mod authority_trust;
 mod columns;
 pub mod conditional_events;
 mod connect;
@@ -61,8 +62,9 @@ use crate::{
     underway,
 };
 use authority::Authority;
+use authority_trust::AuthorityTrust;
 use columns::BadColumn;
-use connect::{CutShort, Plans, pool};
+use connect::{CutShort, Plans, Sessions, pool};
 use database_url::DatabaseUrl;
 use exchanges::Lookups;
 use readers::Readers;
@@ -125,6 +127,9 @@ pub struct Store {
     recording: Pool,
     /// One connection, on which audit events are written whose exchange it confirms.
     confirming: Pool,
+    /// One connection, on which the tables of another authority are looked at and never read.
+    looking: Pool,
+    sessions: Sessions,
     authority: Authority,
     /// How a connection that asks to cancel is secured.
     tls: Tls,
@@ -165,8 +170,8 @@ pub struct Writing {
 struct Unfit {
     /// It does not flush what it commits.
     unflushed: AtomicBool,
-    /// What was a table of the authority is something else.
-    no_table: AtomicBool,
+    /// Whether the tables of another authority are only tables.
+    tables: AuthorityTrust,
 }
 
 /// What became of the statements of a connection.
@@ -214,7 +219,7 @@ pub enum StoreFault {
 
 impl Store {
     /// Opens a pool of at most `size` connections, `READERS` more for single reads, and two more for
-    /// the audit; none is made yet.
+    /// the audit, and one that looks at another authority's tables; none is made yet.
     ///
     /// # Errors
     ///
@@ -225,7 +230,8 @@ impl Store {
         durability: Durability,
     ) -> Result<Self, tls::TlsFault> {
         let (answered, cut_short) = (Arc::default(), CutShort::default());
-        let pool = |size, plans| pool(url, size, durability, plans, &cut_short);
+        let sessions = Sessions::default();
+        let pool = |size, plans| pool(url, size, durability, plans, &cut_short, &sessions);
         let readers = Readers::new(
             pool(READERS, Plans::Once)?,
             Tls(url.clone()),
@@ -238,6 +244,8 @@ impl Store {
             reading: Reading::default(),
             recording: pool(1, Plans::Once)?,
             confirming: pool(1, Plans::Once)?,
+            looking: pool(1, Plans::AsPostgresDoes)?,
+            sessions: sessions.clone(),
             authority: Authority::default(),
             tls: Tls(url.clone()),
             metrics: Metrics::unobserved(),
@@ -322,8 +330,12 @@ impl Store {
         Ok(Some(writing))
     }
 
-    /// Asks whether the tables of the authority are still what they were when we started. While they are
-    /// not, nothing else is asked of the database: what took their place would run as us.
+    /// Looks whether the tables of the authority are only tables. Unless they were a moment ago, nothing else
+    /// is asked of the database: what took their place would run as us. It is asked on a connection that
+    /// reads nothing of them, which nothing else can keep busy.
+    ///
+    /// When something was done to them, no session goes on that may have read them meanwhile: what ran in
+    /// it could have set it up for more.
     ///
     /// # Errors
     ///
@@ -332,13 +344,15 @@ impl Store {
         if self.authority == Authority::Standalone {
             return Ok(None);
         }
-        let connection = self.pooled().await?;
-        let fault = connection.deadline(authority_tables::fault(connection.client()));
-        let fault = fault.await?;
-        self.unfit
-            .no_table
-            .store(fault.is_some(), Ordering::Relaxed);
-        Ok(fault)
+        let connection = self.connection_of(&self.looking).await?;
+        let look = connection.deadline(authority_tables::look(connection.client()));
+        let look = look.await?;
+        if self.unfit.tables.learn(&look) {
+            tracing::warn!("the tables of the authority were changed: every session is begun anew");
+            self.sessions.end();
+            self.readers.leave();
+        }
+        Ok(look.fault)
     }
 
     /// What serving needs and the role that we connect as may not.
@@ -355,8 +369,8 @@ impl Store {
     fn refuse_unfit(&self) -> Result<(), StoreFault> {
         let says = if self.unfit.unflushed.load(Ordering::Relaxed) {
             "the server has fsync=off"
-        } else if self.unfit.no_table.load(Ordering::Relaxed) {
-            "what was a table of the authority is something else"
+        } else if self.authority == Authority::Grantex && !self.unfit.tables.holds() {
+            "the tables of the authority are not known to be only tables"
         } else {
             return Ok(());
         };
@@ -419,6 +433,7 @@ impl Store {
         self.readers.close();
         self.recording.close();
         self.confirming.close();
+        self.looking.close();
     }
 }
 

@@ -29,6 +29,8 @@ const PARTITIONS_RETRY: Duration = Duration::from_mins(1);
 const ROLE_RETRY: Duration = Duration::from_secs(2);
 /// How soon it is tried again to set what the role has by itself.
 const SEARCH_PATH_RETRY: Duration = Duration::from_secs(15);
+/// How often it is looked whether the role has it still.
+const SEARCH_PATH_AGAIN: Duration = Duration::from_mins(1);
 /// How often revocations are forgotten, and how long after their expiry: clocks differ, and tokens are
 /// taken a little beyond theirs.
 const PRUNE_INTERVAL: Duration = Duration::from_mins(10);
@@ -125,10 +127,16 @@ pub(super) async fn tend_data_keys(envelope: Arc<Envelope>) {
     }
 }
 
-/// Gives the role that serves its search path, as soon as the database can be asked.
+/// Gives the role that serves its search path, as soon as the database can be asked, and again if it has lost
+/// it: who is that role for a moment, by code that it was made to run, could change it.
 pub(super) async fn set_search_path(database: Database) {
     let mut said = false;
-    while let Err(fault) = serving_role::set_search_path(&database.url).await {
+    loop {
+        let Err(fault) = serving_role::set_search_path(&database.url).await else {
+            said = false;
+            sleep(SEARCH_PATH_AGAIN).await;
+            continue;
+        };
         if !said {
             let cause = chain(&fault);
             tracing::warn!(

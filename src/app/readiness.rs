@@ -21,7 +21,8 @@ use crate::{
     health::{Health, Need, Probe},
     model::cause::chain,
     store::{
-        Store, StoreFault, Writing, authority,
+        Store, StoreFault, Writing,
+        authority::{self, Authority},
         schema::{self, Durability, SchemaFault},
     },
 };
@@ -47,6 +48,8 @@ pub(super) struct Check {
 enum Subject {
     /// The database has our schema and loses no writes.
     Database(Box<Database>, Store, Warned),
+    /// The tables of another authority are only tables.
+    AuthorityTables(Store),
     /// The master key is there and fit for use; asked no longer than this.
     MasterKey(Holder, Duration, MayDescribe),
     /// The issuer's keys can be fetched.
@@ -98,8 +101,10 @@ pub(super) fn checks(
         Subject::MasterKey(holder.clone(), config.kms_timeout, MayDescribe::default())
     };
     let issuer_keys = Subject::IssuerKeys(Arc::clone(keys), RefreshAt::now());
-    let subjects = [database, issuer_keys];
-    let subjects = subjects.into_iter().chain(holders.iter().map(master_key));
+    let of_another = config.database.authority == Authority::Grantex;
+    let tables = of_another.then(|| Subject::AuthorityTables(store.clone()));
+    let subjects = [database, issuer_keys].into_iter().chain(tables);
+    let subjects = subjects.chain(holders.iter().map(master_key));
     let check = |subject: Subject| Check {
         probe: health.need(subject.need()),
         subject,
@@ -125,7 +130,9 @@ impl Check {
     async fn first(&mut self) -> Result<(), StartFault> {
         let patience = match self.subject {
             Subject::IssuerKeys(..) => KEYS_PATIENCE,
-            Subject::Database(..) | Subject::MasterKey(..) => Duration::MAX,
+            Subject::Database(..) | Subject::AuthorityTables(_) | Subject::MasterKey(..) => {
+                Duration::MAX
+            }
         };
         let made = timeout(patience, self.subject.first()).await;
         match made.unwrap_or_else(|_| Err(Unready::not_yet(&KmsFault::TimedOut, "no answer"))) {
@@ -154,7 +161,10 @@ impl Check {
     fn pause(&self) -> Duration {
         match self.subject {
             Subject::MasterKey(..) if self.succeeded_once => MASTER_KEY_INTERVAL,
-            Subject::Database(..) | Subject::MasterKey(..) | Subject::IssuerKeys(..) => SOON,
+            Subject::Database(..)
+            | Subject::AuthorityTables(_)
+            | Subject::MasterKey(..)
+            | Subject::IssuerKeys(..) => SOON,
         }
     }
 
@@ -204,7 +214,7 @@ impl Check {
 impl Subject {
     fn need(&self) -> Need {
         match self {
-            Self::Database(..) => Need::Database,
+            Self::Database(..) | Self::AuthorityTables(_) => Need::Database,
             Self::MasterKey(..) => Need::MasterKeys,
             Self::IssuerKeys(..) => Need::IssuerKeys,
         }
@@ -213,6 +223,7 @@ impl Subject {
     fn name(&self) -> String {
         match self {
             Self::Database(..) => "the database".to_owned(),
+            Self::AuthorityTables(_) => "the tables of the authority".to_owned(),
             Self::MasterKey(holder, ..) => format!("master key {}", holder.key),
             Self::IssuerKeys(..) => "the issuer's key set".to_owned(),
         }
@@ -239,7 +250,7 @@ impl Subject {
                 }
                 Err(fault) => judge(holder, &fault),
             },
-            Self::IssuerKeys(..) => self.again().await,
+            Self::AuthorityTables(_) | Self::IssuerKeys(..) => self.again().await,
         }
     }
 
@@ -265,11 +276,13 @@ impl Subject {
                     let fault = SchemaFault::MissingPrivileges(missing.join(", "));
                     return Err(Unready::impaired(&fault, "its role lacks a privilege"));
                 }
-                match store.authority_fault().await.map_err(unreachable)? {
-                    Some(fault) => Err(Unready::Refused(fault.into())),
-                    None => Ok(()),
-                }
+                Ok(())
             }
+            Self::AuthorityTables(store) => match store.authority_fault().await {
+                Ok(None) => Ok(()),
+                Ok(Some(fault)) => Err(Unready::Refused(fault.into())),
+                Err(fault) => Err(Unready::not_yet(&fault, fault.reason())),
+            },
             Self::MasterKey(holder, patience, may) => match check(holder, *patience).await {
                 Ok(()) => {
                     may.0.store(true, Ordering::Relaxed);

@@ -187,7 +187,7 @@ pub async fn check_once(url: &DatabaseUrl, authority: Authority) -> Result<(), S
     }
     let client = schema::connect(url).await?;
     // Before anything of them is read.
-    if let Some(fault) = schema::timed(authority_tables::fault(&client)).await? {
+    if let Some(fault) = schema::timed(authority_tables::look(&client)).await?.fault {
         return Err(fault);
     }
     for (table, sql) in [

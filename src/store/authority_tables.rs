@@ -4,7 +4,9 @@
 //! an index is code of its owner that runs as whoever reads the table, so we read plain tables only, of
 //! exactly the types that our statements were written for.
 
-use tokio_postgres::{Client, types::ToSql};
+use std::fmt::Write;
+
+use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 
 use super::{Query, schema::SchemaFault};
 
@@ -32,20 +34,51 @@ const FAULTS: [&str; 8] = [
     "lacks a column",
     "has a column of another type",
     "has a virtual generated column",
-    "has an index, statistics or a constraint that call a function or an operator",
+    "has an index, statistics or a constraint of more than columns and built-ins",
 ];
 
-/// What is asked: the first fault of the first table that has one, by its place in [`FAULTS`].
+/// What was seen of the tables.
+pub(super) struct Look {
+    /// The first fault of the first table that has one.
+    pub(super) fault: Option<SchemaFault>,
+    /// Changes with whatever is done to the tables, but not with what is done to their rows.
+    pub(super) version: String,
+}
+
+/// What is asked, in a transaction of its own: built-ins are found whatever the path of the session is.
 ///
-/// Only what is not built in is recorded as something that an index depends on. What it calls with constants
-/// is called when a statement is planned, by whoever plans it.
-const SQL: &str = "
-    with wanted as (
-        select pg_catalog.unnest($1::text[]) as relation, pg_catalog.unnest($2::text[]) as attribute,
-            pg_catalog.unnest($3::text[]) as type,
-            pg_catalog.generate_subscripts($1::text[], 1) as place),
+/// An index, statistics and a constraint may be made of columns, collations and built-ins, and of operator
+/// classes, because only a superuser makes those. Whatever else they are made of stands in `pg_depend`: a
+/// domain, say, calls the functions of its constraints. Should it not stand there, it stands in the
+/// expression with its schema, which is written before nothing else there.
+const LOOK: &str = r#"
+    select pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+    with parts as (
+        select i.indrelid as relation, 'pg_catalog.pg_class'::regclass::oid as class, i.indexrelid as part,
+            pg_catalog.concat(pg_catalog.pg_get_expr(i.indexprs, i.indrelid), ' ',
+                pg_catalog.pg_get_expr(i.indpred, i.indrelid)) as expressions
+        from pg_catalog.pg_index i
+        union all
+        select s.stxrelid, 'pg_catalog.pg_statistic_ext'::regclass::oid, s.oid,
+            pg_catalog.pg_get_expr(s.stxexprs, s.stxrelid)
+        from pg_catalog.pg_statistic_ext s
+        union all
+        select k.conrelid, 'pg_catalog.pg_constraint'::regclass::oid, k.oid,
+            pg_catalog.pg_get_expr(k.conbin, k.conrelid)
+        from pg_catalog.pg_constraint k where k.contype = 'c'),
+    planted as (
+        select p.relation from parts p
+        where pg_catalog.regexp_replace(p.expressions,
+            '"([^"]|"")*"|''([^'']|'''')*''', 'q', 'g') ~ '\.[[:alpha:]_]'
+        union all
+        select p.relation from parts p
+        join pg_catalog.pg_depend d on d.classid = p.class and d.objid = p.part
+        where not (d.refclassid = 'pg_catalog.pg_class'::regclass::oid and d.refobjid = p.relation)
+          and d.refclassid not in (
+            'pg_catalog.pg_namespace'::regclass::oid, 'pg_catalog.pg_collation'::regclass::oid,
+            'pg_catalog.pg_opclass'::regclass::oid, 'pg_catalog.pg_constraint'::regclass::oid)),
     found as (
-        select w.relation, w.place, case
+        select w.relation, w.place, c.oid, c.xmin, case
             when c.oid is null then 0
             when c.relkind <> 'r' then 1
             when c.relrowsecurity then 2
@@ -54,16 +87,7 @@ const SQL: &str = "
             when t.typname is distinct from w.type
                 or t.typnamespace <> 'pg_catalog'::regnamespace::oid then 5
             when a.attgenerated = 'v' then 6
-            when exists (
-                select from pg_catalog.pg_depend d
-                where d.refclassid in (
-                        'pg_catalog.pg_proc'::regclass::oid, 'pg_catalog.pg_operator'::regclass::oid)
-                  and (d.classid = 'pg_catalog.pg_class'::regclass::oid and d.objid in (
-                        select i.indexrelid from pg_catalog.pg_index i where i.indrelid = c.oid)
-                    or d.classid = 'pg_catalog.pg_statistic_ext'::regclass::oid and d.objid in (
-                        select s.oid from pg_catalog.pg_statistic_ext s where s.stxrelid = c.oid)
-                    or d.classid = 'pg_catalog.pg_constraint'::regclass::oid and d.objid in (
-                        select k.oid from pg_catalog.pg_constraint k where k.conrelid = c.oid and k.contype = 'c'))) then 7
+            when c.oid in (select p.relation from planted p) then 7
             end as fault
         from wanted w
         left join pg_catalog.pg_namespace n on n.nspname = 'public'
@@ -71,27 +95,52 @@ const SQL: &str = "
         left join pg_catalog.pg_attribute a
             on a.attrelid = c.oid and a.attname = w.attribute and a.attnum > 0 and not a.attisdropped
         left join pg_catalog.pg_type t on t.oid = a.atttypid)
-    select relation, fault from found where fault is not null order by fault, place limit 1";
+    select worst.relation, worst.fault, (
+            select pg_catalog.string_agg(
+                distinct pg_catalog.concat(f.relation, ' ', f.oid, ' ', f.xmin), ', ') from found f) as version
+    from (select) one
+    left join (
+        select f.relation, f.fault from found f
+        where f.fault is not null order by f.fault, f.place limit 1) worst on true"#;
 
-/// What is wrong with the tables, if anything is. Nothing of them is read for it.
-pub(super) async fn fault(client: &Client) -> Query<Option<SchemaFault>> {
-    let [mut relations, mut attributes, mut types] = [const { Vec::new() }; 3];
-    for (relation, attribute, kind) in COLUMNS {
-        relations.push(relation);
-        attributes.push(attribute);
-        types.push(kind);
+/// Looks at the tables. Nothing of them is read for it.
+pub(super) async fn look(client: &Client) -> Query<Look> {
+    let answers = client.simple_query(&statement()).await?;
+    let rows = answers.into_iter().filter_map(|answer| match answer {
+        SimpleQueryMessage::Row(row) => Some(row),
+        _ => None,
+    });
+    let row = rows.last().expect("a select from one row has one");
+    Ok(Look {
+        fault: fault(&row),
+        version: row.get("version").unwrap_or_default().to_owned(),
+    })
+}
+
+fn fault(row: &SimpleQueryRow) -> Option<SchemaFault> {
+    let number: usize = row.get("fault")?.parse().unwrap_or_default();
+    Some(SchemaFault::Authority {
+        table: match row.get("relation")? {
+            "developers" => "public.developers",
+            "grants" => "public.grants",
+            _ => "public.grant_tokens",
+        },
+        what: FAULTS.get(number).unwrap_or(&FAULTS[0]),
+    })
+}
+
+/// [`LOOK`] with the columns: a message of several statements has no parameters.
+fn statement() -> String {
+    let mut wanted = String::new();
+    for (place, (relation, attribute, kind)) in COLUMNS.into_iter().enumerate() {
+        let comma = if place == 0 { "" } else { ", " };
+        write!(
+            wanted,
+            "{comma}('{relation}', '{attribute}', '{kind}', {place})"
+        )
+        .expect("a string takes all");
     }
-    let parameters: [&(dyn ToSql + Sync); 3] = [&relations, &attributes, &types];
-    let row = client.query_opt(SQL, &parameters).await?;
-    Ok(row.map(|row| {
-        let (relation, fault): (&str, i32) = (row.get(0), row.get(1));
-        SchemaFault::Authority {
-            table: match relation {
-                "developers" => "public.developers",
-                "grants" => "public.grants",
-                _ => "public.grant_tokens",
-            },
-            what: usize::try_from(fault).map_or(FAULTS[0], |fault| FAULTS[fault]),
-        }
-    }))
+    let with =
+        format!("with wanted (relation, attribute, type, place) as (values {wanted}), parts");
+    LOOK.replacen("with parts", &with, 1)
 }

@@ -9,9 +9,10 @@ use std::{
     future::{pending, poll_fn},
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::Instant,
 };
 
 use deadpool_postgres::{
@@ -58,6 +59,10 @@ pub(super) enum Plans {
 #[derive(Debug, Clone, Default)]
 pub(super) struct CutShort(Arc<AtomicU64>);
 
+/// Which sessions of a store may go on: those that began since [`Sessions::end`].
+#[derive(Debug, Clone, Default)]
+pub(super) struct Sessions(Arc<Mutex<Option<Instant>>>);
+
 /// Makes connections whose warnings are counted.
 struct Heard {
     url: DatabaseUrl,
@@ -89,6 +94,21 @@ impl CutShort {
     }
 }
 
+impl Sessions {
+    /// Ends all that there are, each when it is asked for next.
+    pub(super) fn end(&self) {
+        *self.ended() = Some(Instant::now());
+    }
+
+    fn may_go_on(&self, began: Instant) -> bool {
+        self.ended().is_none_or(|ended| began > ended)
+    }
+
+    fn ended(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// A pool of connections that were checked and are set as each statement needs them; none is made yet.
 ///
 /// # Errors
@@ -100,6 +120,7 @@ pub(super) fn pool(
     durability: Durability,
     plans: Plans,
     cut_short: &CutShort,
+    sessions: &Sessions,
 ) -> Result<Pool, tls::TlsFault> {
     let config = ManagerConfig {
         recycling_method: RecyclingMethod::Fast,
@@ -110,6 +131,7 @@ pub(super) fn pool(
         cut_short: cut_short.clone(),
     };
     let create_timeout = url.patience();
+    let sessions = sessions.clone();
     // Which host it is of, it says itself.
     let manager = Manager::from_connect(Config::new(), heard, config);
     let pool = Pool::builder(manager)
@@ -120,6 +142,12 @@ pub(super) fn pool(
         .create_timeout(Some(create_timeout))
         .recycle_timeout(Some(CONNECT_TIMEOUT))
         .runtime(Runtime::Tokio1)
+        .pre_recycle(Hook::sync_fn(move |_, metrics| {
+            if sessions.may_go_on(metrics.created) {
+                return Ok(());
+            }
+            Err(HookError::message("the session has ended"))
+        }))
         .post_create(Hook::async_fn(move |client, _| {
             Box::pin(async move {
                 let set = match plans {

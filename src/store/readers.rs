@@ -143,6 +143,12 @@ impl Readers {
     /// Refuses what comes, and closes each connection when what is under way on it has ended.
     pub(super) fn close(&self) {
         self.0.connect.close();
+        self.leave();
+    }
+
+    /// Reads on other connections from now on. Those that there are close when what is under way on them has
+    /// ended.
+    pub(super) fn leave(&self) {
         for slot in &self.0.slots {
             slot.current().take();
         }
