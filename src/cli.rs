@@ -194,7 +194,10 @@ fn prepare(command: &Command) -> Result<Option<Telemetry>, Box<dyn Error>> {
         flag.or_else(|| config::environment(name))
     };
     let telemetry = match settings {
-        Some(_) => Some(telemetry::start(&config::telemetry(&lookup)?)?),
+        Some(_) => Some(telemetry::start(&config::telemetry(
+            &lookup,
+            config::environment_names(),
+        )?)?),
         None => None,
     };
     if !config::core_dumps_allowed(&lookup)? {

@@ -2,6 +2,7 @@
 
 mod outgoing;
 mod settings;
+mod telemetry;
 mod text;
 mod values;
 
@@ -31,7 +32,7 @@ use crate::{
         audit_partitions::PartitionUnit, authority::Authority, database_url::DatabaseUrl,
         schema::Durability, serving_role::RoleName,
     },
-    telemetry::Options,
+    telemetry::{Options, export::Otlp},
 };
 
 pub use settings::{IMPORT_SETTINGS, SETTINGS, Setting};
@@ -66,7 +67,7 @@ pub struct Config {
     pub webhook_signatures: webhook::Accepted,
     pub jwks_max_stale: Duration,
     pub drain_delay: Duration,
-    pub otlp_endpoint: Option<String>,
+    pub otlp: Otlp,
     pub audit: Audit,
     pub limits: PerMinute,
     pub max_in_flight: MaxInFlight,
@@ -184,6 +185,12 @@ pub fn environment(name: &str) -> Option<String> {
     Some(value.to_string_lossy().into_owned())
 }
 
+/// The names of the environment.
+pub fn environment_names() -> impl Iterator<Item = String> {
+    let names = env::vars_os().map(|(name, _)| name);
+    names.map(|name| name.to_string_lossy().into_owned())
+}
+
 #[expect(
     clippy::disallowed_methods,
     reason = "this is the one place that reads the environment"
@@ -238,7 +245,7 @@ impl Config {
         let webhook_signatures = values.webhook_signatures();
         let jwks_max_stale = values.duration("GRANTEX_VAULT_JWKS_MAX_STALE");
         let drain_delay = values.duration("GRANTEX_VAULT_DRAIN_DELAY");
-        let otlp_endpoint = values.otlp_endpoint();
+        let otlp = values.otlp();
         let audit = values.audit();
         let limits = values.limits();
         let max_in_flight = values.max_in_flight();
@@ -271,7 +278,7 @@ impl Config {
                 webhook_signatures: webhook_signatures?,
                 jwks_max_stale: jwks_max_stale?,
                 drain_delay: drain_delay?,
-                otlp_endpoint,
+                otlp: otlp?,
                 audit: audit?,
                 limits: limits?,
                 max_in_flight: max_in_flight?,
@@ -354,23 +361,34 @@ impl ImportSettings {
     }
 }
 
-/// Reads how to log and trace; it is read before everything else.
+/// Reads how to log and trace; it is read before everything else. Of all `names` of the environment it says
+/// which ones of OpenTelemetry's have no effect.
 ///
 /// # Errors
 ///
 /// Everything that is wrong with it.
-pub fn telemetry(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Options, ConfigFaults> {
+pub fn telemetry(
+    lookup: &dyn Fn(&str) -> Option<String>,
+    names: impl IntoIterator<Item = String>,
+) -> Result<Options, ConfigFaults> {
     let mut values = Values::new(lookup);
     let directives = values.get("RUST_LOG").unwrap_or_default();
     let foreign = values.flag("GRANTEX_VAULT_LOG_FOREIGN");
     let format = values.parsed("GRANTEX_VAULT_LOG_FORMAT");
-    let otlp_endpoint = values.otlp_endpoint();
+    let otlp = values.otlp();
+    let mut unknown = Vec::from_iter(names);
+    unknown.retain(|name| name.starts_with("OTEL_") && !telemetry::is_honoured(name));
+    unknown.sort_unstable();
+    let unknown = unknown.iter();
+    let unknown = unknown.map(|name| format!("{name} is ignored: it has no effect here"));
     let read = || {
+        let mut otlp = otlp?;
+        otlp.notes.extend(unknown);
         Some(Options {
             directives,
             foreign: foreign?,
             format: format?,
-            otlp_endpoint,
+            otlp,
         })
     };
     values.finish(read())

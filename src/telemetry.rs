@@ -1,15 +1,14 @@
 //! What the process says of itself: logs to standard error, and traces and metrics to a collector.
 
+mod collector;
+pub mod export;
+mod exporters;
 mod watched;
 
 use std::{io::IsTerminal, panic, str::FromStr, time::Duration};
 
-use opentelemetry::{KeyValue, trace::TracerProvider};
-use opentelemetry_otlp::{
-    ExporterBuildError, MetricExporter, SpanExporter, WithExportConfig, WithTonicConfig,
-    tonic_types::transport::ClientTlsConfig,
-};
-use opentelemetry_sdk::{Resource, metrics::PeriodicReader, trace::SdkTracerProvider};
+use opentelemetry::trace::TracerProvider;
+use opentelemetry_sdk::trace::SdkTracerProvider;
 use thiserror::Error;
 use tokio::{sync::oneshot, time::timeout};
 use tracing::{Level, Metadata, Subscriber};
@@ -21,12 +20,13 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
+pub use exporters::{metric_reader, resource};
 pub use watched::Watched;
+
+use export::{ExportFault, Otlp};
 
 /// Our own crate, in targets of events.
 const OURS: &str = "grantex_vault";
-/// How long the collector may take for one batch.
-const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the end of the process waits for the collector.
 const LAST_EXPORT_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -40,8 +40,8 @@ pub struct Options {
     pub foreign: bool,
     /// How a line looks.
     pub format: LogFormat,
-    /// The collector that traces are sent to, by OTLP over gRPC; none are made when `None`.
-    pub otlp_endpoint: Option<String>,
+    /// What is sent to whom.
+    pub otlp: Otlp,
 }
 
 /// How a line of the log looks.
@@ -65,9 +65,9 @@ pub enum TelemetryFault {
     /// `RUST_LOG`.
     #[error("RUST_LOG is wrong: {0}")]
     Directives(#[from] filter::ParseError),
-    /// `OTEL_EXPORTER_OTLP_ENDPOINT`, or another of OpenTelemetry's variables.
-    #[error("OTEL_EXPORTER_OTLP_ENDPOINT cannot be used: {0}")]
-    Exporter(#[from] ExporterBuildError),
+    /// One of OpenTelemetry's variables.
+    #[error(transparent)]
+    Export(#[from] ExportFault),
 }
 
 /// Starts logging and tracing. Call it inside the runtime that the exporter shall use.
@@ -84,7 +84,10 @@ pub fn start(options: &Options) -> Result<Telemetry, TelemetryFault> {
         .with_max_level_hint(LevelFilter::TRACE);
     // One filter of both: with two, one after the other, spans would exist that nobody wants.
     let lines = lines(options.format).with_filter(directives.and(events));
-    let traces = options.otlp_endpoint.as_deref().map(traces).transpose()?;
+    let otlp = &options.otlp;
+    let traces = otlp.traces.as_ref();
+    let traces = traces.map(|export| exporters::traces(export, otlp));
+    let traces = traces.transpose()?;
     let spans = traces.as_ref().map(|traces| {
         tracing_opentelemetry::layer()
             .with_tracer(traces.tracer(OURS))
@@ -103,32 +106,11 @@ pub fn start(options: &Options) -> Result<Telemetry, TelemetryFault> {
             "GRANTEX_VAULT_LOG_FOREIGN=true: libraries log at every level, and at TRACE that includes secrets"
         );
     }
+    for note in &otlp.notes {
+        tracing::warn!("{note}");
+    }
     panic::set_hook(Box::new(log_panic));
     Ok(Telemetry { traces })
-}
-
-/// Sends metrics to a collector now and then.
-///
-/// # Errors
-///
-/// When the endpoint is none.
-pub fn metric_reader(
-    endpoint: &str,
-) -> Result<PeriodicReader<Watched<MetricExporter>>, ExporterBuildError> {
-    let exporter = MetricExporter::builder()
-        .with_tonic()
-        .with_endpoint(endpoint)
-        .with_timeout(EXPORT_TIMEOUT)
-        .with_tls_config(ClientTlsConfig::new().with_enabled_roots());
-    Ok(PeriodicReader::builder(Watched::new(exporter.build()?, "metrics")).build())
-}
-
-/// Who sends telemetry: `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` say more, or otherwise.
-#[must_use]
-pub fn resource() -> Resource {
-    Resource::builder()
-        .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
-        .build()
 }
 
 // === impl Telemetry ===
@@ -184,20 +166,6 @@ where
             .with_span_list(false)
             .boxed(),
     }
-}
-
-/// The batches wait in a queue of a fixed length and are sent by a thread of their own: a collector
-/// that is slow or down costs spans, never a request.
-fn traces(endpoint: &str) -> Result<SdkTracerProvider, ExporterBuildError> {
-    let exporter = SpanExporter::builder()
-        .with_tonic()
-        .with_endpoint(endpoint)
-        .with_timeout(EXPORT_TIMEOUT)
-        .with_tls_config(ClientTlsConfig::new().with_enabled_roots());
-    Ok(SdkTracerProvider::builder()
-        .with_resource(resource())
-        .with_batch_exporter(Watched::new(exporter.build()?, "traces"))
-        .build())
 }
 
 fn is_ours(callsite: &Metadata<'_>) -> bool {

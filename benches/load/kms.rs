@@ -27,7 +27,7 @@ struct LateKms {
 /// Serves as `grantex-vault serve` does, but for who holds the master key.
 #[tokio::main]
 pub(crate) async fn serve(delay: Duration) -> ExitCode {
-    let telemetry = config::telemetry(&environment).expect("this program makes the settings");
+    let telemetry = config::telemetry(&environment, []).expect("this program makes the settings");
     let _telemetry = telemetry::start(&telemetry).expect("no collector is named");
     memory::protect().expect("a process may protect itself");
     let mut signals = StopSignals::listen().expect("a process may listen to signals");

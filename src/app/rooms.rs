@@ -266,11 +266,11 @@ impl Ground<'_> {
 
 /// What is measured, and sent to the collector if there is one.
 fn metrics(config: &Config) -> Result<Metrics, ConfigFaults> {
-    let endpoint = config.otlp_endpoint.as_deref();
-    let reader = endpoint.map(telemetry::metric_reader).transpose();
-    let reader = reader.map_err(|fault| ConfigFaults::one("OTEL_EXPORTER_OTLP_ENDPOINT", fault))?;
+    let export = config.otlp.metrics.as_ref();
+    let reader = export.map(telemetry::metric_reader).transpose();
+    let reader = reader.map_err(|fault| ConfigFaults::one(&fault.variable, fault.problem))?;
     Ok(Metrics::start(
-        telemetry::resource(),
+        telemetry::resource(&config.otlp),
         |provider| match reader {
             Some(reader) => provider.with_reader(reader),
             None => provider,

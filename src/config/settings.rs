@@ -338,7 +338,7 @@ pub const SETTINGS: [Setting; 56] = [
     setting(
         "OTEL_EXPORTER_OTLP_ENDPOINT",
         None,
-        "The collector that traces and metrics are sent to, by OTLP over gRPC",
+        "The collector that traces and metrics are sent to, by OTLP; OpenTelemetry's other variables are in docs/telemetry.md",
     ),
 ];
 

@@ -459,15 +459,6 @@ impl<'a> Values<'a> {
         networks.or_else(|| self.fault(NAME, "must be addresses or networks such as 10.0.0.0/8"))
     }
 
-    pub(super) fn otlp_endpoint(&mut self) -> Option<String> {
-        const NAME: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
-        let endpoint = self.get(NAME)?;
-        match Url::parse(&endpoint) {
-            Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Some(endpoint),
-            _ => self.fault(NAME, "must be an http or https URL"),
-        }
-    }
-
     pub(super) fn grants(&mut self, authority: Authority) -> Option<GrantPolicy> {
         let audience = self.audience();
         let depth = self.parsed("GRANTEX_VAULT_MAX_DELEGATION_DEPTH");

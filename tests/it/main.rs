@@ -38,6 +38,7 @@ mod memory;
 mod metadata;
 mod openapi;
 mod operators;
+mod otlp;
 mod outages;
 mod outgoing;
 mod output;

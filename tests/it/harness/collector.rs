@@ -3,10 +3,12 @@
 use std::{
     collections::BTreeMap,
     fmt::Write,
+    io::Read,
     net::SocketAddr,
     sync::{Arc, Mutex},
 };
 
+use axum::{Router, body::Bytes, extract::State, http::HeaderMap, routing::post};
 use opentelemetry_proto::tonic::{
     collector::{
         metrics::v1::{
@@ -25,13 +27,17 @@ use prost::Message;
 use tokio::net::TcpListener;
 use tonic::{
     Request, Response, Status,
-    transport::{Server, server::TcpIncoming},
+    codec::CompressionEncoding,
+    transport::{Certificate, Identity, Server, ServerTlsConfig, server::TcpIncoming},
 };
+
+use super::{Authority, Issued};
 
 /// A collector that listens.
 #[derive(Clone)]
 pub(crate) struct Collector {
     address: SocketAddr,
+    scheme: &'static str,
     kept: Arc<Kept>,
 }
 
@@ -39,20 +45,73 @@ pub(crate) struct Collector {
 struct Kept {
     traces: Mutex<Vec<ExportTraceServiceRequest>>,
     metrics: Mutex<Vec<ExportMetricsServiceRequest>>,
+    headers: Mutex<Vec<HeaderMap>>,
 }
 
 impl Collector {
     pub(crate) async fn start() -> Self {
+        let (collector, listener) = Self::listening("http").await;
+        collector.serve(Server::builder(), listener);
+        collector
+    }
+
+    /// One that has a certificate and wants one of this authority.
+    pub(crate) async fn secured(issued: &Issued, clients: &Authority) -> Self {
+        let (collector, listener) = Self::listening("https").await;
+        let tls = ServerTlsConfig::new()
+            .identity(Identity::from_pem(&issued.certificate, &issued.key))
+            .client_ca_root(Certificate::from_pem(clients.pem()));
+        collector.serve(Server::builder().tls_config(tls).unwrap(), listener);
+        collector
+    }
+
+    /// One that is spoken to by HTTP.
+    pub(crate) async fn of_http() -> Self {
+        let (collector, listener) = Self::listening("http").await;
+        let routes = Router::new()
+            .route(
+                "/v1/traces",
+                post(async |this, headers, body: Bytes| Self::take_traces(this, headers, &body)),
+            )
+            .route(
+                "/v1/metrics",
+                post(async |this, headers, body: Bytes| Self::take_metrics(this, headers, &body)),
+            )
+            .with_state(collector.clone());
+        tokio::spawn(async move { axum::serve(listener, routes).await });
+        collector
+    }
+
+    async fn listening(scheme: &'static str) -> (Self, TcpListener) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let collector = Self {
             address: listener.local_addr().unwrap(),
+            scheme,
             kept: Arc::default(),
         };
-        let server = Server::builder()
-            .add_service(TraceServiceServer::new(collector.clone()))
-            .add_service(MetricsServiceServer::new(collector.clone()));
+        (collector, listener)
+    }
+
+    fn serve(&self, mut server: Server, listener: TcpListener) {
+        let gzip = CompressionEncoding::Gzip;
+        let traces = TraceServiceServer::new(self.clone()).accept_compressed(gzip);
+        let metrics = MetricsServiceServer::new(self.clone()).accept_compressed(gzip);
+        let server = server.add_service(traces).add_service(metrics);
         tokio::spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
-        collector
+    }
+
+    fn take_traces(State(this): State<Self>, headers: HeaderMap, body: &Bytes) -> Vec<u8> {
+        let message = Message::decode(inflated(&headers, body).as_slice()).unwrap();
+        this.kept.headers.lock().unwrap().push(headers);
+        this.kept.traces.lock().unwrap().push(message);
+        ExportTraceServiceResponse::default().encode_to_vec()
+    }
+
+    fn take_metrics(State(this): State<Self>, headers: HeaderMap, body: &Bytes) -> Vec<u8> {
+        let message = Message::decode(inflated(&headers, body).as_slice()).unwrap();
+        this.kept.headers.lock().unwrap().push(headers);
+        this.kept.metrics.lock().unwrap().push(message);
+        ExportMetricsServiceResponse::default().encode_to_vec()
     }
 
     /// The endpoint of one that accepts connections and never answers.
@@ -70,7 +129,18 @@ impl Collector {
 
     /// What a server has to be told.
     pub(crate) fn endpoint(&self) -> String {
-        format!("http://{}", self.address)
+        format!("{}://{}", self.scheme, self.address)
+    }
+
+    /// Whether traces have arrived, and whether metrics have.
+    pub(crate) fn has(&self) -> (bool, bool) {
+        let traces = !self.kept.traces.lock().unwrap().is_empty();
+        (traces, !self.kept.metrics.lock().unwrap().is_empty())
+    }
+
+    /// The headers of each request.
+    pub(crate) fn headers(&self) -> Vec<HeaderMap> {
+        self.kept.headers.lock().unwrap().clone()
     }
 
     /// The spans of a trace that have arrived.
@@ -110,6 +180,8 @@ impl TraceService for Collector {
         &self,
         request: Request<ExportTraceServiceRequest>,
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
+        let headers = request.metadata().clone().into_headers();
+        self.kept.headers.lock().unwrap().push(headers);
         self.kept.traces.lock().unwrap().push(request.into_inner());
         Ok(Response::new(ExportTraceServiceResponse::default()))
     }
@@ -123,6 +195,20 @@ impl MetricsService for Collector {
     ) -> Result<Response<ExportMetricsServiceResponse>, Status> {
         self.kept.metrics.lock().unwrap().push(request.into_inner());
         Ok(Response::new(ExportMetricsServiceResponse::default()))
+    }
+}
+
+/// What was sent, as it was before it was compressed.
+fn inflated(headers: &HeaderMap, body: &Bytes) -> Vec<u8> {
+    match headers.get("content-encoding") {
+        Some(encoding) => {
+            assert_eq!(encoding, "gzip");
+            let mut inflated = Vec::new();
+            let mut reader = flate2::read::GzDecoder::new(&body[..]);
+            reader.read_to_end(&mut inflated).unwrap();
+            inflated
+        }
+        None => body.to_vec(),
     }
 }
 
