@@ -83,7 +83,7 @@ const TOP: [&str; 6] = ["app", "cli", "dev", "doctor", "main", "lib"];
 
 /// Crates that belong to some rooms only.
 const CRATES: [(&str, &[&str]); 23] = [
-    ("tonic", &["grpc", "app"]),
+    ("tonic", &["grpc", "app", "telemetry"]),
     ("tonic_health", &["grpc"]),
     ("tonic_reflection", &["grpc"]),
     ("prost_types", &["grpc"]),
@@ -98,7 +98,7 @@ const CRATES: [(&str, &[&str]); 23] = [
     ("utoipa", &["gateway"]),
     ("utoipa_swagger_ui", &["gateway"]),
     ("jsonwebtoken", &["auth", "dev"]),
-    ("reqwest", &["auth", "cli"]),
+    ("reqwest", &["auth", "cli", "telemetry"]),
     ("aws_lc_rs", &["envelope", "auth", "dev"]),
     ("aws_sdk_kms", &["envelope"]),
     ("deadpool_postgres", &["store"]),
