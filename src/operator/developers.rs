@@ -87,12 +87,8 @@ impl Operations {
         developer: &DeveloperId,
     ) -> Result<bool, OperatorError> {
         let event = by.event(Operation::SuspendDeveloper, Some(developer), None);
-        let revocation = Revocation {
-            what: Revoked::Developer,
-            revoked_at: self.clock.now(),
-            expires_at: None,
-        };
-        self.revoke(event, developer, revocation).await
+        self.revoke(event, developer, suspension(self.clock.now()))
+            .await
     }
 
     /// Takes a suspension back; answers whether there was one.
@@ -121,6 +117,9 @@ impl Operations {
     /// so: nothing is stored meanwhile, and no grant of it is worth anything afterwards. Answers how
     /// many credentials it had. When it ends early it is to be asked for again.
     ///
+    /// Somebody may have taken the suspension back meanwhile. So it is said once more together with the
+    /// deletion, after which nobody can take it back, and what was stored until then goes too.
+    ///
     /// # Errors
     ///
     /// See [`OperatorError`].
@@ -130,20 +129,37 @@ impl Operations {
         developer: &DeveloperId,
     ) -> Result<u64, OperatorError> {
         self.suspend_developer(by, developer).await?;
-        let mut credentials = 0;
+        let before = self.delete_credentials(developer).await?;
+        let event = by.event(Operation::DeleteDeveloper, Some(developer), None);
+        let suspension = suspension(self.clock.now());
+        self.forbid(event, async |transaction, event| {
+            transaction.delete_developer(developer).await?;
+            transaction.revoke(developer, &suspension).await?;
+            event.outcome = Outcome::Deleted;
+            Ok(())
+        })
+        .await?;
+        Ok(before + self.delete_credentials(developer).await?)
+    }
+
+    /// Deletes a developer's credentials, some at a time; answers how many there were.
+    async fn delete_credentials(&self, developer: &DeveloperId) -> Result<u64, OperatorError> {
+        let mut deleted = 0;
         loop {
             match self.store.delete_some_credentials(developer).await? {
-                0 => break,
-                some => credentials += some,
+                0 => return Ok(deleted),
+                some => deleted += some,
             }
         }
-        let event = by.event(Operation::DeleteDeveloper, Some(developer), None);
-        self.change(event, async |transaction, event| {
-            transaction.delete_developer(developer).await?;
-            event.outcome = Outcome::Deleted;
-            Ok(credentials)
-        })
-        .await
+    }
+}
+
+/// That everything of a developer is refused, from this moment on.
+fn suspension(now: Timestamp) -> Revocation {
+    Revocation {
+        what: Revoked::Developer,
+        revoked_at: now,
+        expires_at: None,
     }
 }
 

@@ -10,6 +10,7 @@ use super::{
     authority::{Authority, revoked_sql},
     durable::{durably, waits_for_standbys},
     precondition::{Precondition, Preconditions},
+    writers::read_committed,
 };
 
 /// An event that is appended if something holds.
@@ -90,6 +91,8 @@ macro_rules! append_sql {
                 limit 1)
               and not ",
             revoked_sql!($authority),
+            " and ",
+            read_committed!(),
             $there,
             " returning id"
         )
@@ -117,7 +120,9 @@ macro_rules! append_again_sql {
             " join vault.audit_events e
               on e.developer_id = asked.developer_id and e.id = asked.id
             where not ",
-            revoked_sql!($authority)
+            revoked_sql!($authority),
+            " and ",
+            read_committed!()
         )
     };
 }

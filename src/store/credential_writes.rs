@@ -11,6 +11,7 @@ use super::{
     columns::Columns,
     database_span,
     durable::durably,
+    writers::read_committed,
 };
 use crate::model::{
     bearer::ApiKeyHash,
@@ -98,8 +99,9 @@ macro_rules! insert_sql {
             durably!(),
             " and ",
             key_is_valid_sql!($authority, "$1", "$20", "$13"),
+            " and ",
+            read_committed!(),
             "
-              and pg_catalog.current_setting('transaction_isolation') = 'read committed'
               and not exists (
                 select from vault.master_keys where id = $10 and state = 'retired')
             on conflict (developer_id, principal_id, service_key) "
@@ -280,8 +282,9 @@ impl Connection {
                     "
             select ",
                     key_is_valid_sql!($authority, "$1", "$5", "$6"),
-                    " as key_is_valid,
-                pg_catalog.current_setting('transaction_isolation') = 'read committed' as read_committed,
+                    " as key_is_valid, ",
+                    read_committed!(),
+                    " as read_committed,
                 exists (
                     select from vault.master_keys where id = $4 and state = 'retired') as retired,
                 c.id is not null as stands, c.id, c.created_at

@@ -13,6 +13,7 @@ use super::{
     database_span, page,
 };
 use crate::model::{
+    bearer::ApiKeyHash,
     caller::Developer,
     credential::Credential,
     id::CredentialId,
@@ -135,14 +136,68 @@ impl Store {
         size: usize,
     ) -> Result<CredentialPage, StoreFault> {
         let connection = self.connection().await?;
-        connection.credentials(developer, filter, after, size).await
+        connection
+            .credentials(developer, None, filter, after, size)
+            .await
+    }
+
+    /// The same of a list that began a while ago, if the developer's API key is still valid at this moment.
+    ///
+    /// # Errors
+    ///
+    /// When it is not; when the database does not answer or a row is not one that the vault wrote.
+    pub async fn more_credentials(
+        &self,
+        developer: &Developer,
+        at: Timestamp,
+        filter: &CredentialFilter,
+        after: Position,
+        size: usize,
+    ) -> Result<CredentialPage, StoreFault> {
+        let connection = self.connection().await?;
+        let asked_by = Some((&developer.api_key_hash, at));
+        let page = connection
+            .credentials(&developer.id, asked_by, filter, Some(after), size)
+            .await?;
+        if page.credentials.is_empty() {
+            connection.check_key(developer, at).await?;
+        }
+        Ok(page)
     }
 }
 
 impl Connection {
+    /// Whether an API key is valid at this moment.
+    async fn check_key(&self, developer: &Developer, at: Timestamp) -> Result<(), StoreFault> {
+        // Connection::check_key
+        macro_rules! sql {
+            ($authority:ident) => {
+                concat!(
+                    "select ",
+                    key_is_valid_sql!($authority, "$1", "$2", "$3"),
+                    " as key_is_valid"
+                )
+            };
+        }
+        let sql = match self.authority {
+            Authority::Standalone => sql!(Standalone),
+            Authority::Grantex => sql!(Grantex),
+        };
+        let hash = developer.api_key_hash.as_bytes();
+        let parameters: [&(dyn ToSql + Sync); 3] = [&developer.id.as_str(), &hash, &at];
+        let row = self.deadline(self.client().query_one(sql, &parameters));
+        if row.await?.get("key_is_valid") {
+            Ok(())
+        } else {
+            Err(StoreFault::InvalidApiKey)
+        }
+    }
+
+    /// Nothing when it is asked by an API key that is not valid at its moment.
     async fn credentials(
         &self,
         developer: &DeveloperId,
+        asked_by: Option<(&ApiKeyHash, Timestamp)>,
         filter: &CredentialFilter,
         after: Option<Position>,
         size: usize,
@@ -150,6 +205,7 @@ impl Connection {
         let (developer, after_id) = (developer.as_str(), after.map(|place| place.id.to_string()));
         let service_key = filter.service.as_deref().map(str::to_ascii_lowercase);
         let limit = page::limit(size);
+        let hash = asked_by.map(|(hash, _)| hash.as_bytes());
         let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![&developer, &limit];
         // Connection::credentials
         // A statement for each set of filters, so that each gets the plan and index of its own.
@@ -159,6 +215,17 @@ impl Connection {
             from vault.credentials
             where developer_id = $1",
         );
+        if let (Some(hash), Some((_, at))) = (&hash, &asked_by) {
+            parameters.extend([hash as &(dyn ToSql + Sync), at]);
+            sql.push_str(match self.authority {
+                Authority::Standalone => {
+                    concat!(" and ", key_is_valid_sql!(Standalone, "$1", "$3", "$4"))
+                }
+                Authority::Grantex => {
+                    concat!(" and ", key_is_valid_sql!(Grantex, "$1", "$3", "$4"))
+                }
+            });
+        }
         if let Some(principal) = &filter.principal_id {
             parameters.push(principal);
             append(

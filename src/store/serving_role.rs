@@ -33,6 +33,9 @@ const NEEDED: [(&str, &str); 12] = [
 const EVENT_COLUMNS: &str = "developer_id, id, principal_id, service_key, credential_id, grant_id, \
                              outcome, canonical, hash";
 
+/// Where serving locks rows.
+const LOCKED: [&str; 2] = ["developers", "webhook_secrets"];
+
 /// What serving calls that acts with the rights of the schema's owner.
 const CALLED: [&str; 2] = ["make_audit_partitions(text)", "begin_audit_era()"];
 
@@ -89,8 +92,8 @@ pub(super) async fn missing(client: &tokio_postgres::Client) -> Query<Vec<String
                 pg_catalog.has_column_privilege('vault.audit_events'::text, name, 'insert'::text))
             from pg_catalog.unnest($3::text[]) as name)
         union all
-        select 'lock vault.developers' where not pg_catalog.has_column_privilege(
-            'vault.developers'::text, 'id'::text, 'update'::text)
+        select 'lock vault.' || name from pg_catalog.unnest($5::text[]) as name
+        where not pg_catalog.has_column_privilege('vault.' || name, 'id'::text, 'update'::text)
         union all
         select 'execute vault.' || name from pg_catalog.unnest($4::text[]) as name
         where not pg_catalog.has_function_privilege('vault.' || name, 'execute'::text)";
@@ -100,7 +103,8 @@ pub(super) async fn missing(client: &tokio_postgres::Client) -> Query<Vec<String
     });
     let (tables, privileges): (Vec<&str>, Vec<&str>) = needed.unzip();
     let columns: Vec<&str> = EVENT_COLUMNS.split(", ").collect();
-    let parameters: [&(dyn ToSql + Sync); 4] = [&tables, &privileges, &columns, &&CALLED[..]];
+    let parameters: [&(dyn ToSql + Sync); 5] =
+        [&tables, &privileges, &columns, &&CALLED[..], &&LOCKED[..]];
     let rows = client.query(SQL, &parameters).await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
@@ -198,13 +202,12 @@ fn statements(role: &RoleName) -> String {
         "grant insert ({EVENT_COLUMNS}) on vault.audit_events to {role};"
     );
     append.expect("a string takes all");
-    // Of developers nothing is updated. Who locks a row, so that it is not deleted meanwhile, needs the
-    // privilege on a column.
-    let lock = write!(
-        statements,
-        "grant update (id) on vault.developers to {role};"
-    );
-    lock.expect("a string takes all");
+    // Of these nothing is updated. Who locks a row, so that it is not deleted meanwhile, needs the privilege
+    // on a column.
+    for table in LOCKED {
+        let lock = write!(statements, "grant update (id) on vault.{table} to {role};");
+        lock.expect("a string takes all");
+    }
     for function in CALLED {
         let grant = write!(
             statements,

@@ -86,6 +86,24 @@ impl Transaction<'_> {
         self.deadline(delete).await.map(|_| ())
     }
 
+    /// Whether there is this secret. Until the transaction ends there is: whoever removes it waits for that.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn keep_webhook_secret(
+        &self,
+        developer: &DeveloperId,
+        id: WebhookSecretId,
+    ) -> Result<bool, StoreFault> {
+        // Transaction::keep_webhook_secret
+        const SQL: &str =
+            "select from vault.webhook_secrets where developer_id = $1 and id = $2 for key share";
+        let parameters: [&(dyn ToSql + Sync); 2] = [&developer.as_str(), &id.to_string()];
+        let work = self.inner.query_opt(SQL, &parameters);
+        self.deadline(work).await.map(|row| row.is_some())
+    }
+
     /// Forgets a secret; answers whether there was one.
     ///
     /// # Errors

@@ -16,6 +16,15 @@ use tokio_postgres::types::ToSql;
 
 use super::{Progress, Store, StoreFault, deadline};
 
+/// Whether a statement has its snapshot from after its locks, without which it may not write: behind a
+/// transaction pooler a session may be another one than the one that was set.
+macro_rules! read_committed {
+    () => {
+        "pg_catalog.current_setting('transaction_isolation') = 'read committed'"
+    };
+}
+pub(super) use read_committed;
+
 /// How often it is looked whether they have ended.
 const POLL: Duration = Duration::from_millis(20);
 /// How long they may take after a revocation: longer than any of our own statements, and a request of an

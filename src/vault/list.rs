@@ -13,7 +13,7 @@ use crate::{
         page::{CredentialFilter, PageSize, Position},
         request::{Interruption, Verb},
         service_name::ServiceName,
-        text::PrincipalId,
+        text::{DeveloperId, PrincipalId},
     },
     permits::Permit,
     store::credentials::CredentialPage,
@@ -152,7 +152,7 @@ impl Vault {
         after: Option<Position>,
         size: PageSize,
     ) -> Result<CredentialListing, VaultError> {
-        let CredentialPage { credentials, next } = if can_match(filter) {
+        let page = if can_match(filter) {
             self.store
                 .credentials(&developer.id, filter, after, size.get())
                 .await?
@@ -162,12 +162,34 @@ impl Vault {
                 next: None,
             }
         };
-        let next_page_token = next.map(|place| place.to_token(&developer.id, filter));
-        Ok(CredentialListing {
-            credentials,
-            next,
-            next_page_token,
-        })
+        Ok(listing(page, &developer.id, filter))
+    }
+
+    /// A further part of a list that began a while ago: its API key may have been revoked since.
+    async fn list_further(
+        &self,
+        KnownDeveloper { developer, .. }: &KnownDeveloper,
+        filter: &CredentialFilter,
+        after: Position,
+    ) -> Result<CredentialListing, VaultError> {
+        let (now, size) = (self.clock.now(), PageSize::MAX.get());
+        let page = self
+            .store
+            .more_credentials(developer, now, filter, after, size)
+            .await?;
+        Ok(listing(page, &developer.id, filter))
+    }
+}
+
+fn listing(
+    CredentialPage { credentials, next }: CredentialPage,
+    developer: &DeveloperId,
+    filter: &CredentialFilter,
+) -> CredentialListing {
+    CredentialListing {
+        credentials,
+        next,
+        next_page_token: next.map(|place| place.to_token(developer, filter)),
     }
 }
 
@@ -178,7 +200,8 @@ impl WholeList {
     ///
     /// # Errors
     ///
-    /// Unavailable, internal when a row is inconsistent; interrupted when it was read too slowly.
+    /// Unauthenticated when its API key is not valid any more; unavailable, internal when a row is
+    /// inconsistent; interrupted when it was read too slowly.
     pub async fn next_part(&mut self) -> Result<Option<CredentialListing>, VaultError> {
         let part = match mem::replace(&mut self.part, Part::None) {
             Part::None => return Ok(None),
@@ -187,11 +210,9 @@ impl WholeList {
                 if self.lease.has_ended() {
                     return Err(VaultError::Interrupted(Interruption::TimedOut));
                 }
-                let (developer, size) = (&self.developer, PageSize::MAX);
-                let read = self
-                    .vault
-                    .list_on(developer, &self.filter, Some(position), size);
-                read.await?
+                self.vault
+                    .list_further(&self.developer, &self.filter, position)
+                    .await?
             }
         };
         self.part = part.next.map_or(Part::None, Part::After);

@@ -14,6 +14,7 @@ use crate::{
     auth::webhook::{SignatureHeaders, WebhookSignature},
     limits::{BodyError, BodyLimits, read_under},
     model::{
+        id::WebhookSecretId,
         invalid::InvalidInput,
         json::{Json, JsonFault, Members},
         request::{Operation, RequestContext},
@@ -93,25 +94,29 @@ impl Vault {
         mut webhook: UnverifiedWebhook<'_>,
         body: &[u8],
     ) -> Result<(), VaultError> {
-        let is_signed = self.is_signed(&webhook, body).await;
+        let signed_with = self.signed_with(&webhook, body).await;
         webhook.is_settled = true;
-        if !is_signed? {
+        let Some(secret) = signed_with? else {
             return Err(self.counted(webhook.request, UNSIGNED));
-        }
+        };
         underway::called_by(CallerKind::Webhook);
         let _permit = self.permit(&webhook.developer).await?;
         let Event { id, grant } = event(body)?;
         match grant {
-            Some(grant) => self.revoke_by_webhook(&webhook, id, grant).await,
+            Some(grant) => {
+                let is_revoked = self.revoke_by_webhook(&webhook, secret, id, grant).await?;
+                is_revoked.ok_or_else(|| self.counted(webhook.request, UNSIGNED))
+            }
             None => Ok(()),
         }
     }
 
-    async fn is_signed(
+    /// The secret of its developer that it is signed with, if it is.
+    async fn signed_with(
         &self,
         webhook: &UnverifiedWebhook<'_>,
         body: &[u8],
-    ) -> Result<bool, VaultError> {
+    ) -> Result<Option<WebhookSecretId>, VaultError> {
         let developer = &webhook.developer;
         for sealed in self.store.webhook_secrets(developer).await? {
             let secret = self.envelope.open_webhook_secret(developer, &sealed).await;
@@ -123,18 +128,20 @@ impl Vault {
                 error
             })?;
             if webhook.signature.is_of(&secret, body) {
-                return Ok(true);
+                return Ok(Some(sealed.id));
             }
         }
-        Ok(false)
+        Ok(None)
     }
 
+    /// `None` when the secret that it was signed with was removed meanwhile.
     async fn revoke_by_webhook(
         &self,
         webhook: &UnverifiedWebhook<'_>,
+        secret: WebhookSecretId,
         id: WebhookEventId,
         grant: GrantId,
-    ) -> Result<(), VaultError> {
+    ) -> Result<Option<()>, VaultError> {
         let developer = &webhook.developer;
         let mut event = AuditEvent::of_operation(
             webhook.request,
@@ -153,13 +160,16 @@ impl Vault {
         };
         let mut connection = self.store.connection().await?;
         let transaction = connection.transaction().await?;
+        if !transaction.keep_webhook_secret(developer, secret).await? {
+            return Ok(None);
+        }
         if !transaction.revoke(developer, &revocation).await? {
             event.outcome = Outcome::Unchanged;
         }
         self.journal.commit(transaction, &event).await?;
         drop(connection);
         match self.store.earlier_requests_have_ended().await? {
-            Ended::All => Ok(()),
+            Ended::All => Ok(Some(())),
             // Whoever sent it sends it again.
             Ended::NotYet => Err(StoreFault::Overloaded.into()),
         }

@@ -1,6 +1,7 @@
 //! A revoked grant releases nothing, from the moment its row is there.
 
 mod interleavings;
+mod long_lists;
 mod under_way;
 
 use serde_json::json;

@@ -1,4 +1,5 @@
-//! Stores are READ COMMITTED, whatever the database's default is: retiring a master key relies on it.
+//! Stores and releases are READ COMMITTED, whatever the database's default is: revoking, and retiring a master
+//! key, rely on it.
 
 use std::path::Path;
 
@@ -79,14 +80,24 @@ async fn a_database_with_another_default_serves() {
 }
 
 #[tokio::test]
-async fn a_store_in_another_isolation_level_stores_nothing() {
+async fn in_another_isolation_level_nothing_is_stored_or_released() {
     let url = Cluster::shared().await.database().await;
+    let plain = on(&url).await;
+    let tenant = plain.tenant("acme").await;
+    let developer = plain.client(Via::Rest, &tenant.key);
+    developer.store_token("there", "github", "secret").await;
+    let before = (
+        plain.rows("credentials").await.len(),
+        plain.outcomes().await,
+    );
+
     let (_, directory) = url.split_once("host=").unwrap();
     let (directory, _) = directory.split_once('&').unwrap();
     let between = tempfile::tempdir().unwrap();
     forget_settings(between.path(), Path::new(directory));
-    let server = on(&url.replace(directory, between.path().to_str().unwrap())).await;
-    let tenant = server.tenant("acme").await;
+    let through = url.replace(directory, between.path().to_str().unwrap());
+    let setup = Setup::new().beside(&plain).with("DATABASE_URL", &through);
+    let server = setup.start().await;
     for via in Via::BOTH {
         let fields = json!({"principalId": "user", "service": "github", "accessToken": "secret"});
         let refused = server
@@ -95,7 +106,13 @@ async fn a_store_in_another_isolation_level_stores_nothing() {
             .await
             .unwrap_err();
         assert_eq!((refused.status, &refused.code[..]), (503, "UNAVAILABLE"));
+        let agent = server.agent(via, &tenant, "there");
+        let refused = agent.exchange("github").await.unwrap_err();
+        assert_eq!((refused.status, &refused.code[..]), (503, "UNAVAILABLE"));
     }
-    assert!(server.rows("credentials").await.is_empty());
-    assert!(server.outcomes().await.is_empty());
+    let after = (
+        plain.rows("credentials").await.len(),
+        plain.outcomes().await,
+    );
+    assert_eq!(after, before);
 }

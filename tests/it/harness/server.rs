@@ -345,6 +345,17 @@ impl Server {
         client.batch_execute(sql).await.expect("the test's own SQL");
     }
 
+    /// Waits until so many statements wait for a lock.
+    pub(crate) async fn waiting_for_locks(&self, count: i64) {
+        const SQL: &str = "select count(*) from pg_stat_activity
+            where datname = current_database() and wait_event_type = 'Lock'";
+        let sql = self.sql().await;
+        until("statements wait for a lock", async || {
+            sql.query_one(SQL, &[]).await.unwrap().get::<_, i64>(0) == count
+        })
+        .await;
+    }
+
     /// All rows of a table of the vault as JSON, in the order in which they were written.
     pub(crate) async fn rows(&self, table: &str) -> Vec<Value> {
         let sql = format!("select row_to_json(t)::text from vault.{table} t order by ctid");

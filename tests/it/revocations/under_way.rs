@@ -66,17 +66,6 @@ fn status(answer: &Answer) -> u16 {
         .map_or_else(|refused| refused.status, |_| 200)
 }
 
-/// Waits until so many statements wait for a lock.
-async fn waiting(server: &Server, count: i64) {
-    const SQL: &str = "select count(*) from pg_stat_activity
-        where datname = current_database() and wait_event_type = 'Lock'";
-    let sql = server.sql().await;
-    until("statements wait for a lock", async || {
-        sql.query_one(SQL, &[]).await.unwrap().get::<_, i64>(0) == count
-    })
-    .await;
-}
-
 async fn outcomes_of(server: &Server, verb: &str) -> Vec<String> {
     let mut outcomes = server.outcomes().await;
     outcomes.retain(|outcome| outcome.starts_with(verb));
@@ -100,7 +89,7 @@ async fn a_store_and_a_delete_that_read_after_a_revocation_are_refused() {
                 .unwrap();
             let ends = async {
                 // The key was valid when they were let in.
-                waiting(&server, 3).await;
+                server.waiting_for_locks(3).await;
                 let done = forbids.done(&server, &tenant);
                 pin!(done);
                 let mut answered = None;
@@ -150,7 +139,7 @@ async fn a_store_that_read_before_a_revocation_is_waited_for() {
             other.batch_execute(write).await.unwrap();
             let storing = developer.store(fields("github"));
             let revoking = async {
-                waiting(&server, 1).await;
+                server.waiting_for_locks(1).await;
                 let done = forbids.done(&server, &tenant);
                 pin!(done);
                 let mut answered = false;
@@ -212,7 +201,7 @@ async fn a_key_that_the_auth_service_replaced_stores_and_deletes_nothing_more() 
             .await
             .unwrap();
         let ends = async {
-            waiting(server, 2).await;
+            server.waiting_for_locks(2).await;
             let rotated = "update public.developers set api_key_hash = 'another'";
             server.execute(rotated).await;
             lock.batch_execute("commit").await.unwrap();
@@ -304,7 +293,7 @@ async fn an_exchange_whose_event_was_on_its_way_is_waited_for_by_a_revocation() 
         .unwrap();
         let exchanging = agent.exchange("github");
         let revoking = async {
-            waiting(&server, 1).await;
+            server.waiting_for_locks(1).await;
             server.clock.advance(Duration::from_hours(24 * 40));
             let done = revoke(&server, "grant");
             pin!(done);
@@ -344,12 +333,43 @@ async fn an_api_key_that_is_being_made_goes_with_its_developer() {
         .await
         .unwrap();
     let made = async {
-        waiting(&server, 1).await;
+        server.waiting_for_locks(1).await;
         other.batch_execute("commit").await.unwrap();
     };
     let (deleted, ()) = tokio::join!(Forbids::Delete.done(&server, &tenant), made);
     deleted.unwrap();
     for table in ["developers", "api_keys"] {
         assert_eq!(server.rows(table).await, [Value::Null; 0], "{table}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_stored_while_a_suspension_was_taken_back_goes_with_its_developer() {
+    for via in Via::BOTH {
+        let server = Server::start().await;
+        let tenant = server.tenant("acme").await;
+        let developer = server.client(via, &tenant.key);
+        developer.store_token("user", "github", "before").await;
+        let (operations, by) = server.operations();
+        let id = DeveloperId::parse(&tenant.id).unwrap();
+
+        // As who makes a key for the developer.
+        let lock = server.sql().await;
+        lock.batch_execute("begin; select from vault.developers for key share")
+            .await
+            .unwrap();
+        let meanwhile = async {
+            server.waiting_for_locks(1).await;
+            assert!(operations.resume_developer(&by, &id).await.unwrap());
+            developer.store_token("user", "slack", "late").await;
+            lock.batch_execute("commit").await.unwrap();
+        };
+        let (deleted, ()) = tokio::join!(operations.delete_developer(&by, &id), meanwhile);
+        assert_eq!(deleted.unwrap(), 2, "credentials");
+        assert!(server.rows("credentials").await.is_empty());
+        assert_eq!(server.rows("revocations").await.len(), 1, "it is suspended");
+        let resumed = operations.resume_developer(&by, &id).await;
+        assert!(matches!(resumed, Err(OperatorError::NotFound(_))));
+        assert_eq!(status(&agent(&server, via).exchange("slack").await), 401);
     }
 }

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use grantex_vault::model::text::DeveloperId;
 use serde_json::Value;
 
 use super::{
     SECRET, answer, done, post, refused, revoked, send, set_secret, signature, signed, start,
     start_with,
 };
-use crate::harness::{Server, Setup};
+use crate::harness::{Server, Setup, Trouble, until};
 
 /// The same webhook with headers of the test's own.
 fn with(server: &Server, developer: &str, headers: &[(&str, &str)]) -> reqwest::RequestBuilder {
@@ -134,4 +135,48 @@ async fn who_signs_wrongly_too_often_is_limited_by_address() {
         done(),
         "who is right is not"
     );
+}
+
+#[tokio::test]
+async fn once_a_secret_is_removed_what_it_signed_revokes_nothing() {
+    let (server, tenant) = start().await;
+    let (operations, by) = server.operations();
+    let developer = DeveloperId::parse(&tenant.id).unwrap();
+    let listed = operations.webhook_secrets(&by, &developer).await.unwrap();
+    let (server, body) = (&server, revoked("the-grant"));
+
+    // One that had read the secret is waited for, and one that comes then finds none.
+    let lock = server.sql().await;
+    let locks = "begin; lock table vault.revocations in share mode";
+    lock.batch_execute(locks).await.unwrap();
+    let ends = async {
+        server.waiting_for_locks(1).await;
+        let removed = operations.remove_webhook_secret(&by, &developer, listed[0].id);
+        let commits = async {
+            server.waiting_for_locks(2).await;
+            lock.batch_execute("commit").await.unwrap();
+        };
+        let (removed, ()) = tokio::join!(removed, commits);
+        assert!(removed.unwrap());
+    };
+    let (first, ()) = tokio::join!(send(server, "acme", SECRET, &body), ends);
+    assert_eq!(first, done());
+
+    set_secret(server, "acme", SECRET).await;
+    let before = server.rows("revocations").await;
+    server.kms.set_trouble(Some(Trouble::Hangs));
+    let removed = async {
+        until("the secret is being opened", async || {
+            server.kms.hanging() > 0
+        })
+        .await;
+        let listed = operations.webhook_secrets(&by, &developer).await.unwrap();
+        let removed = operations.remove_webhook_secret(&by, &developer, listed[0].id);
+        assert!(removed.await.unwrap());
+        server.kms.set_trouble(None);
+    };
+    let body = revoked("another");
+    let (late, ()) = tokio::join!(send(server, "acme", SECRET, &body), removed);
+    assert_eq!(late, refused());
+    assert_eq!(server.rows("revocations").await, before);
 }

@@ -1,0 +1,66 @@
+//! A list without pages that somebody reads while its caller is suspended.
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use crate::harness::{Realm, Server, Via};
+
+const CREDENTIALS: usize = 60_000;
+
+/// Copies the one stored credential, whose ciphertext no list opens.
+async fn fill(server: &Server) {
+    let copy = format!(
+        "insert into vault.credentials
+         select developer_id, 'vc_' || lpad(n::text, 26, '0'), 'user ' || n, service, service_key,
+             credential_type, access_token, refresh_token, wrapped_key, master_key,
+             token_expires_at, json_build_object('note', repeat('x', 400)),
+             created_at - n * interval '1 ms', updated_at
+         from vault.credentials, generate_series(1, {CREDENTIALS}) n"
+    );
+    server.execute(&copy).await;
+}
+
+/// Everything that is answered to a list, of which the beginning was read before something is done.
+async fn read_slowly(server: &Server, key: &str, meanwhile: impl Future<Output = ()>) -> Vec<u8> {
+    let mut stream = TcpStream::connect(server.http_address()).await.unwrap();
+    let request = format!(
+        "GET /v1/vault/credentials HTTP/1.1\r\nhost: vault\r\nauthorization: Bearer {key}\r\n\
+         connection: close\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = vec![0; 4096];
+    stream.read_exact(&mut answer).await.unwrap();
+    meanwhile.await;
+    // It may end with a reset.
+    let _ = stream.read_to_end(&mut answer).await;
+    answer
+}
+
+#[tokio::test]
+async fn a_list_that_is_read_slowly_breaks_off_when_its_developer_is_suspended() {
+    for authority in Realm::BOTH {
+        let realm = Realm::start(authority).await;
+        let server = &realm.server;
+        let tenant = realm.tenant("acme").await;
+        let developer = server.client(Via::Rest, &tenant.key);
+        developer.store_token("user", "github", "secret").await;
+        fill(server).await;
+        let is_whole = |answer: &[u8]| answer.ends_with(b"0\r\n\r\n");
+        let whole = read_slowly(server, &tenant.key, async {}).await;
+        assert!(is_whole(&whole));
+
+        let suspends = server.execute(
+            "insert into vault.revocations values ('acme', 'developer', 'acme', now(), null)",
+        );
+        let cut = read_slowly(server, &tenant.key, suspends).await;
+        assert!(!is_whole(&cut));
+        assert!(
+            cut.len() < whole.len() * 3 / 4,
+            "{} of {}",
+            cut.len(),
+            whole.len()
+        );
+    }
+}
