@@ -8,7 +8,7 @@ use tracing::{Span, field};
 use super::trace;
 use crate::{
     metrics::{Metrics, RequestOutcome},
-    model::request::{RequestContext, Transport, Verb},
+    model::request::{RejectedMessage, RequestContext, Transport, Verb},
     underway::Underway,
 };
 
@@ -29,7 +29,11 @@ impl Untold {
     /// Counts an answer and writes its line in the log.
     pub(super) fn tell<B>(mut self, response: &Response<B>) {
         let status = status(response, self.context.transport);
-        self.write(status, outcome(status, self.context.transport));
+        let outcome = match response.extensions().get() {
+            Some(RejectedMessage) => RequestOutcome::BadRequest,
+            None => outcome(status, self.context.transport),
+        };
+        self.write(status, outcome);
     }
 
     /// `docs/logging.md` has the fields.

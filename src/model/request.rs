@@ -110,6 +110,11 @@ pub enum Interruption {
     Panicked,
 }
 
+/// Stands among the extensions of an answer that refuses the request's own form, such as a message that
+/// is too large: whatever its gRPC code says, nobody was limited and nothing is wrong here.
+#[derive(Debug, Clone, Copy)]
+pub struct RejectedMessage;
+
 impl Transport {
     /// The name in logs and audit events.
     #[must_use]

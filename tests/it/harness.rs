@@ -14,6 +14,7 @@ mod log;
 mod moto;
 mod postgres;
 mod process;
+mod raw_grpc;
 mod raw_http;
 mod rest;
 mod server;
@@ -35,6 +36,7 @@ pub(crate) use process::{
     Dev, FREE_PORTS, Process, instance_directory, node, print, python, python_program, run,
     run_between, run_with, unread,
 };
+pub(crate) use raw_grpc::{RawCall, RawGrpcAnswer, framed, gzipped};
 pub(crate) use raw_http::{connect_from, raw};
 pub(crate) use rest::answer;
 pub(crate) use server::{ISSUER, Server, Setup, Tenant};
