@@ -1,6 +1,6 @@
 //! The doors: where each transport listens, and what stands behind it.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{Router, extract::Request, middleware};
 use tokio::net::TcpListener;
@@ -82,10 +82,10 @@ impl OperatorListener {
     }
 
     /// Serves until the shutdown begins; answers where.
-    pub(super) fn serve(self, shutdown: &Shutdown) -> SocketAddr {
+    pub(super) fn serve(self, idle_timeout: Duration, shutdown: &Shutdown) -> SocketAddr {
         let (listener, routes) = (self.listener, self.routes);
         let (speaks, until) = (Protocol::Http2, shutdown.clone());
-        let connections = Connections::private();
+        let connections = Connections::private().with_idle_timeout(idle_timeout);
         let serving =
             listener::serve_secured(listener, speaks, self.tls, routes, connections, until);
         shutdown.tasks.spawn(serving);

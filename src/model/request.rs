@@ -115,6 +115,10 @@ pub enum Interruption {
 #[derive(Debug, Clone, Copy)]
 pub struct RejectedMessage;
 
+/// Stands among the extensions of an answer whose caller was authenticated.
+#[derive(Debug, Clone, Copy)]
+pub struct KnownCaller;
+
 impl Transport {
     /// The name in logs and audit events.
     #[must_use]
