@@ -229,8 +229,7 @@ pub async fn start(config: &Config, outside: Outside) -> Result<Running, StartFa
     let shutdown = Shutdown::default();
     let shared = Shared::new(metrics.clone(), config.trusted_proxies.clone());
     let until = || shutdown.clone();
-    let connections = Connections::new(config.max_connections, &config.trusted_proxies)
-        .with_idle_timeout(config.idle_timeout);
+    let connections = doors::connections(config);
     let http = listener::serve_secured(
         http,
         Protocol::Http,

@@ -7,6 +7,7 @@ use tokio::net::TcpListener;
 
 use super::StartFault;
 use crate::{
+    config::Config,
     gateway::{self, Gateway},
     grpc::{self, VaultRoutes},
     listener::{
@@ -31,6 +32,12 @@ pub(super) async fn listen(
     };
     let bound = listener.local_addr().map_err(fault)?;
     Ok((listener, bound))
+}
+
+/// The connections of the public listeners.
+pub(super) fn connections(config: &Config) -> Connections {
+    let none_open = Connections::new(config.max_connections, &config.trusted_proxies);
+    none_open.with_idle_timeout(config.idle_timeout)
 }
 
 /// The door of HTTP.

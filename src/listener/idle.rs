@@ -138,11 +138,11 @@ impl Activity {
                 return;
             }
             if idle_for < short {
-                sleep(short - idle_for).await;
+                sleep(short.saturating_sub(idle_for)).await;
                 continue;
             }
             tokio::select! {
-                () = sleep(limit - idle_for) => {}
+                () = sleep(limit.saturating_sub(idle_for)) => {}
                 () = give_way.is_asked() => {
                     if self.idle_for().is_some_and(|idle_for| idle_for >= short) {
                         return;
@@ -318,8 +318,8 @@ mod tests {
         assert!(!first_is_over.is_finished());
         let _waits = give_way.wait_for_room();
         give_way.ask();
-        let gave_way = timeout(Duration::from_secs(1), first_is_over).await;
-        assert!(gave_way.is_ok(), "it was idle for the longest");
+        let closed = timeout(Duration::from_secs(1), first_is_over).await;
+        assert!(closed.is_ok(), "it was idle for the longest");
         assert!(!second_is_over.is_finished() && !busy_is_over.is_finished());
     }
 }

@@ -276,9 +276,10 @@ async fn every_error_of_operators_calls_carries_its_details() {
     walk(&address, calls_with_bodies(OPERATE, TOKEN, 64 * 1024)).await;
     let nobody = RawCall::new(OPERATE, framed(1, b"")).with("grpc-encoding", "zstd");
     walk(&address, vec![("nobody", nobody, UNKNOWN)]).await;
-    let served = RawCall::new(OPERATE, gzipped(b"")).by(TOKEN);
-    let served = served.with("grpc-encoding", "gzip").send(&address).await;
-    assert_eq!(served.code(), Code::Ok, "{served:?}");
+    let compressed = RawCall::new(OPERATE, gzipped(b"")).by(TOKEN);
+    let compressed = compressed.with("grpc-encoding", "gzip");
+    let answer = compressed.send(&address).await;
+    assert_eq!(answer.code(), Code::Ok, "{answer:?}");
 }
 
 #[tokio::test]
