@@ -75,7 +75,8 @@ pub fn routes(vault: Arc<Vault>, health: &Health, reflection: bool) -> VaultRout
 /// Serves health where the vault itself is not served.
 pub fn private_routes(health: &Health) -> axum::Router {
     let routes = health.routes().layer(open::OpenCallsLayer::default());
-    routes.layer(middleware::from_fn(details::of_router))
+    // What is served beside it is HTTP.
+    routes.route_layer(middleware::from_fn(details::of_router))
 }
 
 /// Serves operators, and reflection of that when it is wanted. Each request begins with a login.
