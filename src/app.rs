@@ -229,7 +229,7 @@ pub async fn start(config: &Config, outside: Outside) -> Result<Running, StartFa
     let shutdown = Shutdown::default();
     let shared = Shared::new(metrics.clone(), config.trusted_proxies.clone());
     let until = || shutdown.clone();
-    let connections = Connections::new(config.max_connections, &config.trusted_proxies);
+    let connections = doors::connections(config);
     let http = listener::serve_secured(
         http,
         Protocol::Http,
@@ -257,7 +257,7 @@ pub async fn start(config: &Config, outside: Outside) -> Result<Running, StartFa
     shutdown.tasks.spawn(http);
     shutdown.tasks.spawn(grpc);
     shutdown.tasks.spawn(admin);
-    let operator_addr = operators.map(|listener| listener.serve(&shutdown));
+    let operator_addr = operators.map(|listener| listener.serve(config.idle_timeout, &shutdown));
     background::spawn(&shutdown, background::tend_data_keys(envelope));
     let partitions = background::keep_audit_partitions_ahead(store.clone(), config.audit.partition);
     background::spawn(&shutdown, partitions);

@@ -1,5 +1,6 @@
 //! The settings: every one an environment variable, read here and nowhere else.
 
+mod bounds;
 mod outgoing;
 mod settings;
 mod telemetry;
@@ -72,6 +73,7 @@ pub struct Config {
     pub limits: PerMinute,
     pub max_in_flight: MaxInFlight,
     pub max_connections: MaxConnections,
+    pub idle_timeout: Duration,
     pub trusted_proxies: Vec<IpNet>,
 }
 
@@ -250,6 +252,7 @@ impl Config {
         let limits = values.limits();
         let max_in_flight = values.max_in_flight();
         let max_connections = values.max_connections();
+        let idle_timeout = values.idle_timeout();
         let trusted_proxies = values.trusted_proxies();
         let read = || {
             Some(Self {
@@ -283,6 +286,7 @@ impl Config {
                 limits: limits?,
                 max_in_flight: max_in_flight?,
                 max_connections: max_connections?,
+                idle_timeout: idle_timeout?,
                 trusted_proxies: trusted_proxies?,
             })
         };
@@ -669,6 +673,18 @@ mod tests {
             let faults = with(given).unwrap_err();
             assert_eq!(faults.len(), 1, "{given:?}");
             assert!(faults[0].starts_with(&format!("{named} ")), "{faults:?}");
+        }
+    }
+
+    #[test]
+    fn connections_may_be_idle_for_a_second_to_a_day() {
+        let idle = |text| with(&[("GRANTEX_VAULT_IDLE_TIMEOUT", text)]);
+        assert_eq!(with(&[]).unwrap().idle_timeout, Duration::from_mins(11));
+        assert_eq!(idle("1s").unwrap().idle_timeout, Duration::from_secs(1));
+        for text in ["0", "999ms", "25h", "soon"] {
+            let faults = idle(text).unwrap_err();
+            assert_eq!(faults.len(), 1, "{faults:?}");
+            assert!(faults[0].starts_with("GRANTEX_VAULT_IDLE_TIMEOUT must be "));
         }
     }
 

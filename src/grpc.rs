@@ -4,16 +4,20 @@ mod admin_convert;
 mod admin_service;
 mod audit_service;
 mod callers;
+mod compression;
 mod convert;
+mod details;
 mod open;
 pub mod pb;
+mod protocol;
+mod reflection;
 mod service;
 mod status;
 
 use std::sync::Arc;
 
 use axum::middleware;
-use tonic::service::Routes;
+use tonic::{codec::CompressionEncoding, service::Routes};
 use tonic_health::{
     pb::health_server::{self, HealthServer},
     server::{HealthReporter, HealthService},
@@ -62,40 +66,34 @@ pub fn routes(vault: Arc<Vault>, health: &Health, reflection: bool) -> VaultRout
         .add_service(audit)
         .add_service(health.service.clone());
     if reflection {
-        let reflection = tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            // With these a client shows the details of an error as what they are.
-            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
-            .build_v1()
-            .expect("the descriptors are those that the code was generated from");
-        routes = routes.add_service(reflection.max_decoding_message_size(open::MAX_BYTES));
+        let health = tonic_health::pb::FILE_DESCRIPTOR_SET;
+        routes = reflection::add(routes, &[DESCRIPTOR_SET, health]);
     }
     VaultRoutes::new(callers, routes.prepare())
 }
 
 /// Serves health where the vault itself is not served.
 pub fn private_routes(health: &Health) -> axum::Router {
-    health.routes().layer(open::OpenCallsLayer::default())
+    let routes = health.routes().layer(open::OpenCallsLayer::default());
+    // What is served beside it is HTTP.
+    routes.route_layer(middleware::from_fn(details::of_router))
 }
 
 /// Serves operators, and reflection of that when it is wanted. Each request begins with a login.
 pub fn admin_routes(admin: AdminGrpc, reflection: bool) -> axum::Router {
     let login = Arc::clone(&admin.login);
-    let admin = AdminServiceServer::new(admin).max_decoding_message_size(MAX_ADMIN_REQUEST_BYTES);
+    let admin = AdminServiceServer::new(admin)
+        .max_decoding_message_size(MAX_ADMIN_REQUEST_BYTES)
+        .accept_compressed(CompressionEncoding::Gzip);
     let mut routes = Routes::new(admin);
     if reflection {
-        let reflection = tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(ADMIN_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
-            .build_v1()
-            .expect("the descriptors are those that the code was generated from");
-        routes = routes.add_service(reflection.max_decoding_message_size(open::MAX_BYTES));
+        routes = reflection::add(routes, &[ADMIN_DESCRIPTOR_SET]);
     }
     let login = middleware::from_fn_with_state(login, admin_service::log_in);
     let routes = routes.prepare().into_axum_router();
-    // The login comes first.
-    routes.layer(open::OpenCallsLayer::default()).layer(login)
+    // What is no gRPC is refused first, then comes the login.
+    let routes = routes.layer(open::OpenCallsLayer::default()).layer(login);
+    routes.layer(middleware::from_fn(details::of_router))
 }
 
 /// `grpc.health.v1`, for the server as a whole (the empty name) and for each service.
@@ -109,7 +107,8 @@ impl Default for Health {
     fn default() -> Self {
         let reporter = HealthReporter::new();
         let service = HealthServer::new(HealthService::from_health_reporter(reporter.clone()))
-            .max_decoding_message_size(open::MAX_BYTES);
+            .max_decoding_message_size(open::MAX_BYTES)
+            .accept_compressed(CompressionEncoding::Gzip);
         Self { reporter, service }
     }
 }

@@ -1,31 +1,24 @@
 //! Accepting connections; the same for every door.
 //!
-//! Everything that a client could use up is bounded here: connections, their age, headers and the
-//! time for them, streams, resets. `handshake` bounds the handshakes of TLS, `door` the requests.
+//! Everything that a client could use up is bounded here: connections, their age and idle time, headers
+//! and the time for them, streams, resets. `handshake` bounds the handshakes of TLS, `door` the requests.
 
+mod age;
 mod answered;
 pub mod connections;
 mod deadline;
 pub mod door;
 mod forwarded;
 mod handshake;
+mod idle;
 mod requests;
 pub mod tls;
 mod trace;
 
-use std::{
-    convert::Infallible,
-    net::SocketAddr,
-    pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{convert::Infallible, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, header::CONNECTION};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -34,26 +27,28 @@ use hyper_util::{
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tower::{Service, ServiceExt};
 
-use crate::{model::certificate::ClientCertificate, shutdown::Shutdown};
+use crate::{
+    model::{certificate::ClientCertificate, request::KnownCaller},
+    shutdown::Shutdown,
+};
+use age::{Age, max_age};
 use connections::{Connections, Owner};
 use handshake::Handshakes;
+use idle::{Activity, GiveWay, IdleTimes, UnderWay};
 use requests::Requests;
 use tls::Tls;
 
-/// A connection that has not made a request by then is closed.
-const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_mins(1);
-/// The time for a request's headers over HTTP/1, and so for an idle connection to come back. Longer
-/// than the idle timeout of load balancers, which must be the first to close.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(75);
-/// A connection is asked to close after this long, and up to a fifth longer, so that load moves to
-/// new replicas and connections of one moment do not all come back in one moment.
-const MAX_AGE: Duration = Duration::from_mins(30);
-/// What is still under way on a closing connection has this long to finish.
+/// What a connection may be idle for before HTTP/1 gives up on headers that do not end: a little longer
+/// than `idle` lets it be, which closes it without a word in the log.
+const HEADER_MARGIN: Duration = Duration::from_secs(15);
+/// A closing connection has this long to end.
 const CLOSING_GRACE: Duration = Duration::from_secs(30);
+/// The same while requests are under way: longer than one has until its answer begins.
+const BUSY_GRACE: Duration = Duration::from_mins(1);
 /// After an error of `accept` (no file descriptors, say) it is tried again.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
@@ -99,7 +94,7 @@ pub async fn serve<S, B>(
         + Send
         + 'static,
     S::Future: Send,
-    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     serve_secured(listener, protocol, None, service, connections, shutdown).await;
@@ -119,7 +114,7 @@ pub async fn serve_secured<S, B>(
         + Send
         + 'static,
     S::Future: Send,
-    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     loop {
@@ -143,6 +138,8 @@ pub async fn serve_secured<S, B>(
                     protocol,
                     service: service.clone(),
                     requests: connections.requests.clone(),
+                    idle_times: connections.idle_times,
+                    give_way: connections.give_way.clone(),
                     shutdown: shutdown.clone(),
                 };
                 let handshakes = &connections.handshakes;
@@ -166,6 +163,8 @@ struct Connection<S> {
     protocol: Protocol,
     service: S,
     requests: Requests,
+    idle_times: IdleTimes,
+    give_way: GiveWay,
     shutdown: Shutdown,
 }
 
@@ -176,7 +175,7 @@ where
         + Send
         + 'static,
     S::Future: Send,
-    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     /// Makes the handshake if there is one to make, then serves. All of it is in the connection's
@@ -216,51 +215,73 @@ where
             protocol,
             service,
             requests,
+            idle_times,
+            give_way,
             shutdown,
         } = self;
-        let builder = builder(protocol);
-        let used = AtomicBool::new(false);
-        let (seen, counts) = (&used, requests.clone());
+        let builder = builder(protocol, idle_times);
+        let activity = Activity::begin();
+        let age = Age::default();
+        let (counted, counts, aging) = (&activity, requests.clone(), &age);
         let service = service_fn(move |mut request: Request<Incoming>| {
-            seen.store(true, Ordering::Relaxed);
             request.extensions_mut().insert(Peer(peer));
             if let Some(certificate) = &certificate {
                 request.extensions_mut().insert(certificate.clone());
             }
-            let begun = counts.begin();
+            let asks_to_close = aging.is_told_by_answer(request.version());
+            let (begun, under_way) = (counts.begin(), counted.request());
             let answering = service.clone().oneshot(request);
             async move {
                 let _begun = begun;
-                answering.await
+                let answer = answering.await?;
+                Ok::<_, Infallible>(answered(answer, under_way, asks_to_close))
             }
         });
         let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
-
-        let mut open_for = FIRST_REQUEST_TIMEOUT;
+        let mut idle = pin!(activity.is_over(idle_times, &give_way));
+        let mut old = pin!(sleep(max_age()));
         loop {
             tokio::select! {
                 // The client's side of a broken connection is not our failure.
-                done = timeout(open_for, requests.pace(connection.as_mut())) => match done {
-                    Ok(_) => return,
-                    Err(_) if open_for == FIRST_REQUEST_TIMEOUT && used.load(Ordering::Relaxed) => {
-                        open_for = age();
-                    }
-                    Err(_) => break,
+                _ = requests.pace(connection.as_mut()) => return,
+                () = &mut idle => break,
+                () = &mut old, if !age.is_old() => if age.is_reached() {
+                    break;
                 },
                 () = shutdown.closing.cancelled() => break,
             }
         }
+        let grace = match activity.idle_for() {
+            Some(_) => CLOSING_GRACE,
+            None => BUSY_GRACE,
+        };
         connection.as_mut().graceful_shutdown();
-        let _ = timeout(CLOSING_GRACE, connection).await;
+        let _ = timeout(grace, connection).await;
     }
 }
 
-fn builder(protocol: Protocol) -> auto::Builder<TokioExecutor> {
+/// An answer as it leaves: its request is under way to the end of its body.
+fn answered<B>(
+    mut answer: Response<B>,
+    under_way: UnderWay,
+    asks_to_close: bool,
+) -> Response<idle::Tracked<B>> {
+    if answer.extensions().get::<KnownCaller>().is_some() {
+        under_way.is_of_known_caller();
+    }
+    if asks_to_close {
+        let close = HeaderValue::from_static("close");
+        answer.headers_mut().insert(CONNECTION, close);
+    }
+    answer.map(|body| under_way.tracks(body))
+}
+
+fn builder(protocol: Protocol, idle_times: IdleTimes) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
+        .header_read_timeout(idle_times.longest() + HEADER_MARGIN)
         .max_buf_size(MAX_HEADER_BYTES)
         .max_headers(MAX_HEADERS);
     builder
@@ -278,10 +299,4 @@ fn builder(protocol: Protocol) -> auto::Builder<TokioExecutor> {
         Protocol::Http2 => builder.http2_only(),
         Protocol::Http => builder,
     }
-}
-
-fn age() -> Duration {
-    let mut random = [0_u8; 1];
-    getrandom::fill(&mut random).expect("the operating system has randomness");
-    MAX_AGE + MAX_AGE / 5 * u32::from(random[0]) / 255
 }

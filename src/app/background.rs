@@ -100,11 +100,16 @@ pub(super) async fn keep_audit_partitions_ahead(store: Store, unit: PartitionUni
     }
 }
 
-/// Keeps what `grpc.health.v1` answers true.
+/// Keeps what `grpc.health.v1` answers true. Whoever watches gets a message each time that it is set, so it
+/// is set when it changes only.
 pub(super) async fn tell_health(health: Arc<Health>, served: grpc::Health) {
+    let mut told = None;
     loop {
         let changed = health.changed();
-        served.set_serving(health.readiness().is_ready()).await;
+        let is_ready = health.readiness().is_ready();
+        if told.replace(is_ready) != Some(is_ready) {
+            served.set_serving(is_ready).await;
+        }
         let _ = timeout(HEALTH_INTERVAL, changed).await;
     }
 }

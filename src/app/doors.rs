@@ -1,12 +1,13 @@
 //! The doors: where each transport listens, and what stands behind it.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{Router, extract::Request, middleware};
 use tokio::net::TcpListener;
 
 use super::StartFault;
 use crate::{
+    config::Config,
     gateway::{self, Gateway},
     grpc::{self, VaultRoutes},
     listener::{
@@ -31,6 +32,12 @@ pub(super) async fn listen(
     };
     let bound = listener.local_addr().map_err(fault)?;
     Ok((listener, bound))
+}
+
+/// The connections of the public listeners.
+pub(super) fn connections(config: &Config) -> Connections {
+    let none_open = Connections::new(config.max_connections, &config.trusted_proxies);
+    none_open.with_idle_timeout(config.idle_timeout)
 }
 
 /// The door of HTTP.
@@ -82,10 +89,10 @@ impl OperatorListener {
     }
 
     /// Serves until the shutdown begins; answers where.
-    pub(super) fn serve(self, shutdown: &Shutdown) -> SocketAddr {
+    pub(super) fn serve(self, idle_timeout: Duration, shutdown: &Shutdown) -> SocketAddr {
         let (listener, routes) = (self.listener, self.routes);
         let (speaks, until) = (Protocol::Http2, shutdown.clone());
-        let connections = Connections::private();
+        let connections = Connections::private().with_idle_timeout(idle_timeout);
         let serving =
             listener::serve_secured(listener, speaks, self.tls, routes, connections, until);
         shutdown.tasks.spawn(serving);

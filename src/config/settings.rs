@@ -57,7 +57,7 @@ const fn setting(name: &'static str, default: Option<&'static str>, help: &'stat
 }
 
 /// All settings, in the order of the README.
-pub const SETTINGS: [Setting; 56] = [
+pub const SETTINGS: [Setting; 57] = [
     secret(
         "DATABASE_URL",
         "Postgres, as postgres://user:password@host:port/database?sslmode=…; sslmode is disable, require, verify-ca or verify-full, and sslrootcert names a PEM file",
@@ -279,6 +279,12 @@ pub const SETTINGS: [Setting; 56] = [
         "GRANTEX_VAULT_MAX_CONNECTIONS_PER_ADDRESS",
         None,
         "How many of them one address may have; not so the trusted proxies (default: a quarter)",
+    ),
+    setting(
+        "GRANTEX_VAULT_IDLE_TIMEOUT",
+        Some("11m"),
+        "How long a connection stays open without a request, once a caller on it was authenticated, 75 seconds at most \
+         before; longer than the load balancer's",
     ),
     setting(
         "GRANTEX_VAULT_GRPC_REFLECTION",

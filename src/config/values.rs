@@ -3,7 +3,6 @@
 use std::{
     fmt, fs,
     net::{IpAddr, SocketAddr},
-    num::NonZeroU32,
     ops::RangeInclusive,
     path::{Path, PathBuf},
     time::Duration,
@@ -22,20 +21,10 @@ use crate::{
         grant_rules::{AudiencePolicy, GrantPolicy},
         webhook,
     },
-    limits::{MaxInFlight, PerMinute},
-    listener::{
-        connections::MaxConnections,
-        tls::{Listener, TlsFile, TlsFiles},
-    },
+    listener::tls::{Listener, TlsFile, TlsFiles},
     model::{certificate::CertificateName, text::Issuer},
     store::{authority::Authority, database_url::DatabaseUrl, schema::Durability},
 };
-
-/// More requests than anybody has under way.
-const MAX_IN_FLIGHT: usize = 1_000_000;
-
-/// More connections than a process has file descriptors.
-const MAX_CONNECTIONS: usize = 1_000_000;
 
 /// How often it makes sense to seal.
 const SEAL_INTERVALS: RangeInclusive<Duration> =
@@ -387,62 +376,6 @@ impl<'a> Values<'a> {
             _ => self.fault(
                 URL,
                 "must be a URL; it follows from GRANTEX_VAULT_ISSUER only when that is one",
-            ),
-        }
-    }
-
-    pub(super) fn limits(&mut self) -> Option<PerMinute> {
-        let mut limit = |name| self.parsed(name).map(NonZeroU32::new);
-        let exchanges_per_grant = limit("GRANTEX_VAULT_LIMIT_EXCHANGE_PER_GRANT");
-        let requests_per_developer = limit("GRANTEX_VAULT_LIMIT_REQUESTS_PER_DEVELOPER");
-        let failed_auth_per_address = limit("GRANTEX_VAULT_LIMIT_FAILED_AUTH_PER_ADDRESS");
-        Some(PerMinute {
-            exchanges_per_grant: exchanges_per_grant?,
-            requests_per_developer: requests_per_developer?,
-            failed_auth_per_address: failed_auth_per_address?,
-        })
-    }
-
-    pub(super) fn max_in_flight(&mut self) -> Option<MaxInFlight> {
-        let (total, per_developer) = self.shared(
-            "GRANTEX_VAULT_MAX_IN_FLIGHT",
-            MAX_IN_FLIGHT,
-            "GRANTEX_VAULT_MAX_IN_FLIGHT_PER_DEVELOPER",
-        )?;
-        Some(MaxInFlight {
-            total,
-            per_developer,
-        })
-    }
-
-    pub(super) fn max_connections(&mut self) -> Option<MaxConnections> {
-        let (total, per_address) = self.shared(
-            "GRANTEX_VAULT_MAX_CONNECTIONS",
-            MAX_CONNECTIONS,
-            "GRANTEX_VAULT_MAX_CONNECTIONS_PER_ADDRESS",
-        )?;
-        Some(MaxConnections { total, per_address })
-    }
-
-    /// A number of something, and how much of it may be one owner's: a quarter if nobody says.
-    fn shared(
-        &mut self,
-        name: &'static str,
-        most: usize,
-        share_name: &'static str,
-    ) -> Option<(usize, usize)> {
-        let total = match self.parsed(name)? {
-            many if (1..=most).contains(&many) => many,
-            _ => return self.fault(name, format_args!("must be 1 to {most}")),
-        };
-        if self.get(share_name).is_none() {
-            return Some((total, (total / 4).max(1)));
-        }
-        match self.parsed(share_name)? {
-            share if (1..=total).contains(&share) => Some((total, share)),
-            _ => self.fault(
-                share_name,
-                format_args!("must be 1 to {total}, which {name} says"),
             ),
         }
     }

@@ -34,7 +34,7 @@ use crate::{
         bearer::bearer,
         cause::chain,
         certificate::ClientCertificate,
-        request::{Operation, RequestContext},
+        request::{KnownCaller, Operation, RequestContext},
     },
     operator::{Keys, KnownOperator, Operations, OperatorError, OperatorLogin},
 };
@@ -97,7 +97,9 @@ pub(super) async fn log_in(
     match login.log_in(context, certificate, presented).await {
         Ok(known) => {
             request.extensions_mut().insert(known);
-            next.run(request).await
+            let mut answer = next.run(request).await;
+            answer.extensions_mut().insert(KnownCaller);
+            answer
         }
         Err(error) => {
             let refused: Result<Response<()>, _> = Err(refusal(&error, context));

@@ -16,13 +16,16 @@ use tower::{Layer, Service};
 
 use super::{
     MAX_REQUEST_BYTES,
+    compression::{self, Encoding, GRPC_ENCODING, PREFIX_BYTES},
+    details,
     open::{OpenCalls, OpenCallsLayer},
-    status, verb_of,
+    protocol, status, verb_of,
 };
 use crate::{
     model::{
         bearer::{NoBearer, bearer},
-        request::{Interruption, RequestContext, Verb},
+        request::{Interruption, RejectedMessage, RequestContext, Verb},
+        text::DeveloperId,
     },
     vault::{BodyError, BodyLimits, ReadBody, Vault, VaultError},
 };
@@ -30,7 +33,7 @@ use crate::{
 /// A message may take this long to arrive.
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);
 /// What is read of one: the largest message and its prefix.
-const MAX_BYTES: usize = MAX_REQUEST_BYTES + 5;
+const MAX_BYTES: usize = MAX_REQUEST_BYTES + PREFIX_BYTES;
 
 /// The calls of the vault, and others beside them. Each of the vault's finds its caller among the
 /// extensions of its request.
@@ -66,23 +69,25 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
+        let context = *request
+            .extensions()
+            .get()
+            .expect("the listener gives every request its context");
+        if let Some(refused) = protocol::refusal(&request, context) {
+            return Box::pin(async { Ok(refused) });
+        }
         let Some(verb) = verb_of(request.uri().path()) else {
-            return self.open.call(request);
+            let answering = self.open.call(request);
+            return Box::pin(async move { Ok(details::completed(answering.await?, context)) });
         };
         let (vault, mut routes) = (Arc::clone(&self.vault), self.routes.clone());
         Box::pin(async move {
-            let context = *request
-                .extensions()
-                .get()
-                .expect("the listener gives every request its context");
             match known(&vault, verb, context, request).await {
                 // What is large holds its permit as long as the call.
-                Ok((request, _permit)) => routes.call(request).await,
-                Err(NotRead::Vault(error)) => {
-                    error.log(context);
-                    Ok(status::from_vault(&error, context).into_http())
+                Ok((request, _permit)) => {
+                    Ok(details::completed(routes.call(request).await?, context))
                 }
-                Err(NotRead::TooLarge) => Ok(status::too_large(context).into_http()),
+                Err(not_read) => Ok(not_read.answer(context)),
             }
         })
     }
@@ -91,7 +96,14 @@ where
 /// Why a message was not read.
 enum NotRead {
     Vault(VaultError),
+    /// As it was sent, or once it is decompressed.
     TooLarge,
+    /// It is compressed by anything but gzip.
+    UnsupportedEncoding,
+    /// It is said to be gzip, and is not.
+    NotGzip,
+    /// There is more than one.
+    NotOne,
 }
 
 /// A request whose caller is known, with its message.
@@ -105,21 +117,17 @@ where
     B: http_body::Body<Data = Bytes> + Unpin,
 {
     let (mut head, body) = request.into_parts();
-    let limits = BodyLimits {
-        max_bytes: MAX_BYTES,
-        time: MESSAGE_TIMEOUT,
-    };
     let presented = authorization(&head.headers);
     let read = match verb {
         Verb::Exchange => {
             let agent = vault.known_agent(context, presented).await?;
-            let read = vault.read_body(&agent, body, limits).await;
+            let read = message(vault, &agent, &mut head.headers, body).await;
             head.extensions.insert(agent);
             read
         }
         Verb::Store | Verb::List | Verb::Get | Verb::Delete | Verb::Audit | Verb::Webhook => {
             let developer = vault.known_developer(context, presented).await?;
-            let read = vault.read_body(&developer, body, limits).await;
+            let read = message(vault, &developer, &mut head.headers, body).await;
             head.extensions.insert(developer);
             read
         }
@@ -129,10 +137,63 @@ where
     Ok((Request::from_parts(head, message), read))
 }
 
+/// Reads the message of a caller that is known, and decompresses it.
+async fn message<B>(
+    vault: &Vault,
+    caller: &impl AsRef<DeveloperId>,
+    headers: &mut HeaderMap,
+    body: B,
+) -> Result<ReadBody, NotRead>
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+{
+    let encoding = Encoding::of(headers).ok_or(NotRead::UnsupportedEncoding)?;
+    let limits = BodyLimits {
+        max_bytes: MAX_BYTES,
+        time: MESSAGE_TIMEOUT,
+    };
+    let read = vault.read_body(caller, body, limits).await?;
+    if compression::is_more_than_one(&read.bytes) {
+        return Err(NotRead::NotOne);
+    }
+    match encoding {
+        Encoding::Identity => Ok(read),
+        Encoding::Gzip => {
+            // So that tonic has nothing to decompress.
+            headers.remove(GRPC_ENCODING);
+            let decompress = |framed: &Bytes, max_bytes| {
+                let clear = compression::decompressed(framed, max_bytes);
+                clear.map_err(|_| NotRead::NotGzip)
+            };
+            vault.expand_body(caller, read, MAX_BYTES, decompress).await
+        }
+    }
+}
+
 /// Reads the one `authorization` of a call.
 pub(super) fn authorization(headers: &HeaderMap) -> Result<&str, NoBearer> {
     let values = headers.get_all(AUTHORIZATION).iter();
     bearer(values.map(HeaderValue::as_bytes))
+}
+
+// === impl NotRead ===
+
+impl NotRead {
+    fn answer(self, context: RequestContext) -> Response<Body> {
+        let status = match self {
+            Self::Vault(error) => {
+                error.log(context);
+                return status::from_vault(&error, context).into_http();
+            }
+            Self::TooLarge => status::too_large(context),
+            Self::UnsupportedEncoding => status::unsupported_encoding(context),
+            Self::NotGzip => status::unreadable(context),
+            Self::NotOne => status::not_one_message(context),
+        };
+        let mut answer = status.into_http();
+        answer.extensions_mut().insert(RejectedMessage);
+        answer
+    }
 }
 
 impl From<VaultError> for NotRead {

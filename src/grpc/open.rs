@@ -14,7 +14,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Sleep, sleep};
-use tonic::{Status, body::Body as Answer};
+use tonic::body::Body as Answer;
 use tower::{Layer, Service};
 
 use super::status;
@@ -83,6 +83,7 @@ pub(super) struct Timed<B> {
     body: B,
     end: Pin<Box<Sleep>>,
     at_its_end: AtItsEnd,
+    request: RequestContext,
     _permit: Arc<Permit>,
 }
 
@@ -161,6 +162,7 @@ where
             body,
             end: Box::pin(sleep(lifetimes.request)),
             at_its_end: AtItsEnd::Fails,
+            request: context,
             _permit: Arc::clone(&permit),
         });
         let answering = self.service.call(request);
@@ -171,6 +173,7 @@ where
                     body,
                     end: Box::pin(sleep(lifetimes.answer)),
                     at_its_end: AtItsEnd::Says,
+                    request: context,
                     _permit: permit,
                 })
             }))
@@ -216,10 +219,16 @@ where
         }
         ready!(this.end.as_mut().poll(context));
         match std::mem::replace(&mut this.at_its_end, AtItsEnd::Over) {
-            AtItsEnd::Fails => Poll::Ready(Some(Err("it did not arrive in time".into()))),
+            AtItsEnd::Fails => {
+                let error = VaultError::Interrupted(Interruption::TimedOut);
+                // tonic answers a status as it is.
+                let late = status::from_vault(&error, this.request);
+                Poll::Ready(Some(Err(late.into())))
+            }
             AtItsEnd::Says => {
                 let mut trailers = HeaderMap::new();
-                let over = Status::unavailable("The stream has ended; ask again");
+                let text = "The stream has ended; ask again";
+                let over = status::unavailable(this.request, text);
                 let added = over.add_header(&mut trailers);
                 Poll::Ready(added.is_ok().then(|| Ok(Frame::trailers(trailers))))
             }

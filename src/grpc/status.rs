@@ -1,10 +1,10 @@
 //! From a failure of the vault to a gRPC status with the details that the contract promises.
 
 use http::Response;
-use tonic::{Code, Status, body::Body};
+use tonic::{Code, Status, body::Body, metadata::AsciiMetadataValue};
 use tonic_types::{ErrorDetails, StatusExt};
 
-use super::MAX_REQUEST_BYTES;
+use super::compression::{ACCEPTED, GRPC_ACCEPT_ENCODING};
 use crate::{
     model::{
         invalid::InvalidInput,
@@ -79,11 +79,76 @@ pub(super) fn too_slow(request: RequestContext) -> Status {
     Status::with_error_details(Code::DeadlineExceeded, message, details)
 }
 
-/// The status of a message that is larger than what is read.
+/// The status of a message that is larger than what is read, or would be once it is decompressed.
 pub(super) fn too_large(request: RequestContext) -> Status {
-    let message = format!("The message must be at most {MAX_REQUEST_BYTES} bytes");
-    let details = details("BAD_REQUEST", request);
-    Status::with_error_details(Code::OutOfRange, message, details)
+    with(
+        Code::ResourceExhausted,
+        "BAD_REQUEST",
+        "The message is too large",
+        request,
+    )
+}
+
+/// The status of a message that cannot be decompressed or decoded; its code is what gRPC says of that.
+pub(super) fn unreadable(request: RequestContext) -> Status {
+    let message = "The message cannot be read";
+    with(Code::Internal, "INTERNAL_ERROR", message, request)
+}
+
+/// The status of a message that is compressed by anything but gzip. It says what is taken.
+pub(super) fn unsupported_encoding(request: RequestContext) -> Status {
+    let mut status = unimplemented("The message must not be compressed but by gzip", request);
+    let accepted = AsciiMetadataValue::from_static(ACCEPTED);
+    status.metadata_mut().insert(GRPC_ACCEPT_ENCODING, accepted);
+    status
+}
+
+/// The status of a call that has another number of messages than its method.
+pub(super) fn not_one_message(request: RequestContext) -> Status {
+    unimplemented("The call takes one message", request)
+}
+
+/// The status of a call that there is not.
+pub(super) fn unknown_method(request: RequestContext) -> Status {
+    unimplemented("Unknown service or method", request)
+}
+
+/// The status of a request by another method than POST.
+pub(super) fn not_a_call(request: RequestContext) -> Status {
+    unimplemented("A call is a POST", request)
+}
+
+/// The status of what health or reflection do not know.
+pub(super) fn not_found(request: RequestContext) -> Status {
+    with(Code::NotFound, "NOT_FOUND", "Not found", request)
+}
+
+/// The status of a request of which something breaks a rule.
+pub(super) fn invalid(request: RequestContext, field: &str, message: &str) -> Status {
+    let mut details = details("BAD_REQUEST", request);
+    details.add_bad_request_violation(field, message);
+    Status::with_error_details(Code::InvalidArgument, message, details)
+}
+
+/// The status of what may be asked for again.
+pub(super) fn unavailable(request: RequestContext, message: &str) -> Status {
+    let mut details = details("UNAVAILABLE", request);
+    details.set_retry_info(Some(RETRY_AFTER));
+    Status::with_error_details(Code::Unavailable, message, details)
+}
+
+/// The status of what no library here is known to answer.
+pub(super) fn unexpected(code: Code, request: RequestContext) -> Status {
+    let message = "An unexpected error occurred";
+    with(code, "INTERNAL_ERROR", message, request)
+}
+
+fn unimplemented(message: &str, request: RequestContext) -> Status {
+    with(Code::Unimplemented, "UNIMPLEMENTED", message, request)
+}
+
+fn with(code: Code, reason: &str, message: &str, request: RequestContext) -> Status {
+    Status::with_error_details(code, message, details(reason, request))
 }
 
 /// The text of an operator's error is chosen by us, and says nothing of what caused it.

@@ -54,7 +54,7 @@ pub struct Bodies {
 pub struct ReadBody {
     /// All of it.
     pub bytes: Bytes,
-    _large: Option<Permit>,
+    large: Option<Permit>,
 }
 
 /// How much is read, and how long it may take.
@@ -111,6 +111,34 @@ impl Bodies {
     {
         let read = timeout(limits.time, self.collect(developer, body, limits.max_bytes)).await;
         read.unwrap_or(Err(BodyError::TimedOut))
+    }
+
+    /// Makes more of a body that was read, by decompressing it: at most `max_bytes`, and beyond what is
+    /// small only with a permit of those for large bodies. `expand` answers `None` when it would have made
+    /// more than it is told. It may be asked twice, so that nothing is held while a permit is awaited.
+    ///
+    /// # Errors
+    ///
+    /// [`BodyError`], or what `expand` answers.
+    pub async fn expand<E: From<BodyError>>(
+        &self,
+        developer: &DeveloperId,
+        read: ReadBody,
+        max_bytes: usize,
+        expand: impl Fn(&Bytes, usize) -> Result<Option<Bytes>, E>,
+    ) -> Result<ReadBody, E> {
+        let large = match read.large {
+            Some(permit) => permit,
+            None => match expand(&read.bytes, SMALL_BYTES)? {
+                Some(bytes) => return Ok(ReadBody { bytes, large: None }),
+                None => self.permit(&self.large, developer).await?,
+            },
+        };
+        let expanded = expand(&read.bytes, max_bytes)?;
+        Ok(ReadBody {
+            bytes: expanded.ok_or(BodyError::TooLarge)?,
+            large: Some(large),
+        })
     }
 
     async fn collect<B>(
@@ -242,7 +270,7 @@ impl ReadBody {
     fn new(bytes: Bytes, held: Held) -> Self {
         Self {
             bytes,
-            _large: held.large,
+            large: held.large,
         }
     }
 }

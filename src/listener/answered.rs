@@ -8,8 +8,8 @@ use tracing::{Span, field};
 use super::trace;
 use crate::{
     metrics::{Metrics, RequestOutcome},
-    model::request::{RequestContext, Transport, Verb},
-    underway::Underway,
+    model::request::{RejectedMessage, RequestContext, Transport, Verb},
+    underway::{CallerKind, Underway},
 };
 
 /// A request that nothing was counted or logged of yet. Dropped like this it was abandoned: its client
@@ -26,10 +26,17 @@ pub(super) struct Untold {
 }
 
 impl Untold {
-    /// Counts an answer and writes its line in the log.
-    pub(super) fn tell<B>(mut self, response: &Response<B>) {
+    /// Counts an answer and writes its line in the log. Answers whether the caller was authenticated: a
+    /// grant token that verified may be refused as revoked after that.
+    pub(super) fn tell<B>(mut self, response: &Response<B>) -> bool {
         let status = status(response, self.context.transport);
-        self.write(status, outcome(status, self.context.transport));
+        let outcome = match response.extensions().get() {
+            Some(RejectedMessage) => RequestOutcome::BadRequest,
+            None => outcome(status, self.context.transport),
+        };
+        self.write(status, outcome);
+        let is_known = self.underway.caller() != CallerKind::Unknown;
+        is_known && outcome != RequestOutcome::Unauthorized
     }
 
     /// `docs/logging.md` has the fields.

@@ -1,11 +1,18 @@
 //! How many connections are open, and how many of them are one address's.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::sleep,
+};
 
-use super::{handshake::Handshakes, requests::Requests};
+use super::{
+    handshake::Handshakes,
+    idle::{GiveWay, IdleTimes},
+    requests::Requests,
+};
 use crate::{
     model::network::Network,
     permits::{FairPermits, OverShare, Permit, Rules},
@@ -16,6 +23,10 @@ const PRIVATE: MaxConnections = MaxConnections {
     total: 256,
     per_address: 128,
 };
+
+/// While somebody waits for a connection, one more that is idle is asked to close this often: the last one
+/// may take its time.
+const ASK_EVERY: Duration = Duration::from_secs(1);
 
 /// How many connections there may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +44,8 @@ pub struct Connections {
     by_address: FairPermits,
     pub(super) handshakes: Handshakes,
     pub(super) requests: Requests,
+    pub(super) idle_times: IdleTimes,
+    pub(super) give_way: GiveWay,
     trusted_proxies: Arc<[IpNet]>,
 }
 
@@ -60,7 +73,19 @@ impl Connections {
             }),
             handshakes: Handshakes::new(max.total),
             requests: Requests::default(),
+            idle_times: IdleTimes::default(),
+            give_way: GiveWay::default(),
             trusted_proxies: trusted_proxies.into(),
+        }
+    }
+
+    /// Those on which a caller was authenticated may be idle for this long. Others have 75 seconds, or less
+    /// if this is less.
+    #[must_use]
+    pub fn with_idle_timeout(self, known: Duration) -> Self {
+        Self {
+            idle_times: IdleTimes::of_known(known),
+            ..self
         }
     }
 
@@ -70,10 +95,21 @@ impl Connections {
         Self::new(PRIVATE, &[])
     }
 
-    /// Room for one more, once there is.
+    /// Room for one more, once there is. Who has been idle the longest, and longer than a connection of
+    /// nobody may be, gives way.
     pub(super) async fn place(&self) -> OwnedSemaphorePermit {
-        let place = Arc::clone(&self.places).acquire_owned().await;
-        place.expect("the semaphore is never closed")
+        if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
+            return place;
+        }
+        let _waits = self.give_way.wait_for_room();
+        let mut place = pin!(Arc::clone(&self.places).acquire_owned());
+        loop {
+            self.give_way.ask();
+            tokio::select! {
+                place = &mut place => return place.expect("the semaphore is never closed"),
+                () = sleep(ASK_EVERY) => {}
+            }
+        }
     }
 
     /// Counts a connection for its owner; `None` when that has its share.

@@ -23,7 +23,9 @@ use uuid::Uuid;
 use super::{Peer, answered::Untold, deadline, forwarded, trace};
 use crate::{
     metrics::Metrics,
-    model::request::{Allowance, Interruption, RequestContext, Transport, Verb, parse_request_id},
+    model::request::{
+        Allowance, Interruption, KnownCaller, RequestContext, Transport, Verb, parse_request_id,
+    },
     underway::Underway,
 };
 
@@ -150,7 +152,9 @@ where
         let handled = handling.instrument(span).await;
         let mut response = handled.unwrap_or_else(|why| interrupted(why, context));
         add_headers(response.headers_mut(), context.id, underway.allowance());
-        untold.tell(&response);
+        if untold.tell(&response) {
+            response.extensions_mut().insert(KnownCaller);
+        }
         if underway.has_failed_too_often() {
             shared.delay().await;
         }

@@ -110,6 +110,15 @@ pub enum Interruption {
     Panicked,
 }
 
+/// Stands among the extensions of an answer that refuses the request's own form, such as a message that
+/// is too large: whatever its gRPC code says, nobody was limited and nothing is wrong here.
+#[derive(Debug, Clone, Copy)]
+pub struct RejectedMessage;
+
+/// Stands among the extensions of an answer whose caller was authenticated.
+#[derive(Debug, Clone, Copy)]
+pub struct KnownCaller;
+
 impl Transport {
     /// The name in logs and audit events.
     #[must_use]

@@ -92,6 +92,26 @@ impl Vault {
         bodies.read(caller.as_ref(), body, limits).await
     }
 
+    /// Makes more of a body that was read, by decompressing it, in the same memory; [`Bodies::expand`].
+    ///
+    /// # Errors
+    ///
+    /// [`BodyError`], or what `expand` answers.
+    ///
+    /// [`Bodies::expand`]: crate::limits::bodies::Bodies::expand
+    pub async fn expand_body<E: From<BodyError>>(
+        &self,
+        caller: &impl AsRef<DeveloperId>,
+        read: ReadBody,
+        max_bytes: usize,
+        expand: impl Fn(&Bytes, usize) -> Result<Option<Bytes>, E>,
+    ) -> Result<ReadBody, E> {
+        let bodies = &self.limits.in_flight.bodies;
+        bodies
+            .expand(caller.as_ref(), read, max_bytes, expand)
+            .await
+    }
+
     async fn developer_of(
         &self,
         request: RequestContext,

@@ -164,7 +164,7 @@ async fn a_message_that_cannot_be_read_is_refused_once_its_sender_is_known() {
             ..storable()
         }
     };
-    for (message, code) in [(large(), Code::OutOfRange), (deep(), Code::Internal)] {
+    for (message, code) in [(large(), Code::ResourceExhausted), (deep(), Code::Internal)] {
         let unknown = nobody.request(message.clone());
         let unknown = nobody.grpc().store_credential(unknown).await.unwrap_err();
         assert_eq!(unknown.code(), Code::Unauthenticated, "{unknown:?}");

@@ -2,9 +2,12 @@
 
 use tonic::{Code, Request, transport::Channel};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
-use tonic_reflection::pb::v1::{
-    ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
-    server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
+use tonic_reflection::pb::{
+    v1::{
+        ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+        server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
+    },
+    v1alpha,
 };
 
 use crate::harness::{Dev, Server, Setup, instance_directory};
@@ -74,6 +77,39 @@ pub(crate) async fn reflected_to(
         .into_iter()
         .map(|service| service.name)
         .collect())
+}
+
+#[tokio::test]
+async fn reflection_is_served_in_both_versions_and_knows_both() {
+    let setup = Setup::new().with("GRANTEX_VAULT_GRPC_REFLECTION", "true");
+    let server = setup.start().await;
+    let current = reflected(server.channel.clone()).await.unwrap();
+    let former = v1alpha::ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(
+            v1alpha::server_reflection_request::MessageRequest::ListServices(String::new()),
+        ),
+    };
+    let mut reflection =
+        v1alpha::server_reflection_client::ServerReflectionClient::new(server.channel.clone());
+    let stream = tonic::codegen::tokio_stream::once(former);
+    let answers = reflection.server_reflection_info(stream).await.unwrap();
+    let answer = answers.into_inner().message().await.unwrap().unwrap();
+    let Some(v1alpha::server_reflection_response::MessageResponse::ListServicesResponse(list)) =
+        answer.message_response
+    else {
+        panic!("not a list: {answer:?}");
+    };
+    let former: Vec<_> = list
+        .service
+        .into_iter()
+        .map(|service| service.name)
+        .collect();
+    assert_eq!(former, current);
+    for version in ["v1", "v1alpha"] {
+        let name = format!("grpc.reflection.{version}.ServerReflection");
+        assert!(current.contains(&name), "{current:?}");
+    }
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ mod moto;
 mod postgres;
 mod process;
 mod proxy;
+mod raw_grpc;
 mod raw_http;
 mod rest;
 mod server;
@@ -37,6 +38,7 @@ pub(crate) use process::{
     run_between, run_with, unread,
 };
 pub(crate) use proxy::RecordingProxy;
+pub(crate) use raw_grpc::{RawCall, RawGrpcAnswer, framed, gzipped};
 pub(crate) use raw_http::{connect_from, raw};
 pub(crate) use rest::answer;
 pub(crate) use server::{ISSUER, Server, Setup, Tenant};

@@ -2,6 +2,7 @@
 
 mod connections;
 mod flood;
+mod idle;
 mod lists;
 mod open_calls;
 mod overload;

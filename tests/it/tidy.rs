@@ -82,11 +82,12 @@ const ROOMS: [(&str, &[&str]); 27] = [
 const TOP: [&str; 6] = ["app", "cli", "dev", "doctor", "main", "lib"];
 
 /// Crates that belong to some rooms only.
-const CRATES: [(&str, &[&str]); 23] = [
+const CRATES: [(&str, &[&str]); 24] = [
     ("tonic", &["grpc", "app", "telemetry"]),
     ("tonic_health", &["grpc"]),
     ("tonic_reflection", &["grpc"]),
     ("prost_types", &["grpc"]),
+    ("flate2", &["grpc"]),
     ("axum", &["gateway", "admin", "grpc", "app", "dev"]),
     ("opentelemetry_sdk", &["metrics", "telemetry", "listener"]),
     ("prometheus", &["metrics"]),

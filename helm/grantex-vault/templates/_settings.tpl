@@ -56,6 +56,7 @@ GRANTEX_VAULT_MAX_CONNECTIONS: {{ int $v.limits.maxConnections | quote }}
 {{- with $v.limits.maxConnectionsPerAddress }}
 GRANTEX_VAULT_MAX_CONNECTIONS_PER_ADDRESS: {{ int . | quote }}
 {{- end }}
+GRANTEX_VAULT_IDLE_TIMEOUT: {{ $v.idleTimeout | quote }}
 GRANTEX_VAULT_LOG_FORMAT: {{ $v.log.format | quote }}
 RUST_LOG: {{ $v.log.level | quote }}
 {{- with include "vault.masterKey" . }}

@@ -61,7 +61,7 @@ value is wrong and what would be right; none repeats a value that might be a sec
 
 {{- define "vault.validateSettings" -}}
 {{- $v := .Values -}}
-{{- $durations := dict "kmsTimeout" $v.kmsTimeout "dataKeyCache.ttl" $v.dataKeyCache.ttl "readinessGrace" $v.readinessGrace "jwks.maxStale" $v.jwks.maxStale "grants.maxTokenLifetime" $v.grants.maxTokenLifetime }}
+{{- $durations := dict "kmsTimeout" $v.kmsTimeout "dataKeyCache.ttl" $v.dataKeyCache.ttl "readinessGrace" $v.readinessGrace "idleTimeout" $v.idleTimeout "jwks.maxStale" $v.jwks.maxStale "grants.maxTokenLifetime" $v.grants.maxTokenLifetime }}
 {{- range $name, $duration := $durations }}
 {{- if not (regexMatch "^(0|([0-9]+(ms|s|m|h))+)$" (toString $duration)) }}
 {{- fail (printf "%s must be a duration such as 500ms, 5s, 2m or 24h" $name) }}

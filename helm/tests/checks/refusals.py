@@ -26,6 +26,7 @@ WRONG = [
     (["--set", "kmsTimeout=0s"], "kmsTimeout must be more than 0"),
     (["--set", "dataKeyCache.ttl=five"], "dataKeyCache.ttl must be a duration"),
     (["--set", "readinessGrace=1d"], "readinessGrace must be a duration"),
+    (["--set-string", "idleTimeout=600"], "idleTimeout must be a duration"),
     (["--set", "jwks.maxStale=-1h"], "jwks.maxStale must be a duration"),
     (["--set-string", "grants.maxTokenLifetime=1d"], "grants.maxTokenLifetime must be a duration"),
     (["--set", "trustedProxies={10.0.0.1}"], "trustedProxies must be CIDRs such as 10.0.0.0/8"),

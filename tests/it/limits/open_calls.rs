@@ -102,7 +102,7 @@ async fn a_message_that_anybody_may_send_is_at_most_4_kib() {
         endpoint.connect_lazy()
     };
     let operators = without_scheme(&server.operator_url());
-    for (length, code) in [(4000, Code::NotFound), (4100, Code::OutOfRange)] {
+    for (length, code) in [(4000, Code::NotFound), (4100, Code::ResourceExhausted)] {
         for address in addresses(&server) {
             let channel = channel(&address);
             let service = "x".repeat(length);
@@ -131,7 +131,10 @@ async fn a_message_that_anybody_may_send_is_at_most_4_kib() {
             match answers.message().await {
                 Err(refused) => assert_eq!(refused.code(), code, "{address}"),
                 // It breaks off what it cannot read.
-                Ok(answer) => assert!(answer.is_none() && code == Code::OutOfRange, "{address}"),
+                Ok(answer) => assert!(
+                    answer.is_none() && code == Code::ResourceExhausted,
+                    "{address}"
+                ),
             }
         }
     }
