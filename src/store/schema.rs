@@ -7,6 +7,7 @@ use tokio_postgres::{Client, error::SqlState};
 use super::{
     STATEMENT_TIMEOUT, connect,
     database_url::DatabaseUrl,
+    durable::durably,
     serving_role::{self, RoleName},
     session, tls,
 };
@@ -247,12 +248,14 @@ pub(super) async fn ensure_era(client: &Client) -> Result<(), SchemaFault> {
         select system_identifier = (select system_identifier::text from pg_catalog.pg_control_system())
             or not pg_catalog.has_function_privilege('vault.begin_audit_era()', 'execute')
         from vault.audit_eras order by era desc limit 1";
+    // schema::ensure_era
+    const BEGIN: &str = concat!("select vault.begin_audit_era() where ", durably!());
     // Who may not begin one may not write events either.
     let row = timed(client.query_opt(SQL, &[])).await?;
     if row.is_some_and(|row| row.get(0)) {
         return Ok(());
     }
-    let begin = client.query_one("select vault.begin_audit_era()", &[]);
+    let begin = client.query_one(BEGIN, &[]);
     let era: i32 = timed(begin).await?.get(0);
     tracing::warn!(
         era,

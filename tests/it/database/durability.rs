@@ -113,6 +113,43 @@ async fn a_server_that_stops_flushing_stops_releases_until_it_flushes_again() {
 }
 
 #[tokio::test]
+async fn a_server_that_stops_flushing_is_seen_though_every_connection_is_in_use() {
+    let cluster = Cluster::start().await;
+    let url = cluster.database().await;
+    let setup = Setup::new().with("GRANTEX_VAULT_DB_POOL_SIZE", "2");
+    let (server, tenant) = served(setup, &url).await;
+    let developer = server.client(Via::Rest, &tenant.key);
+    let lock = connect(&url).await;
+    let locks = "begin; lock table vault.credentials in share mode";
+    lock.batch_execute(locks).await.unwrap();
+    let stored = json!({"principalId": "user", "service": "github", "accessToken": "again"});
+    let stores = async {
+        loop {
+            let again = (0..6).map(|_| developer.store(stored.clone()));
+            futures_util::future::join_all(again).await;
+        }
+    };
+    let seen = async {
+        server.waiting_for_locks(2).await;
+        reload(&url, "fsync", "off").await;
+        until("nothing is released", async || {
+            let agent = server.agent(Via::Grpc, &tenant, "user");
+            agent.exchange("github").await.is_err()
+        })
+        .await;
+        for via in Via::BOTH {
+            let agent = server.agent(via, &tenant, "user");
+            assert_eq!(agent.exchange("github").await.unwrap_err().status, 503);
+        }
+    };
+    tokio::select! {
+        () = stores => unreachable!("it does not end"),
+        () = seen => {}
+    }
+    lock.batch_execute("commit").await.unwrap();
+}
+
+#[tokio::test]
 async fn storage_that_is_durable_by_itself_is_taken_at_its_operators_word() {
     let cluster = Cluster::start_with(&["fsync=off", "full_page_writes=off"], &[]).await;
     let url = cluster.database().await;
