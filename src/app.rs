@@ -18,7 +18,7 @@ use crate::{
     audit::{journal::Journal, sealer::Sealer},
     auth::key_source::KeySource,
     clock::{Clock, SystemClock},
-    config::{Config, ConfigFaults},
+    config::{Config, ConfigFaults, Database},
     envelope::kms::Kms,
     gateway, grpc,
     health::{Health, Need},
@@ -50,6 +50,8 @@ const STORAGE_IS_DURABLE: &str = "GRANTEX_VAULT_STORAGE_IS_DURABLE=true: whether
 pub struct Outside {
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// The time that the database should have too, if that is looked at.
+    pub world: Option<Arc<dyn Clock>>,
     /// The holder of the master keys; from the configuration when `None`.
     pub kms: Option<Arc<dyn Kms>>,
     /// Where the issuer's keys are; from the configuration when `None`.
@@ -105,6 +107,7 @@ impl Default for Outside {
     fn default() -> Self {
         Self {
             clock: Arc::new(SystemClock),
+            world: Some(Arc::new(SystemClock)),
             kms: None,
             key_source: None,
             beside: Router::new(),
@@ -183,13 +186,7 @@ pub async fn stop_or_signal(running: Running, drain_delay: Duration, signals: &m
 pub async fn start(config: &Config, outside: Outside) -> Result<Running, StartFault> {
     let clock = outside.clock;
     let certificates = Certificates::load(config, &clock)?;
-    if config.database.durability == Durability::OfStorage {
-        tracing::warn!("{STORAGE_IS_DURABLE}");
-    }
-    if config.migrate {
-        let database = &config.database;
-        schema::migrate(&database.migrate_url, database.role.as_ref()).await?;
-    }
+    prepare(&config.database, config.migrate).await?;
     let Rooms {
         vault,
         operators,
@@ -200,7 +197,14 @@ pub async fn start(config: &Config, outside: Outside) -> Result<Running, StartFa
         checks,
         health,
         metrics,
-    } = Rooms::put_together(config, &clock, outside.kms, outside.key_source).await?;
+    } = Rooms::put_together(
+        config,
+        &clock,
+        outside.world,
+        outside.kms,
+        outside.key_source,
+    )
+    .await?;
     if let Some(tls) = &certificates.public {
         rooms::watch_certificate(&metrics, tls, &clock);
     }
@@ -259,13 +263,8 @@ pub async fn start(config: &Config, outside: Outside) -> Result<Running, StartFa
     shutdown.tasks.spawn(admin);
     let operator_addr = operators.map(|listener| listener.serve(config.idle_timeout, &shutdown));
     background::spawn(&shutdown, background::tend_data_keys(envelope));
-    let partitions = background::keep_audit_partitions_ahead(store.clone(), config.audit.partition);
-    background::spawn(&shutdown, partitions);
-    let pruning = background::prune_revocations(store.clone(), Arc::clone(&clock));
-    background::spawn(&shutdown, pruning);
+    tend_database(config, &store, &clock, &shutdown);
     seal_and_watch(sealer, checks, &shutdown);
-    let path = background::set_search_path(config.database.clone());
-    background::spawn(&shutdown, path);
     let tell = background::tell_health(Arc::clone(&health), served_health.clone());
     background::spawn(&shutdown, tell);
     certificates.follow_files(outside.tls_look_every, &shutdown);
@@ -304,6 +303,27 @@ impl Running {
         let metrics = self.metrics;
         telemetry::last_export("metrics", move || metrics.stop()).await;
     }
+}
+
+/// Migrates, if that is asked for, and warns of what the operator answers for.
+async fn prepare(database: &Database, migrate: bool) -> Result<(), StartFault> {
+    if database.durability == Durability::OfStorage {
+        tracing::warn!("{STORAGE_IS_DURABLE}");
+    }
+    if migrate {
+        schema::migrate(&database.migrate_url, database.role.as_ref()).await?;
+    }
+    Ok(())
+}
+
+/// What the database needs now and then.
+fn tend_database(config: &Config, store: &Store, clock: &Arc<dyn Clock>, shutdown: &Shutdown) {
+    let partitions = background::keep_audit_partitions_ahead(store.clone(), config.audit.partition);
+    background::spawn(shutdown, partitions);
+    let pruning = background::prune_revocations(store.clone(), Arc::clone(clock));
+    background::spawn(shutdown, pruning);
+    let path = background::set_search_path(config.database.clone());
+    background::spawn(shutdown, path);
 }
 
 fn seal_and_watch(sealer: Option<Sealer>, checks: Vec<Check>, shutdown: &Shutdown) {

@@ -58,7 +58,7 @@ use tracing::Instrument;
 
 use crate::{
     metrics::{Gauge, Metrics},
-    model::sealed::MasterKeyId,
+    model::{sealed::MasterKeyId, timestamp::Timestamp},
     underway,
 };
 use authority::Authority;
@@ -69,6 +69,7 @@ use database_url::DatabaseUrl;
 use exchanges::Lookups;
 use readers::Readers;
 use reading::Reading;
+use reason::Said;
 use schema::{Durability, NoWrites, SchemaFault};
 use tls::Tls;
 use written_last::WrittenLast;
@@ -164,6 +165,10 @@ pub struct Writing {
     pub fsync: bool,
     /// Whether it can mend pages that a crash left half written.
     pub full_page_writes: bool,
+    /// How long it lets a statement of ours take; zero is any time.
+    pub statement_timeout: Duration,
+    /// Its clock.
+    pub now: Timestamp,
 }
 
 /// Why nothing is asked of a server that answers, until somebody has mended it.
@@ -308,7 +313,10 @@ impl Store {
             select pg_catalog.pg_is_in_recovery() as in_recovery,
                 pg_catalog.current_setting('transaction_read_only')::bool as read_only,
                 pg_catalog.current_setting('fsync')::bool as fsync,
-                pg_catalog.current_setting('full_page_writes')::bool as full_page_writes";
+                pg_catalog.current_setting('full_page_writes')::bool as full_page_writes,
+                (select setting::bigint from pg_catalog.pg_settings where name = 'statement_timeout')
+                    as statement_timeout,
+                pg_catalog.clock_timestamp() as now";
         // Outside of a trace: it would be one of its own every time.
         let connection = self.connection_of(&self.looking).await?;
         let work = async {
@@ -320,6 +328,10 @@ impl Store {
             refused: NoWrites::of(row.get("in_recovery"), row.get("read_only")),
             fsync: row.get("fsync"),
             full_page_writes: row.get("full_page_writes"),
+            statement_timeout: Duration::from_millis(
+                row.get::<_, i64>("statement_timeout").unsigned_abs(),
+            ),
+            now: row.get("now"),
         };
         let unflushed = !writing.fsync && self.durability == Durability::Required;
         self.unfit.unflushed.store(unflushed, Ordering::Relaxed);
@@ -559,14 +571,14 @@ fn fault_of(error: tokio_postgres::Error) -> StoreFault {
         return StoreFault::Unavailable(error.into());
     };
     let code = said.code().code();
-    let text = format!("{code} {}", said.message()).into();
-    if CLASSES_OF_VALUES
+    let is_of_values = CLASSES_OF_VALUES
         .iter()
-        .any(|class| code.starts_with(class))
-    {
-        StoreFault::Refused(text)
+        .any(|class| code.starts_with(class));
+    let said = Said::of(said).into();
+    if is_of_values {
+        StoreFault::Refused(said)
     } else {
-        StoreFault::Unavailable(text)
+        StoreFault::Unavailable(said)
     }
 }
 

@@ -1,5 +1,7 @@
 //! What a server needs: checked once at start, and watched from then on.
 
+mod database;
+
 use std::{
     error::Error,
     future::pending,
@@ -16,16 +18,14 @@ use tokio::time::timeout;
 use super::{StartFault, master_keys::Holder};
 use crate::{
     auth::jwks::{NoKey, VerificationKeys},
-    config::{Config, ConfigFaults, Database},
+    clock::Clock,
+    config::{Config, ConfigFaults},
     envelope::kms::KmsFault,
     health::{Health, Need, Probe},
     model::cause::chain,
-    store::{
-        Store, StoreFault, Writing,
-        authority::{self, Authority},
-        schema::{self, Durability, SchemaFault},
-    },
+    store::{Store, authority::Authority},
 };
+use database::DatabaseCheck;
 
 /// How often the database is asked, and what was not there yet is tried again.
 const SOON: Duration = Duration::from_secs(2);
@@ -47,7 +47,7 @@ pub(super) struct Check {
 
 enum Subject {
     /// The database has our schema and loses no writes.
-    Database(Box<Database>, Store, Warned),
+    Database(Box<DatabaseCheck>),
     /// The tables of another authority are only tables.
     AuthorityTables(Store),
     /// The master key is there and fit for use; asked no longer than this.
@@ -59,10 +59,6 @@ enum Subject {
 /// Whether we were ever allowed to describe a master key: who may use it need not be.
 #[derive(Default)]
 struct MayDescribe(AtomicBool);
-
-/// Whether it was said that pages may be left half written.
-#[derive(Default)]
-struct Warned(AtomicBool);
 
 /// When the issuer's keys are to be fetched again.
 struct RefreshAt(Mutex<Instant>);
@@ -87,16 +83,18 @@ enum Unready {
     },
 }
 
-/// Everything that a server of this configuration needs.
+/// Everything that a server of this configuration needs. The clock is looked at if there is one that the
+/// database should agree with.
 pub(super) fn checks(
     config: &Config,
     store: &Store,
     holders: &[Holder],
     keys: &Arc<VerificationKeys>,
     health: &Arc<Health>,
+    clock: Option<Arc<dyn Clock>>,
 ) -> Vec<Check> {
-    let database = Box::new(config.database.clone());
-    let database = Subject::Database(database, store.clone(), Warned::default());
+    let database = DatabaseCheck::new(config.database.clone(), store.clone(), clock);
+    let database = Subject::Database(Box::new(database));
     let master_key = |holder: &Holder| {
         Subject::MasterKey(holder.clone(), config.kms_timeout, MayDescribe::default())
     };
@@ -231,18 +229,7 @@ impl Subject {
 
     async fn first(&self) -> Result<(), Unready> {
         match self {
-            Self::Database(database, ..) => match check_database(database).await {
-                Ok(()) => Ok(()),
-                Err(SchemaFault::Unavailable(cause)) => {
-                    let fault = StoreFault::Unavailable(cause);
-                    Err(Unready::not_yet(&fault, fault.reason()))
-                }
-                // A standby may be promoted, and a full disk that made it read-only be emptied.
-                Err(fault @ SchemaFault::TakesNoWrites(_)) => {
-                    Err(Unready::not_yet(&fault, "takes no writes"))
-                }
-                Err(refused) => Err(Unready::Refused(refused.into())),
-            },
+            Self::Database(check) => check.first().await,
             Self::MasterKey(holder, patience, may) => match check(holder, *patience).await {
                 Ok(()) => {
                     may.0.store(true, Ordering::Relaxed);
@@ -257,23 +244,7 @@ impl Subject {
     /// The same for what was there once: by what it is used with, which costs less.
     async fn again(&self) -> Result<(), Unready> {
         match self {
-            Self::Database(database, store, warned) => {
-                let unreachable = |fault: StoreFault| Unready::not_yet(&fault, fault.reason());
-                let writing = store.writing().await.map_err(unreachable)?;
-                if database.durability == Durability::Required {
-                    warned.look_at(writing)?;
-                }
-                if let Some(why) = writing.refused {
-                    let fault = SchemaFault::TakesNoWrites(why);
-                    return Err(Unready::impaired(&fault, "takes no writes"));
-                }
-                let missing = store.missing_privileges().await.map_err(unreachable)?;
-                if !missing.is_empty() {
-                    let fault = SchemaFault::MissingPrivileges(missing.join(", "));
-                    return Err(Unready::impaired(&fault, "its role lacks a privilege"));
-                }
-                store.ping().await.map_err(unreachable)
-            }
+            Self::Database(check) => check.again().await,
             Self::AuthorityTables(store) => match store.authority_fault().await {
                 Ok(None) => Ok(()),
                 Ok(Some(fault)) => Err(Unready::Refused(fault.into())),
@@ -313,11 +284,6 @@ impl Subject {
     }
 }
 
-async fn check_database(database: &Database) -> Result<(), SchemaFault> {
-    schema::check_once(&database.url, database.durability).await?;
-    authority::check_once(&database.url, database.authority).await
-}
-
 async fn check(holder: &Holder, patience: Duration) -> Result<(), KmsFault> {
     let answer = timeout(patience, holder.kms.check()).await;
     answer.unwrap_or(Err(KmsFault::TimedOut)).map(|_| ())
@@ -348,26 +314,6 @@ fn judge(holder: &Holder, fault: &KmsFault) -> Result<(), Unready> {
         | KmsFault::BreakerOpen
         | KmsFault::Overloaded
         | KmsFault::Tampered(_) => Err(Unready::not_yet(fault, fault.name())),
-    }
-}
-
-// === impl Warned ===
-
-impl Warned {
-    /// Refuses a server that does not flush; nothing that it acknowledges may leave.
-    fn look_at(&self, writing: Writing) -> Result<(), Unready> {
-        if !writing.full_page_writes && !self.0.swap(true, Ordering::Relaxed) {
-            tracing::warn!(
-                "the database has full_page_writes=off: unless its storage writes whole pages, a \
-                 crash of the machine can damage it; GRANTEX_VAULT_STORAGE_IS_DURABLE=true says that \
-                 it does"
-            );
-        }
-        if writing.fsync {
-            return Ok(());
-        }
-        let fault = SchemaFault::LosesWrites(schema::FSYNC_OFF);
-        Err(Unready::Refused(fault.into()))
     }
 }
 

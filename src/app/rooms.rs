@@ -69,6 +69,7 @@ impl Rooms {
     pub(super) async fn put_together(
         config: &Config,
         clock: &Arc<dyn Clock>,
+        world: Option<Arc<dyn Clock>>,
         kms: Option<Arc<dyn Kms>>,
         source: Option<Arc<dyn KeySource>>,
     ) -> Result<Self, StartFault> {
@@ -81,7 +82,7 @@ impl Rooms {
         let holders = ground.holders(kms).await?;
         let store = ground.store()?;
         let keys = ground.verification_keys(source)?;
-        let mut checks = readiness::checks(config, &store, &holders, &keys, &ground.health);
+        let mut checks = readiness::checks(config, &store, &holders, &keys, &ground.health, world);
         readiness::first(&mut checks).await?;
 
         let envelope = Arc::new(ground.envelope(&holders));

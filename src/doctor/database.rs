@@ -18,6 +18,8 @@ const OLDEST: i32 = 13;
 /// Grant tokens are taken this much too late or too early; a clock that is further off than half of
 /// it is worth a warning.
 const SKEW: Duration = Duration::from_secs(30);
+/// What a statement needs now and then.
+const MIN_STATEMENT_TIMEOUT: Duration = Duration::from_secs(1);
 
 pub(super) async fn examine(database: &Database, clock: &dyn Clock) -> Vec<Finding> {
     let diagnosis = match diagnose(&database.url, database.durability).await {
@@ -30,6 +32,8 @@ pub(super) async fn examine(database: &Database, clock: &dyn Clock) -> Vec<Findi
         schema(&diagnosis),
         time(&diagnosis, clock),
     ];
+    findings.extend(statement_timeout(&diagnosis));
+    findings.extend(room(&diagnosis));
     findings.extend(role(&diagnosis));
     findings
 }
@@ -96,6 +100,24 @@ fn time(diagnosis: &Diagnosis, clock: &dyn Clock) -> Finding {
     } else {
         Finding::fine(SUBJECT, says)
     }
+}
+
+/// Only what is wrong.
+fn statement_timeout(diagnosis: &Diagnosis) -> Option<Finding> {
+    let limit = diagnosis.statement_timeout;
+    (!limit.is_zero() && limit < MIN_STATEMENT_TIMEOUT).then(|| {
+        let says = format!("statements are cancelled after {} ms", limit.as_millis());
+        let fix =
+            "raise statement_timeout of the role or the database to a second at least, or to 0";
+        Finding::wrong("statement_timeout", says, fix)
+    })
+}
+
+/// Only what is wrong.
+fn room(diagnosis: &Diagnosis) -> Option<Finding> {
+    let fault = diagnosis.no_room.as_ref()?;
+    let fix = "make room on the disks of Postgres, for its data and its log";
+    Some(Finding::wrong("room", chain(fault), fix))
 }
 
 fn role(diagnosis: &Diagnosis) -> Option<Finding> {

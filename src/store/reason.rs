@@ -4,7 +4,8 @@
 
 use std::error::Error;
 
-use tokio_postgres::error::SqlState;
+use thiserror::Error;
+use tokio_postgres::error::{DbError, SqlState};
 
 use super::StoreFault;
 
@@ -30,6 +31,23 @@ const REASONS: [(&str, &str); 15] = [
     ("XX", "its data is damaged"),
 ];
 
+/// What a server said of an error, without its details: those repeat the row.
+#[derive(Debug, Error)]
+#[error("{} {message}", code.code())]
+pub(super) struct Said {
+    code: SqlState,
+    message: String,
+}
+
+impl Said {
+    pub(super) fn of(error: &DbError) -> Self {
+        Self {
+            code: error.code().clone(),
+            message: error.message().to_owned(),
+        }
+    }
+}
+
 impl StoreFault {
     /// What is wrong, in words that are chosen here.
     #[must_use]
@@ -51,7 +69,8 @@ fn of(error: &(dyn Error + 'static)) -> Option<&'static str> {
     let mut cause = Some(error);
     while let Some(error) = cause {
         let postgres = error.downcast_ref::<tokio_postgres::Error>();
-        if let Some(code) = postgres.and_then(tokio_postgres::Error::code) {
+        let said = error.downcast_ref().map(|Said { code, .. }| code);
+        if let Some(code) = said.or_else(|| postgres.and_then(tokio_postgres::Error::code)) {
             return reason(code);
         }
         cause = error.source();

@@ -74,7 +74,14 @@ async fn without_postgres_it_is_degraded_and_after_the_grace_period_not_ready() 
     cluster.stop().await;
     let (status, readiness) = until_check(&server, "database", "degraded").await;
     assert_eq!(status, 200, "{readiness}");
-    assert_eq!(readiness["checks"]["database"]["detail"], "unreachable");
+    // What its end was answered with, or nobody.
+    let says = readiness["checks"]["database"]["detail"].as_str().unwrap();
+    let known = [
+        "unreachable",
+        "it is starting or stopping",
+        "it is stopping",
+    ];
+    assert!(known.contains(&says), "{says}");
     server.clock.advance(Duration::from_secs(30));
     assert_eq!(readyz(&server).await.0, 503);
     until("health says so", async || {

@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use serde_json::Value;
+
 use crate::harness::{Answer, FakeIssuer, Server, Setup, SigningKey, Tenant, Via, until};
 
 /// No unknown `kid` causes another fetch for this long after one.
@@ -177,4 +179,15 @@ async fn a_key_verifies_under_its_own_kid_only() {
         );
         assert_invalid(exchange(&server, via, &tenant, &impostor).await);
     }
+}
+
+#[tokio::test]
+async fn a_key_set_without_a_usable_key_is_named_by_readiness() {
+    let setup = Setup::new();
+    setup.issuer.set_document(Some(r#"{"keys": []}"#));
+    let server = setup.start().await;
+    let probe = server.http.get(format!("{}/readyz", server.admin_url()));
+    let ready: Value = probe.send().await.unwrap().json().await.unwrap();
+    let check = &ready["checks"]["issuerKeys"];
+    assert_eq!(check["detail"], "has no usable key", "{ready}");
 }

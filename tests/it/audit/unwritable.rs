@@ -225,6 +225,21 @@ async fn without_room_for_events_on_the_disk_nothing_leaves_and_nothing_changes(
     let sql = vault.server.sql().await;
     fill_up(&cluster, &sql).await;
     vault.refuses_everything().await;
+    let probe = format!("{}/readyz", vault.server.admin_url());
+    let ready: Value = vault
+        .server
+        .http
+        .get(probe)
+        .send()
+        .await
+        .unwrap()
+        .json()
+        .await
+        .unwrap();
+    assert_eq!(
+        ready["checks"]["audit"]["detail"], "its disk is full",
+        "{ready}"
+    );
     cluster.limit_files(None).await;
     let forget = "delete from vault.audit_events where developer_id = 'filler'";
     sql.batch_execute(forget).await.unwrap();

@@ -122,10 +122,10 @@ async fn a_server_that_stops_flushing_is_seen_though_every_connection_is_in_use(
     let lock = connect(&url).await;
     let locks = "begin; lock table vault.credentials in share mode";
     lock.batch_execute(locks).await.unwrap();
-    let stored = json!({"principalId": "user", "service": "github", "accessToken": "again"});
+    let fields = json!({"principalId": "user", "service": "github", "accessToken": "again"});
     let stores = async {
         loop {
-            let again = (0..6).map(|_| developer.store(stored.clone()));
+            let again = (0..6).map(|_| developer.store(fields.clone()));
             futures_util::future::join_all(again).await;
         }
     };

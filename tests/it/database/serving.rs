@@ -1,6 +1,8 @@
 //! A database that answers and cannot serve is named as what it is: by `migrate`, at start, by the probes
 //! and by `doctor`.
 
+use std::{sync::Arc, time::Duration};
+
 use grantex_vault::store::{
     diagnosis::diagnose,
     schema::{self, Durability, NoWrites, SchemaFault},
@@ -141,13 +143,66 @@ async fn statements_that_are_cancelled_and_a_login_that_is_refused_are_named() {
             format!("alter role {role} connection limit -1"),
             "it has no connection left",
         ),
+        (
+            format!("alter role {role} set statement_timeout = '1ms'"),
+            format!("alter role {role} reset statement_timeout"),
+            "statement",
+        ),
     ] {
         owner.batch_execute(&change).await.unwrap();
         owner.batch_execute(&end).await.unwrap();
-        until("it is seen", async || database(&server).await.2 == named).await;
+        // A statement that is quick enough is not cancelled, and the next one is.
+        until("it is seen", async || {
+            database(&server).await.2.contains(named)
+        })
+        .await;
         owner.batch_execute(&back).await.unwrap();
+        owner.batch_execute(&end).await.unwrap();
         until("it is well", async || database(&server).await.1 == "ok").await;
     }
+}
+
+#[tokio::test]
+async fn a_short_time_for_statements_is_named_by_who_looks() {
+    let (url, role, as_role) = of_a_role().await;
+    let owner = connect(&url).await;
+    let short = format!("alter role {role} set statement_timeout = '300ms'");
+    owner.batch_execute(&short).await.unwrap();
+    let server = Setup::new().with("DATABASE_URL", &as_role).start().await;
+    let says = "its statement_timeout is too short".to_owned();
+    let degraded = (200, "degraded".to_owned(), says);
+    until("it is seen", async || database(&server).await == degraded).await;
+    let diagnosis = diagnose(&parse(&as_role), Durability::Required).await;
+    let limit = diagnosis.unwrap().statement_timeout;
+    assert_eq!(limit, Duration::from_millis(300));
+}
+
+#[tokio::test]
+async fn a_clock_that_differs_from_the_databases_is_named() {
+    let url = Cluster::shared().await.database().await;
+    let mut setup = Setup::new().with("DATABASE_URL", &url);
+    setup.clock.advance(Duration::from_hours(1));
+    setup.world = Some(Arc::clone(&setup.clock) as _);
+    let server = setup.start().await;
+    let differs = "its clock and the one here differ".to_owned();
+    let degraded = (200, "degraded".to_owned(), differs);
+    until("it is seen", async || database(&server).await == degraded).await;
+}
+
+#[tokio::test]
+async fn a_full_disk_is_found_by_who_looks_and_leaves_nothing_behind() {
+    let cluster = Cluster::start().await;
+    let url = cluster.database().await;
+    let room = async || {
+        let diagnosis = diagnose(&parse(&url), Durability::Required).await;
+        diagnosis.unwrap().no_room.map(|fault| fault.reason())
+    };
+    assert_eq!(room().await, None);
+    // Half a page more: Postgres finds that a write was short, as it does on a full disk.
+    cluster.limit_files(Some(512 * 1024 + 4096)).await;
+    assert_eq!(room().await, Some("its disk is full"));
+    cluster.limit_files(None).await;
+    assert_eq!(room().await, None);
 }
 
 #[tokio::test]

@@ -43,6 +43,8 @@ pub(crate) const ISSUER: &str = "https://issuer.test";
 /// What a server is started from; a test changes what it is about.
 pub(crate) struct Setup {
     pub(crate) clock: Arc<ManualClock>,
+    /// The clock that the database should agree with: its own goes with the world.
+    pub(crate) world: Option<Arc<dyn Clock>>,
     pub(crate) kms: Arc<FakeKms>,
     pub(crate) issuer: Arc<FakeIssuer>,
     /// The master keys that are used instead of the fake KMS.
@@ -80,6 +82,7 @@ impl Setup {
     pub(crate) fn new() -> Self {
         let setup = Self {
             clock: Arc::new(ManualClock::start()),
+            world: None,
             kms: Arc::new(FakeKms::start()),
             issuer: Arc::new(FakeIssuer::start()),
             master_keys: None,
@@ -164,6 +167,7 @@ impl Setup {
         let kms = self.master_keys.take();
         let outside = Outside {
             clock: Arc::clone(&self.clock) as _,
+            world: self.world,
             kms: Some(kms.unwrap_or_else(|| Arc::clone(&self.kms) as _)),
             key_source: Some(Arc::clone(&self.issuer) as _),
             tls_look_every: Duration::from_millis(20),
