@@ -20,6 +20,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// Only its owner can read it.
 const PRIVATE: u32 = 0o600;
+/// Where Linux keeps the access control list of a file.
+const ACCESS_LIST: &str = "system.posix_acl_access";
 
 /// A file that nobody else changes while this is there.
 #[derive(Debug)]
@@ -66,6 +68,7 @@ impl Locked {
         let kept = match File::open(&self.path) {
             Ok(mut file) => {
                 let kept = file.metadata()?;
+                can_be_kept(&self.path, &kept)?;
                 // Room from the start: growing would leave a copy of a secret behind.
                 let room = usize::try_from(kept.len()).unwrap_or_default() + 1;
                 let mut last = Zeroizing::new(Vec::with_capacity(room));
@@ -116,18 +119,43 @@ pub fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
 }
 
+/// Refuses a file of which more must be kept than can be: an access control list, whose mask its mode would be
+/// taken for, and other names of the same file, which would go on to lead to what it was.
+fn can_be_kept(path: &Path, kept: &fs::Metadata) -> io::Result<()> {
+    let refused = |why| Err(io::Error::new(io::ErrorKind::Unsupported, why));
+    if kept.nlink() > 1 {
+        return refused(
+            "it has another name (a hard link), which would go on to lead to the old content",
+        );
+    }
+    // A file system without them has no such attribute either.
+    let has_list = rustix::fs::getxattr_query(path, ACCESS_LIST).is_ok_and(|size| size > 0);
+    if has_list {
+        return refused(
+            "it has an access control list (getfacl), which would be lost: take it off",
+        );
+    }
+    Ok(())
+}
+
 /// Opens the lock of a file, which belongs to whom the file belongs to: everybody who may change the one
 /// may lock the other.
 fn open_lock(path: &Path) -> io::Result<File> {
     let lock = beside(path, ".lock");
     let mut options = OpenOptions::new();
-    options.write(true).mode(PRIVATE);
-    match options.clone().create_new(true).open(&lock) {
+    options.write(true).mode(PRIVATE).create_new(true);
+    match options.open(&lock) {
         Ok(file) => {
             let kept = fs::metadata(path).ok();
-            keep(&file, kept.as_ref()).map(|()| file)
+            let kept = keep(&file, kept.as_ref());
+            if kept.is_err() {
+                // Of the wrong owner it would lock out the right one.
+                let _ = fs::remove_file(&lock);
+            }
+            kept.map(|()| file)
         }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => options.open(&lock),
+        // That the file can be read is enough: a keyring may be read-only between its changes.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => File::open(&lock),
         Err(error) => Err(error),
     }
 }
@@ -178,6 +206,55 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"two");
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o640);
         assert!(!beside(&path, ".new").exists());
+    }
+
+    #[test]
+    fn a_file_that_is_read_only_between_its_changes_can_be_changed_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        fs::write(&path, "one").unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o400)).unwrap();
+        for content in [b"two", b"six"] {
+            Locked::wait(&path).unwrap().replace(content).unwrap();
+            assert_eq!(fs::read(&path).unwrap(), content);
+            assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o400);
+        }
+    }
+
+    #[test]
+    fn what_could_not_be_kept_of_a_file_refuses_its_change() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, other) = (
+            directory.path().join("file"),
+            directory.path().join("other"),
+        );
+        fs::write(&path, "one").unwrap();
+        fs::hard_link(&path, &other).unwrap();
+        let refused = Locked::wait(&path).unwrap().replace(b"two").unwrap_err();
+        assert!(refused.to_string().contains("hard link"), "{refused}");
+        fs::remove_file(&other).unwrap();
+        // For user 1234: version 2, then tag, permissions and id of each entry, as acl(5) has them.
+        let mut list = vec![2, 0, 0, 0];
+        for (tag, permissions, id) in [
+            (1_u16, 6_u16, u32::MAX),
+            (2, 4, 1234),
+            (4, 0, u32::MAX),
+            (16, 4, u32::MAX),
+            (32, 0, u32::MAX),
+        ] {
+            list.extend(tag.to_le_bytes());
+            list.extend(permissions.to_le_bytes());
+            list.extend(id.to_le_bytes());
+        }
+        let flags = rustix::fs::XattrFlags::empty();
+        if rustix::fs::setxattr(&path, ACCESS_LIST, &list, flags).is_ok() {
+            let refused = Locked::wait(&path).unwrap().replace(b"two").unwrap_err();
+            assert!(
+                refused.to_string().contains("access control list"),
+                "{refused}"
+            );
+            assert_eq!(fs::read(&path).unwrap(), b"one");
+        }
     }
 
     #[test]

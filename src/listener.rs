@@ -196,7 +196,7 @@ where
         match made {
             // Boxed: connections in clear are then no larger for it.
             Ok(stream) => {
-                let certificate = tls::client_certificate(&stream);
+                let certificate = tls.client_certificate(&stream);
                 Box::pin(self.serve(stream, certificate)).await;
             }
             Err(error) => {

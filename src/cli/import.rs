@@ -92,10 +92,11 @@ impl Grantex {
         let concurrency = usize::from(self.concurrency.max(1));
         let store = self.target.store_of(concurrency)?;
         let pace = Pace::new(concurrency, self.max_per_second);
+        // One that only looks opens every credential of the source too.
+        self.target.begins(Work::Import).await?;
         if self.dry_run {
             return Ok(Import::new(store, key, None, pace));
         }
-        self.target.begins(Work::Import).await?;
         let settings = self.target.master_keys()?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let holders = master_keys::holders(&settings, &clock, &Metrics::unobserved()).await?;

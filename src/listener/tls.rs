@@ -133,6 +133,18 @@ impl Tls {
         }
     }
 
+    /// The certificate that the client of a connection has presented, which was verified. One of an operator
+    /// has no names when an authority of public clients signed it: each of their clients could have one.
+    pub(super) fn client_certificate<S>(&self, stream: &TlsStream<S>) -> Option<ClientCertificate> {
+        let (_, connection) = stream.get_ref();
+        let presented = connection.peer_certificates()?;
+        let is_operators = self.files.listener == Listener::Operators;
+        if is_operators && self.authorities.are_of_public_clients(presented) {
+            return Some(ClientCertificate::new(Vec::new(), &[]));
+        }
+        Some(material::client_certificate(presented.first()?))
+    }
+
     /// What a new connection begins with.
     pub(super) fn acceptor(&self, protocol: Protocol) -> TlsAcceptor {
         let serving = self.serving.load();
@@ -141,13 +153,6 @@ impl Tls {
             Protocol::Http2 => &serving.grpc,
         }))
     }
-}
-
-/// The certificate that the client of a connection has presented, which was verified.
-pub(super) fn client_certificate<S>(stream: &TlsStream<S>) -> Option<ClientCertificate> {
-    let (_, connection) = stream.get_ref();
-    let certificate = connection.peer_certificates()?.first()?;
-    Some(material::client_certificate(certificate))
 }
 
 impl fmt::Debug for Tls {

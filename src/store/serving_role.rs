@@ -110,23 +110,34 @@ pub(super) async fn missing(client: &tokio_postgres::Client) -> Query<Vec<String
 }
 
 /// What the role of this connection may do to the record and must not: own it, or change or remove what is
-/// in it, by a partition too.
+/// in it, by a partition too. It may whatever a role may that it is a member of: it can become that one.
 pub(super) async fn record_changes(
     client: &tokio_postgres::Client,
 ) -> Result<Vec<String>, SchemaFault> {
     // serving_role::record_changes
     const SQL: &str = "
+        with it as (
+            select oid, rolname::text as name, rolsuper, rolcreaterole from pg_catalog.pg_roles
+            where pg_catalog.pg_has_role(oid, 'member'))
         select 'own the schema vault' from pg_catalog.pg_namespace
             where nspname = 'vault' and pg_catalog.pg_has_role(nspowner, 'member')
         union all
+        select 'be the superuser ' || name from it where rolsuper
+        union all
+        select 'make itself a member of any role (CREATEROLE)' from it
+            where rolcreaterole and not rolsuper
+              and pg_catalog.current_setting('server_version_num')::int < 160000
+        union all
         select distinct privilege || ' vault.' || root.relname::text
-        from pg_catalog.pg_class part
+        from it
+        cross join pg_catalog.pg_class part
         join pg_catalog.pg_class root on root.oid = coalesce(pg_catalog.pg_partition_root(part.oid), part.oid)
         cross join pg_catalog.unnest(array['update', 'delete', 'truncate']) as privilege
         where root.oid in ('vault.audit_events'::regclass::oid, 'vault.audit_seals'::regclass::oid)
             and part.relkind in ('r', 'p')
-            and (pg_catalog.has_table_privilege(part.oid, privilege)
-                or (privilege = 'update' and pg_catalog.has_any_column_privilege(part.oid, 'update')))
+            and (pg_catalog.has_table_privilege(it.oid, part.oid, privilege)
+                or (privilege = 'update'
+                    and pg_catalog.has_any_column_privilege(it.oid, part.oid, 'update')))
         order by 1";
     let rows = schema::timed(client.query(SQL, &[])).await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())

@@ -39,7 +39,8 @@ impl Authority {
         })
     }
 
-    /// Whether this one signed the other, as far as their names say.
+    /// Whether this one signed the other, as far as their names say. What names do not say shows when a client
+    /// presents it ([`ClientAuthorities::are_of_public_clients`]).
     fn signed(&self, other: &Self) -> bool {
         other.issuer != other.subject && other.issuer == self.subject
     }
@@ -70,6 +71,20 @@ impl ClientAuthorities {
             Listener::Admin => {}
         }
         Ok(())
+    }
+}
+
+impl ClientAuthorities {
+    /// Whether an authority of public clients is among these certificates, which a client has presented to
+    /// operators' listener: another one between may have signed it, that nobody here has seen before.
+    pub(super) fn are_of_public_clients(&self, presented: &[CertificateDer<'_>]) -> bool {
+        let trusted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut presented = presented.iter().map(Authority::of);
+        presented.any(|one| {
+            let is_public =
+                |one: Authority| trusted.public.iter().any(|other| other.key == one.key);
+            one.is_none_or(is_public)
+        })
     }
 }
 

@@ -232,3 +232,38 @@ async fn an_authority_that_becomes_shared_later_is_not_taken_up() {
         "the public listener trusts what it trusted"
     );
 }
+
+#[tokio::test]
+async fn a_certificate_of_an_authority_of_public_clients_is_no_operators_whoever_signed_that() {
+    let (operators, public) = (Certificates::new(), Certificates::new());
+    let between = operators.authority.subordinate("between");
+    let clients = between.subordinate("of public clients");
+    let server = beside_public(&operators, &public, &clients.pem())
+        .await
+        .unwrap();
+    let names = vec![host("grace.ops.test")];
+    let own = operators
+        .authority
+        .issue_named("grace", names.clone(), &[1]);
+    let list = "/grantex.vault.admin.v1.AdminService/ListDevelopers";
+    let admitted = call(connect(&server, &operators, &own), list, None).await;
+    assert!(admitted.is_ok(), "{admitted:?}");
+    let chains = [
+        // What an operator's authority signed may be between.
+        (
+            between.issue_named("grace", names.clone(), &[2]),
+            between.pem(),
+            true,
+        ),
+        (
+            clients.issue_named("grace", names, &[3]),
+            format!("{}{}", clients.pem(), between.pem()),
+            false,
+        ),
+    ];
+    for (mut client, chain, is_admitted) in chains {
+        client.certificate.push_str(&chain);
+        let answer = call(connect(&server, &operators, &client), list, None).await;
+        assert_eq!(answer.is_ok(), is_admitted, "{answer:?}");
+    }
+}
