@@ -63,6 +63,7 @@ pub enum Operation {
     ListAuditEvents,
     TailAuditEvents,
     ExportAuditEvents,
+    PruneAuditEvents,
     /// What whoever is not known as an operator fails at.
     LogIn,
 }
@@ -180,7 +181,7 @@ impl Verb {
 
 impl Operation {
     /// Every operation.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::CreateDeveloper,
         Self::ListDevelopers,
         Self::SuspendDeveloper,
@@ -208,6 +209,7 @@ impl Operation {
         Self::ListAuditEvents,
         Self::TailAuditEvents,
         Self::ExportAuditEvents,
+        Self::PruneAuditEvents,
         Self::LogIn,
     ];
 
@@ -242,6 +244,7 @@ impl Operation {
             Self::ListAuditEvents => "list_audit_events",
             Self::TailAuditEvents => "tail_audit_events",
             Self::ExportAuditEvents => "export_audit_events",
+            Self::PruneAuditEvents => "prune_audit_events",
             Self::LogIn => "log_in",
         }
     }

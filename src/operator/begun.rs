@@ -32,6 +32,8 @@ pub enum Work<'a> {
     TailAuditEvents(Option<&'a DeveloperId>),
     /// Events are written to a file.
     ExportAuditEvents(Option<&'a DeveloperId>),
+    /// Old events are dropped.
+    PruneAuditEvents,
 }
 
 impl Operations {
@@ -65,6 +67,7 @@ impl<'a> Work<'a> {
             Self::ListAuditEvents(developer) => (Operation::ListAuditEvents, developer, None),
             Self::TailAuditEvents(developer) => (Operation::TailAuditEvents, developer, None),
             Self::ExportAuditEvents(developer) => (Operation::ExportAuditEvents, developer, None),
+            Self::PruneAuditEvents => (Operation::PruneAuditEvents, None, None),
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::{
     },
     clock::{Clock, SystemClock},
     model::timestamp::Timestamp,
+    operator::Work,
 };
 
 #[derive(Args)]
@@ -31,6 +32,7 @@ pub(super) async fn run(args: PruneArgs) -> Outcome {
     }
     let store = args.target.store().map_err(unusable)?;
     let key = super::signing_key(&args.target, &store).await?;
+    args.target.begins(Work::PruneAuditEvents).await?;
     let pruning = prune(&store, &key, args.before, now);
     let pruned = Box::pin(pruning).await.map_err(|fault| match fault {
         PruneFault::Store(_) => away(fault),

@@ -19,10 +19,7 @@ const COMMANDS: [(&str, Record); 38] = [
     ("api-key revoke", Event("revoke_api_key")),
     ("audit export", Event("export_audit_events")),
     ("audit list", Event("list_audit_events")),
-    (
-        "audit prune",
-        Nothing("a seal says what was dropped, signed"),
-    ),
+    ("audit prune", Event("prune_audit_events")),
     ("audit public-key", Nothing("it shows what is public")),
     ("audit tail", Event("tail_audit_events")),
     (
@@ -112,7 +109,8 @@ fn every_command_has_an_event_or_a_reason_why_not() {
 
 /// What runs of the commands whose work is recorded before it begins: what they are given beside the
 /// instance.
-const BEGUN: [(&str, &[&str]); 11] = [
+const BEGUN: [(&str, &[&str]); 12] = [
+    ("audit prune", &["--before", "2000-01-01T00:00:00Z"]),
     ("audit list", &[]),
     ("audit export", &[]),
     ("keyring add-key", &[]),
