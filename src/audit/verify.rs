@@ -100,11 +100,7 @@ pub async fn verify(
     pace: &Pace,
     watch: &Watch<'_>,
 ) -> Result<Verified, VerifyFault> {
-    // Whoever can write the table can put rows behind the last seal.
-    let newest = store.last_seals(MAX_JUNK).await?;
-    let newest = newest
-        .iter()
-        .find_map(|row| Header::verified(row.number, &row.header, &row.signature, &key).ok());
+    let newest = newest_seal(store, &key).await?;
     let verification = Verification {
         store,
         key,
@@ -411,6 +407,16 @@ impl Verification<'_> {
     fn seals(&self, number: u64, to: u64, what: SealTrouble) {
         self.watch.found(&Finding::Seal { number, to, what });
     }
+}
+
+/// The last seal that the key made: whoever can write the table can put rows behind it.
+pub(super) async fn newest_seal(
+    store: &Store,
+    key: &PublicKey,
+) -> Result<Option<Header>, StoreFault> {
+    let rows = store.last_seals(MAX_JUNK).await?;
+    let verified = |row: &SealRow| Header::verified(row.number, &row.header, &row.signature, key);
+    Ok(rows.iter().find_map(|row| verified(row).ok()))
 }
 
 /// The entry of a row, which is no other row's then: the one with its bytes, else any of its id.
