@@ -16,7 +16,7 @@ use grantex_vault::{
 use super::{all_sealed, exchange, nobody_seals, sealing, signing_key, store};
 use crate::harness::{Server, Via};
 
-async fn exported(server: &Server, developer: Option<&str>) -> (String, PublicKey) {
+pub(super) async fn exported(server: &Server, developer: Option<&str>) -> (String, PublicKey) {
     let key = signing_key(server).await;
     let selection = Selection {
         developer: developer.map(|id| DeveloperId::parse(id).unwrap()),
@@ -37,7 +37,7 @@ async fn exported(server: &Server, developer: Option<&str>) -> (String, PublicKe
     (file, key.public_key())
 }
 
-fn checked(file: &str, key: &PublicKey) -> (Checked, Vec<(u64, WrongLine)>) {
+pub(super) fn checked(file: &str, key: &PublicKey) -> (Checked, Vec<(u64, WrongLine)>) {
     let mut wrong = Vec::new();
     let checked = check(file.as_bytes(), key, None, &mut |line, what| {
         wrong.push((line, what));
