@@ -11,11 +11,9 @@
 
 mod check;
 mod line;
+mod sealed;
 
-use std::{
-    collections::BTreeMap,
-    io::{self, Write},
-};
+use std::io::{self, Write};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::value::RawValue;
@@ -25,7 +23,7 @@ use thiserror::Error;
 use super::{
     merkle,
     seal::{self, Entry, Header, Sha},
-    verify::{Anchor, trouble},
+    verify::{self, Anchor},
 };
 use crate::{
     envelope::signing_key::{PublicKey, SigningKey},
@@ -38,6 +36,7 @@ use crate::{
     },
 };
 use line::Line;
+use sealed::{Match, SealedEvents};
 
 pub use check::{Checked, WrongLine, check};
 pub use line::End;
@@ -65,8 +64,8 @@ pub struct Exported {
     pub events: u64,
     /// Seals that they are of, and that of the anchor.
     pub seals: u64,
-    /// Events that are not as they were sealed, and were left out.
-    pub unproven: u64,
+    /// Events that were sealed and are gone or not as they were sealed, and rows that no seal has.
+    pub left_out: u64,
 }
 
 /// Why the export stopped.
@@ -126,9 +125,12 @@ pub async fn export(
     now: Timestamp,
     to: &mut (dyn Write + Send),
 ) -> Result<Exported, ExportFault> {
+    let public_key = key.public_key();
+    // An event may be missing in an early seal because a later one says that it was pruned.
+    let newest = verify::newest_seal(store, &public_key).await?;
     let mut export = Export {
         store,
-        key: key.public_key(),
+        key: public_key,
         selection,
         pace,
         to: Hashed {
@@ -137,7 +139,7 @@ pub async fn export(
         },
         exported: Exported::default(),
         last: None,
-        pruned_before: None,
+        pruned_before: newest.and_then(|newest| newest.pruned_before),
         forgotten: None,
     };
     let mut number = 0;
@@ -172,32 +174,26 @@ impl Export<'_> {
             self.forgotten = self.forgotten.max(newest);
             return Ok(());
         };
-        let entries = Entry::read(entries).ok_or_else(changed)?;
-        let tree = seal::tree(&entries);
-        if Sha(tree.root()) != header.merkle_root {
-            return Err(changed());
-        }
-        let indices = entries.iter().enumerate();
-        let indices: BTreeMap<_, _> = indices.map(|(index, entry)| (entry.id, index)).collect();
+        let mut sealed = SealedEvents::read(&header, entries).ok_or_else(changed)?;
         let mut after = Place::default();
-        while let Some(events) = self.page(&header, &mut after).await? {
-            for event in events.iter().filter(|event| self.selection.takes(event)) {
-                let index = EventId::parse(&event.place.id).and_then(|id| indices.get(&id));
-                let sealed = index.map(|index| (*index, &entries[*index]));
-                let sealed = sealed.filter(|(_, entry)| trouble(entry, event, None).is_none());
-                let Some((index, entry)) = sealed else {
-                    self.exported.unproven += 1;
-                    continue;
-                };
-                if !std::mem::replace(&mut begun, true) {
-                    self.begin(row)?;
+        while let Some(rows) = self.page(&header, &mut after).await? {
+            for row_of_event in &rows {
+                match sealed.find(row_of_event) {
+                    Match::Intact(index) if self.selection.takes(row_of_event) => {
+                        if !std::mem::replace(&mut begun, true) {
+                            self.begin(row)?;
+                        }
+                        self.event(&header, index, sealed.proof(index), row_of_event)?;
+                    }
+                    Match::Unsealed if self.selection.takes(row_of_event) => {
+                        self.exported.left_out += 1;
+                    }
+                    Match::Intact(_) | Match::Changed | Match::Unsealed => {}
                 }
-                let path = tree.path(index).unwrap_or_default();
-                self.to
-                    .line(&event_line(&header, entry, index, event, path)?)?;
-                self.exported.events += 1;
             }
         }
+        let selected = |id| self.selection.has_time_of(id);
+        self.exported.left_out += sealed.left_out(selected, |id| self.pruned(id));
         Ok(())
     }
 
@@ -234,13 +230,32 @@ impl Export<'_> {
         })?)
     }
 
+    /// The line of an event.
+    fn event(
+        &mut self,
+        header: &Header,
+        index: usize,
+        (entry, path): (&Entry, Vec<merkle::Hash>),
+        event: &WholeEvent,
+    ) -> Result<(), ExportFault> {
+        self.exported.events += 1;
+        Ok(self.to.line(&Line {
+            event: Some(raw(&event.canonical)?),
+            seal: Some(header.number),
+            index: Some(index as u64),
+            transaction: Some(entry.transaction),
+            path: Some(path.into_iter().map(Sha).collect()),
+            ..Line::default()
+        })?)
+    }
+
     /// The last line.
     fn end(&mut self, key: &SigningKey, now: Timestamp) -> Result<(), ExportFault> {
         let end = End {
             export: line::VERSION,
             events: self.exported.events,
             seals: self.exported.seals,
-            left_out: self.exported.unproven,
+            left_out: self.exported.left_out,
             developer: self.selection.developer.clone(),
             from: self.selection.from,
             to: self.selection.to,
@@ -261,14 +276,15 @@ impl Export<'_> {
 
     /// Seals without events are those of which all were pruned.
     fn refuse_forgotten(&self) -> Result<(), ExportFault> {
-        let pruned = |id: EventId| {
-            self.pruned_before
-                .is_some_and(|before| id.is_before(before))
-        };
         match self.forgotten {
-            Some((newest, number)) if !pruned(newest) => Err(ExportFault::Seal(number)),
+            Some((newest, number)) if !self.pruned(newest) => Err(ExportFault::Seal(number)),
             _ => Ok(()),
         }
+    }
+
+    fn pruned(&self, id: EventId) -> bool {
+        let before = self.pruned_before;
+        before.is_some_and(|before| id.is_before(before))
     }
 
     async fn page(
@@ -285,23 +301,6 @@ impl Export<'_> {
         }
         Ok((!events.is_empty()).then_some(events))
     }
-}
-
-fn event_line<'a>(
-    header: &Header,
-    entry: &Entry,
-    index: usize,
-    event: &'a WholeEvent,
-    path: Vec<merkle::Hash>,
-) -> Result<Line<'a>, ExportFault> {
-    Ok(Line {
-        event: Some(raw(&event.canonical)?),
-        seal: Some(header.number),
-        index: Some(index as u64),
-        transaction: Some(entry.transaction),
-        path: Some(path.into_iter().map(Sha).collect()),
-        ..Line::default()
-    })
 }
 
 fn raw(json: &[u8]) -> io::Result<&RawValue> {
@@ -322,12 +321,17 @@ impl Hashed<'_> {
 // === impl Selection ===
 
 impl Selection {
+    /// Whether the event of a row is selected, as far as the row says.
     fn takes(&self, event: &WholeEvent) -> bool {
         let developer = self.developer.as_ref().map(DeveloperId::as_str);
         let id = EventId::parse(&event.place.id);
-        let before = |moment| id.is_some_and(|id| id.is_before(moment));
         developer.is_none_or(|developer| developer == event.place.developer)
-            && self.from.is_none_or(|from| !before(from))
-            && self.to.is_none_or(before)
+            && id.is_none_or(|id| self.has_time_of(id))
+    }
+
+    /// Whether events of the time of this id are selected.
+    fn has_time_of(&self, id: EventId) -> bool {
+        self.from.is_none_or(|from| !id.is_before(from))
+            && self.to.is_none_or(|to| id.is_before(to))
     }
 }

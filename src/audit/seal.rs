@@ -11,7 +11,7 @@ use super::merkle::{self, Hash, Tree};
 use crate::{
     envelope::signing_key::{PublicKey, SIGNATURE_BYTES, SigningKey},
     model::{id::EventId, timestamp::Timestamp},
-    store::audit_order::Span,
+    store::audit_order::{Horizon, Span},
 };
 
 /// The version that is written.
@@ -48,6 +48,9 @@ pub struct Header {
     pub from_transaction: i64,
     /// The first one that it does not cover.
     pub to_transaction: i64,
+    /// The number that the next transaction had when it was made, in the same era: what has that number or
+    /// a later one came after it. Unknown of an era that is over, and when it covers none.
+    pub next_transaction: Option<i64>,
     /// How many events those transactions committed.
     pub events: u64,
     /// The greatest id among them.
@@ -98,6 +101,7 @@ impl Header {
             era,
             from_transaction: from,
             to_transaction: from,
+            next_transaction: None,
             events: entries.len() as u64,
             newest_event: entries.iter().map(|entry| entry.id).max(),
             merkle_root: Sha(tree(entries).root()),
@@ -108,8 +112,9 @@ impl Header {
         }
     }
 
-    /// The same, of the events of these transactions.
-    pub(super) fn covering(mut self, span: Span) -> Self {
+    /// The same, of the events of these transactions, which were over at this horizon.
+    pub(super) fn covering(mut self, span: Span, horizon: Horizon) -> Self {
+        self.next_transaction = (span.era == horizon.era).then_some(horizon.next);
         self.era = span.era;
         self.from_transaction = span.from;
         self.to_transaction = span.to;
@@ -371,8 +376,9 @@ mod tests {
     #[test]
     fn a_header_reads_as_documented() {
         let text = concat!(
-            r#"{"version":1,"number":1,"era":1,"fromTransaction":0,"toTransaction":0,"events":0,"#,
-            r#""newestEvent":null,"merkleRoot":"#,
+            r#"{"version":1,"number":1,"era":1,"fromTransaction":0,"toTransaction":0,"#,
+            r#""nextTransaction":null,"#,
+            r#""events":0,"newestEvent":null,"merkleRoot":"#,
             r#""e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","#,
             r#""previous":null,"sealedAt":"2026-04-05T12:00:00.000Z","prunedBefore":null,"#,
             r#""key":"ab7ba0a9f2e3b6eb4f0b4f06bb1ea4ab6ef8a4ed7fd4e0a9f4b6c4a4d19bb8a9"}"#,

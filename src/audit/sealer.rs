@@ -30,8 +30,8 @@ use crate::{
 
 /// How many events a seal has, or those of one transaction that has more. Each seal costs Postgres some:
 /// in smaller ones its time was more, in larger ones the slowest percent of the requests at half load was
-/// slower. Verifying relies on it: see `window.rs`.
-pub(super) const MAX_EVENTS: usize = 512;
+/// slower.
+const MAX_EVENTS: usize = 512;
 /// How many of one transaction are sealed together at most. The vault writes batches of some hundreds.
 const MAX_OF_TRANSACTION: usize = 100_000;
 /// How many seals are made at once, before others have a turn.
@@ -173,7 +173,8 @@ impl Sealer {
     async fn seal_all(&mut self) -> Result<(), SealingFault> {
         let mut pauses = Pauses::of_turn(self.interval);
         for _ in 0..MAX_SEALS {
-            // Also between seals: another replica may have been given the right in a pause.
+            // Also between seals: another replica may have been given the right in a pause. And the seal
+            // says which transaction was the next: no number after that of this one was given before.
             let time = self.interval + GRACE;
             if !self.store.may_seal(&self.holder, time).await? {
                 self.held_back.ends();
@@ -198,6 +199,8 @@ impl Sealer {
     async fn seal_next(&self, key: &SigningKey, pauses: &mut Pauses) -> Result<bool, SealingFault> {
         let connection = self.store.connection().await?;
         let horizon = connection.audit_horizon().await?;
+        // When the horizon was, not when the seal is ready: verifying takes the one for the other.
+        let now = self.clock.now();
         if !horizon.here {
             // The connection outlived a restore: a pooler led it elsewhere.
             connection.begin_audit_era().await?;
@@ -213,8 +216,7 @@ impl Sealer {
         };
         pauses.pause(SHORT_PAUSE).await;
         let entries = entries(&events);
-        let now = self.clock.now();
-        let header = Header::after(last, &entries, &public_key, now).covering(span);
+        let header = Header::after(last, &entries, &public_key, now).covering(span, horizon);
         let row = row(&header, key, Some(&entries));
         if !connection.add_seal(&row).await? {
             // Another replica thought that it was its turn too: the chain has no place for two.

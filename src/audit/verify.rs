@@ -100,11 +100,7 @@ pub async fn verify(
     pace: &Pace,
     watch: &Watch<'_>,
 ) -> Result<Verified, VerifyFault> {
-    // Whoever can write the table can put rows behind the last seal.
-    let newest = store.last_seals(MAX_JUNK).await?;
-    let newest = newest
-        .iter()
-        .find_map(|row| Header::verified(row.number, &row.header, &row.signature, &key).ok());
+    let newest = newest_seal(store, &key).await?;
     let verification = Verification {
         store,
         key,
@@ -165,7 +161,6 @@ impl Verification<'_> {
         if row.number != after + 1 {
             self.seals(after.unsigned_abs() + 1, number - 1, SealTrouble::Removed);
             self.gap = true;
-            self.windows.gap();
         }
         let hash = seal::hash(&row.header);
         if let Some(anchor) = self.anchor
@@ -178,12 +173,12 @@ impl Verification<'_> {
         let Some(header) = header.filter(|header| header.number == number) else {
             self.one_seal(number, SealTrouble::Unreadable);
             self.gap = true;
-            self.windows.gap();
             return Ok(());
         };
         self.check_chain(&header, row);
         self.end_of_eras_before(&header).await?;
         self.gap = false;
+        self.windows.begin(&header);
         self.check_events(&header, row).await?;
         self.previous = Some((header, hash));
         Ok(())
@@ -220,33 +215,26 @@ impl Verification<'_> {
     async fn check_events(&mut self, header: &Header, row: &SealRow) -> Result<(), StoreFault> {
         let number = header.number;
         let mut expected = BTreeMap::<EventId, Vec<Entry>>::new();
-        let mut of_first = None;
         match row.entries.as_deref().map(Entry::read) {
             Some(Some(entries)) if fits(header, &entries) => {
-                let first = header.from_transaction.unsigned_abs();
-                let is_first = |entry: &&Entry| entry.transaction == first;
-                of_first = Some(entries.iter().filter(is_first).count() as u64);
                 for entry in entries {
                     expected.entry(entry.id).or_default().push(entry);
                 }
             }
             Some(_) => {
                 self.one_seal(number, SealTrouble::Entries);
-                self.windows.gap();
                 return Ok(());
             }
             None if header.newest_event.is_none_or(|id| self.pruned(id)) => {}
             None => {
                 self.one_seal(number, SealTrouble::EntriesRemoved);
-                self.windows.gap();
                 return Ok(());
             }
         }
-        let window = self.windows.next(header, of_first);
         let mut place = Place::default();
         while let Some(page) = self.page(header.span(), &mut place).await? {
             for event in page {
-                self.check_event((number, &window), &mut expected, &event);
+                self.check_event(header, &mut expected, &event);
             }
         }
         self.misshapen(Some(number), header.span()).await?;
@@ -310,18 +298,19 @@ impl Verification<'_> {
 
     fn check_event(
         &mut self,
-        (seal, window): (u64, &Window),
+        header: &Header,
         expected: &mut BTreeMap<EventId, Vec<Entry>>,
         event: &WholeEvent,
     ) {
         self.watch.compared();
         let id = EventId::parse(&event.place.id);
         let Some(entry) = id.and_then(|id| taken(expected.get_mut(&id)?, event)) else {
-            return self.is_added(Some(seal), event);
+            return self.is_added(Some(header.number), event);
         };
+        let window = self.windows.of(header, entry.transaction);
         if let Some(what) = trouble(&entry, event, Some(window)) {
             let Place { id, developer, .. } = &event.place;
-            self.event(id, Some(developer), Some(seal), what);
+            self.event(id, Some(developer), Some(header.number), what);
         }
     }
 
@@ -413,6 +402,16 @@ impl Verification<'_> {
     }
 }
 
+/// The last seal that the key made: whoever can write the table can put rows behind it.
+pub(super) async fn newest_seal(
+    store: &Store,
+    key: &PublicKey,
+) -> Result<Option<Header>, StoreFault> {
+    let rows = store.last_seals(MAX_JUNK).await?;
+    let verified = |row: &SealRow| Header::verified(row.number, &row.header, &row.signature, key);
+    Ok(rows.iter().find_map(|row| verified(row).ok()))
+}
+
 /// The entry of a row, which is no other row's then: the one with its bytes, else any of its id.
 fn taken(entries: &mut Vec<Entry>, event: &WholeEvent) -> Option<Entry> {
     let hash = canonical::hash(&event.canonical);
@@ -431,7 +430,7 @@ fn fits(header: &Header, entries: &[Entry]) -> bool {
 pub(super) fn trouble(
     entry: &Entry,
     row: &WholeEvent,
-    window: Option<&Window>,
+    window: Option<Window>,
 ) -> Option<EventTrouble> {
     if canonical::hash(&row.canonical) != entry.hash {
         return Some(EventTrouble::Changed);

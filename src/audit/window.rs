@@ -1,32 +1,33 @@
-//! When the events of a seal can have happened, as far as the seals say.
+//! When the events of a seal can have happened, as far as the signed headers say.
 //!
-//! A seal covers the transactions that were over when it was made, from where the one before ended. Once
-//! nothing is left, what the next seal has was committed since. A seal has a bounded number of events,
-//! though: when more wait, the next ones are as old as what waits.
+//! An event happened before its seal was made. It also has the number of its transaction, and each seal
+//! says which number was the next when it was made: an event with that number or a later one was recorded
+//! after that seal. The seal right before says less: it ends where a transaction was still open, or where
+//! it had enough, and events that were there already follow in the next one.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
-use super::{canonical::RecordedEvent, seal::Header, sealer::MAX_EVENTS};
+use super::{canonical::RecordedEvent, seal::Header};
 use crate::model::{id::EventId, timestamp::Timestamp};
 
 /// How far outside of its window an event may be: clocks differ, and an event has its time before its
 /// commit.
 const LEEWAY: Duration = Duration::from_mins(10);
+/// How many seals are remembered of which the next transactions are not sealed yet. With more, windows
+/// are longer than they could be.
+const MAX_AHEAD: usize = 100_000;
 
-/// The windows of seals, one after the other.
+/// What the seals so far say of the times of transactions. Seals that are missing make windows longer,
+/// never wrong.
 pub(super) struct Windows {
-    from: Option<Timestamp>,
-    last: Option<Last>,
-}
-
-/// The last seal that has events.
-struct Last {
     era: i32,
-    events: u64,
-    sealed_at: Timestamp,
+    /// What the next seal covers was recorded after this.
+    from: Option<Timestamp>,
+    /// When the seals were made whose next transactions are beyond the beginning of the last seal.
+    ahead: BTreeMap<u64, Timestamp>,
 }
 
-/// Between which moments the events of a seal happened; the first is not always known.
+/// Between which moments an event happened; the first is not always known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Window {
     from: Option<Timestamp>,
@@ -36,42 +37,40 @@ pub(super) struct Window {
 impl Windows {
     /// No event happened before this, as far as it is known.
     pub(super) fn since(from: Option<Timestamp>) -> Self {
-        Self { from, last: None }
+        Self {
+            era: 0,
+            from,
+            ahead: BTreeMap::new(),
+        }
     }
 
-    /// The window of the seal that follows the last one, and how many of its events are of the first
-    /// transaction that it covers: all of them, for all one knows, when that is not known.
-    pub(super) fn next(&mut self, header: &Header, of_first: Option<u64>) -> Window {
-        if !header.prunes() {
-            let of_first = of_first.unwrap_or(header.events);
-            if let Some(last) = &self.last
-                && last.era == header.era
-                && !was_full(last.events, of_first)
-            {
-                self.from = Some(last.sealed_at);
-            }
-            self.last = Some(Last {
-                era: header.era,
-                events: header.events,
-                sealed_at: header.sealed_at,
-            });
+    /// Takes up the seal that follows, the next or a later one. The key must have signed it.
+    pub(super) fn begin(&mut self, header: &Header) {
+        if header.era != self.era {
+            // The numbers of one cluster say nothing of those of another.
+            self.ahead.clear();
+            self.era = header.era;
         }
+        let first = header.from_transaction.unsigned_abs();
+        let beyond = self.ahead.split_off(&first.saturating_add(1));
+        let before = std::mem::replace(&mut self.ahead, beyond);
+        self.from = before.into_values().next_back().or(self.from);
+        if let Some(next) = header.next_transaction {
+            if self.ahead.len() >= MAX_AHEAD {
+                self.ahead.pop_first();
+            }
+            self.ahead.insert(next.unsigned_abs(), header.sealed_at);
+        }
+    }
+
+    /// The window of an event of the seal that was taken up last, by the number of its transaction.
+    pub(super) fn of(&self, header: &Header, transaction: u64) -> Window {
+        let before = self.ahead.range(..=transaction).next_back();
         Window {
-            from: self.from,
+            from: before.map(|(_, sealed_at)| *sealed_at).or(self.from),
             to: header.sealed_at,
         }
     }
-
-    /// The last seal is not the one before the next.
-    pub(super) fn gap(&mut self) {
-        self.last = None;
-    }
-}
-
-/// Whether a seal may have ended because it had enough: then the first transaction that was left had more
-/// events than there was room for.
-fn was_full(events: u64, of_next: u64) -> bool {
-    events + of_next > MAX_EVENTS as u64
 }
 
 impl Window {
@@ -93,9 +92,8 @@ impl Window {
 mod tests {
     use super::*;
     use crate::{
-        audit::seal::Entry,
         envelope::{data_key::DataKey, signing_key::SigningKey},
-        store::audit_order::Span,
+        store::audit_order::{Horizon, Span},
     };
 
     const MINUTE: i64 = 60_000;
@@ -104,76 +102,99 @@ mod tests {
         Timestamp::from_millisecond(1_775_390_400_000 + minute * MINUTE).unwrap()
     }
 
-    /// A seal of so many events that was made at this minute.
-    fn sealed(minute: i64, events: usize, era: i32) -> Header {
+    /// A seal of these transactions that was made at this minute, when a number was the next.
+    fn sealed(minute: i64, era: i32, (from, to): (i64, i64), next: i64) -> Header {
         let key = SigningKey::from_data_key(&DataKey::from_bytes(&[7; 32]).unwrap());
-        let entry = Entry {
-            id: EventId::make(at(minute)),
-            transaction: 7,
-            hash: [0; 32],
-        };
-        let entries = vec![entry; events];
-        let header = Header::after(None, &entries, &key.public_key(), at(minute));
-        header.covering(Span {
+        let header = Header::after(None, &[], &key.public_key(), at(minute));
+        let horizon = Horizon {
             era,
-            from: 7,
-            to: 8,
+            here: true,
+            closed_below: to,
+            next,
+        };
+        header.covering(Span { era, from, to }, horizon)
+    }
+
+    /// Since which minute an event of each of these transactions can have happened.
+    fn since<const N: usize>(
+        windows: &mut Windows,
+        header: &Header,
+        transactions: [u64; N],
+    ) -> [Option<Timestamp>; N] {
+        windows.begin(header);
+        transactions.map(|transaction| {
+            let window = windows.of(header, transaction);
+            assert_eq!(window.to, header.sealed_at);
+            window.from
         })
     }
 
-    fn window(from: Option<i64>, to: i64) -> Window {
-        Window {
-            from: from.map(at),
-            to: at(to),
-        }
+    #[test]
+    fn a_window_begins_with_the_last_seal_that_was_made_before_the_transaction() {
+        let mut windows = Windows::since(None);
+        let first = sealed(0, 1, (0, 100), 100);
+        assert_eq!(since(&mut windows, &first, [7, 99]), [None, None]);
+        // 120 was open, and others after it were there.
+        let held_back = sealed(60, 1, (100, 120), 150);
+        let began = Some(at(0));
+        assert_eq!(since(&mut windows, &held_back, [100, 119]), [began; 2]);
+        let next = sealed(61, 1, (120, 170), 180);
+        let of_next = since(&mut windows, &next, [120, 149, 150, 169]);
+        assert_eq!(of_next, [began, began, Some(at(60)), Some(at(60))]);
+        // Seals that had enough were made of what was there.
+        let full = sealed(62, 1, (170, 175), 500);
+        assert_eq!(since(&mut windows, &full, [170]), [Some(at(60))]);
+        let rest = sealed(63, 1, (175, 500), 510);
+        let of_rest = since(&mut windows, &rest, [179, 180, 499]);
+        assert_eq!(of_rest, [Some(at(60)), Some(at(61)), Some(at(61))]);
+        // One that is missing makes the window longer.
+        let later = sealed(90, 1, (600, 700), 700);
+        assert_eq!(since(&mut windows, &later, [600]), [Some(at(63))]);
     }
 
     #[test]
-    fn a_window_begins_when_nothing_was_left_to_seal() {
+    fn numbers_of_another_cluster_say_nothing() {
+        let mut windows = Windows::since(Some(at(-1)));
+        windows.begin(&sealed(0, 1, (0, 100), 100));
+        windows.begin(&sealed(1, 1, (100, 120), 150));
+        let rest = sealed(30, 1, (120, 130), 150);
+        windows.begin(&rest);
+        let other = sealed(60, 2, (0, 1000), 1000);
+        assert_eq!(since(&mut windows, &other, [5, 999]), [Some(at(0)); 2]);
+        let again = sealed(61, 2, (1000, 1001), 1001);
+        assert_eq!(since(&mut windows, &again, [1000]), [Some(at(60))]);
+    }
+
+    #[test]
+    fn an_era_that_is_over_has_no_next_transaction() {
+        let mut header = sealed(0, 1, (0, 100), 100);
+        assert_eq!(header.next_transaction, Some(100));
+        let horizon = Horizon {
+            era: 2,
+            here: true,
+            closed_below: 7,
+            next: 7,
+        };
+        header = header.clone().covering(header.span(), horizon);
+        assert_eq!(header.next_transaction, None);
         let mut windows = Windows::since(None);
-        assert_eq!(windows.next(&sealed(0, 3, 1), Some(1)), window(None, 0));
-        assert_eq!(
-            windows.next(&sealed(60, 512, 1), Some(1)),
-            window(Some(0), 60)
-        );
-        // It had enough, and so had the next.
-        assert_eq!(
-            windows.next(&sealed(61, 500, 1), Some(1)),
-            window(Some(0), 61)
-        );
-        assert_eq!(
-            windows.next(&sealed(62, 20, 1), Some(20)),
-            window(Some(0), 62)
-        );
-        // That one had not: of what it would have had next there was room for all.
-        assert_eq!(
-            windows.next(&sealed(90, 20, 1), Some(20)),
-            window(Some(62), 90)
-        );
-        assert_eq!(
-            windows.next(&sealed(95, 500, 1), None),
-            window(Some(62), 95)
-        );
-        // What waits of a numbering of transactions that is over says nothing of the next.
-        assert_eq!(
-            windows.next(&sealed(96, 1, 2), Some(1)),
-            window(Some(62), 96)
-        );
-        assert_eq!(
-            windows.next(&sealed(98, 1, 2), Some(1)),
-            window(Some(96), 98)
-        );
-        windows.gap();
-        assert_eq!(
-            windows.next(&sealed(99, 1, 2), Some(1)),
-            window(Some(96), 99)
-        );
-        let mut pruning = sealed(200, 0, 2);
-        pruning.from_transaction = pruning.to_transaction;
-        assert_eq!(windows.next(&pruning, None), window(Some(96), 200));
-        assert_eq!(
-            windows.next(&sealed(201, 1, 2), Some(1)),
-            window(Some(99), 201)
-        );
+        windows.begin(&header);
+        let rest = sealed(1, 1, (100, 200), 200);
+        assert_eq!(since(&mut windows, &rest, [100, 199]), [None; 2]);
+    }
+
+    #[test]
+    fn memory_is_bounded_however_long_sealing_is_held_back() {
+        let mut windows = Windows::since(None);
+        let mut held_back = sealed(0, 1, (0, 0), 0);
+        for next in 0..200_000 {
+            held_back.next_transaction = Some(100 + next);
+            held_back.sealed_at = at(next / 60);
+            windows.begin(&held_back);
+        }
+        assert_eq!(windows.ahead.len(), MAX_AHEAD);
+        let last = sealed(4000, 1, (100, 200_100), 200_100);
+        windows.begin(&last);
+        assert_eq!(windows.of(&last, 200_099).from, Some(at(199_999 / 60)));
     }
 }

@@ -19,7 +19,8 @@ pub struct Horizon {
     pub here: bool,
     /// Every transaction below is over.
     pub closed_below: i64,
-    /// The next transaction's number. They are equal when none is open.
+    /// The number after the last transaction that is over. They are equal when none is open. Who asks after
+    /// a transaction of its own was over knows that what has this number or a later one began after that.
     pub next: i64,
 }
 

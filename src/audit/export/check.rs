@@ -14,7 +14,7 @@ use super::{
         merkle,
         seal::{self, Entry, Header, Sha},
         verify::Anchor,
-        window::{Window, Windows},
+        window::Windows,
     },
     line::{End, Line},
 };
@@ -64,7 +64,7 @@ struct Check<'a> {
     /// Whether the seal of the anchor was compared with it.
     anchored: bool,
     /// The seal whose events may follow, and the place of the next.
-    seal: Option<(Header, Window, u64)>,
+    seal: Option<(Header, u64)>,
     windows: Windows,
     /// The last seal that proved itself.
     last: Option<(Header, Sha)>,
@@ -168,18 +168,15 @@ impl Check<'_> {
             if !follows && header.number <= last.number + 1 {
                 return Err(WrongLine::Chain);
             }
-            if !follows {
-                self.windows.gap();
-            }
         }
         let this = Anchor {
             number: header.number,
             hash: seal::hash(bytes),
         };
         self.compare(this)?;
-        // Which of its events are of its first transaction is not known here.
-        let window = self.windows.next(&header, None);
-        self.seal = Some((header.clone(), window, 0));
+        // Seals that are not in the file only make windows longer.
+        self.windows.begin(&header);
+        self.seal = Some((header.clone(), 0));
         self.last = Some((header, this.hash));
         self.checked.seals += 1;
         self.checked.last = Some(this);
@@ -194,7 +191,7 @@ impl Check<'_> {
         path: &[merkle::Hash],
     ) -> Result<(), WrongLine> {
         let seal = self.seal.as_mut();
-        let (header, window, next) = seal
+        let (header, next) = seal
             .filter(|(header, ..)| header.number == number)
             .ok_or(WrongLine::SealMissing)?;
         if index < *next {
@@ -212,6 +209,7 @@ impl Check<'_> {
         }
         *next = index + 1;
         self.checked.events += 1;
+        let window = self.windows.of(header, transaction);
         let of_its_time = window.holds(&event);
         of_its_time.then_some(()).ok_or(WrongLine::Time)
     }

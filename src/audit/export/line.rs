@@ -43,7 +43,8 @@ pub struct End {
     pub events: u64,
     /// How many seals there are.
     pub seals: u64,
-    /// How many events of the selection were not as they were sealed.
+    /// How many events are not here although they were sealed, because they were gone or not as they were
+    /// sealed. They count whoever's they were: nobody knows that of an event that is gone.
     pub left_out: u64,
     /// Only events of this developer were selected.
     #[serde(with = "developer")]

@@ -96,10 +96,11 @@ pub(super) async fn export(args: ExportArgs) -> Outcome {
         "{} events with proofs; events that are not sealed yet have none",
         exported.events
     );
-    match exported.unproven {
+    match exported.left_out {
         0 => Ok(()),
         left_out => Err(format!(
-            "{left_out} events are not as they were sealed and were left out: run `audit verify`"
+            "THE EXPORT IS NOT WHOLE: {left_out} sealed events are left out, because they are gone or not \
+             as they were sealed; run `audit verify`"
         )
         .into()),
     }
@@ -129,11 +130,12 @@ pub(super) fn verify(args: &VerifyFileArgs) -> Outcome {
     }
     let left_out = checked.end.as_ref().map_or(0, |end| end.left_out);
     match checked.wrong {
-        0 if checked.events == 0 => Err("no event is in the file: nothing is proven".into()),
         0 if left_out > 0 => Err(format!(
-            "{left_out} events were not as they were sealed when this was exported"
+            "the file is not whole: {left_out} sealed events were gone, or not as they were sealed, when \
+             it was exported"
         )
         .into()),
+        0 if checked.events == 0 => Err("no event is in the file: nothing is proven".into()),
         0 => Ok(()),
         1 => Err("1 thing is not proven; it is named above".into()),
         many => Err(format!("{many} things are not proven; they are named above").into()),
@@ -151,8 +153,12 @@ fn print_end(end: &End) {
         .from
         .map_or(String::new(), |from| format!(" from {from}"));
     let to = end.to.map_or(String::new(), |to| format!(" before {to}"));
+    let all = match end.left_out {
+        0 => "all that was asked for",
+        _ => "NOT all that was asked for",
+    };
     outln!(
-        "they are all that was asked for: {whose}{from}{to}, exported at {}",
+        "they are {all}: {whose}{from}{to}, exported at {}",
         end.exported_at
     );
 }

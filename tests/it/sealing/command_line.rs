@@ -44,11 +44,17 @@ impl Instance {
 
     /// Runs `audit`; answers whether it succeeded, what it printed, and what it complained of.
     pub(super) fn audit(&self, arguments: &[&str]) -> (bool, String, String) {
+        let (code, printed, complaint) = self.audit_with_code(arguments);
+        (code == Some(0), printed, complaint)
+    }
+
+    /// The same with the exit code.
+    pub(super) fn audit_with_code(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
         let at = ["--data-dir", self.directory.path().to_str().unwrap()];
         let output = run(&[&["audit"], arguments, &at].concat());
         let text = |bytes| String::from_utf8(bytes).unwrap();
         (
-            output.status.success(),
+            output.status.code(),
             text(output.stdout),
             text(output.stderr),
         )
@@ -60,7 +66,7 @@ impl Instance {
         path.to_str().unwrap().to_owned()
     }
 
-    async fn execute(&self, sql: &str) {
+    pub(super) async fn execute(&self, sql: &str) {
         let client = connect(self.dev.get("databaseUrl")).await;
         client.batch_execute(sql).await.unwrap();
     }

@@ -89,11 +89,36 @@ async fn a_file_that_proves_nothing_or_not_all_that_was_exported_is_said_to() {
         let (code, text) = export.check(&content, &[]);
         assert_eq!(code, Some(1), "{name}: {text}");
     }
-    // Of a developer who has no events the file says so, and proves no event.
-    let (well, of_nobody, _) = export.instance.audit(&["export", "--developer", "nobody"]);
+    // Of a developer who has no events the file says so, and proves no event. The export itself is one.
+    let of_nobody = ["export", "--developer", "nobody", "--to", "2020-01-01"];
+    let (well, of_nobody, _) = export.instance.audit(&of_nobody);
     assert!(well);
     let (code, text) = export.check(&of_nobody, &[]);
     assert_eq!(code, Some(1), "{text}");
+}
+
+#[tokio::test]
+async fn an_export_of_a_record_that_lost_events_is_said_not_to_be_whole() {
+    let export = Export::make().await;
+    let instance = &export.instance;
+    let (_, text) = export.check(&export.events, &[]);
+    assert!(text.contains("they are all that was asked for"), "{text}");
+    let lost = "delete from vault.audit_events where outcome = 'stored'";
+    instance.execute(lost).await;
+    let (code, file, complaint) = instance.audit_with_code(&["export"]);
+    assert_eq!(code, Some(1), "{complaint}");
+    let loud = "1 sealed events are left out, because they are gone or not as they were sealed";
+    assert!(complaint.contains(loud), "{complaint}");
+    let (code, text) = export.check(&file, &[]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(!text.contains("they are all"), "{text}");
+    assert!(text.contains("NOT all that was asked for"), "{text}");
+    // Nor is it when none of them are left.
+    let (code, file, _) = instance.audit_with_code(&["export", "--developer", "nobody"]);
+    assert_eq!(code, Some(1), "{file}");
+    let (code, text) = export.check(&file, &[]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("NOT all that was asked for"), "{text}");
 }
 
 #[tokio::test]
@@ -111,7 +136,7 @@ async fn an_anchor_finds_an_export_of_a_record_that_was_cut_off() {
     let (code, text) = export.check(&export.events, &["--anchor", &wrong]);
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains("is not the one of the anchor"), "{text}");
-    let later = format!("{}:{hash}", number.parse::<u64>().unwrap() + 1);
+    let later = format!("{}:{hash}", number.parse::<u64>().unwrap() + 1000);
     let (code, text) = export.check(&export.events, &["--anchor", &later]);
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains("the anchor is of a later seal"), "{text}");

@@ -3,14 +3,17 @@
 use std::{sync::Arc, time::Duration};
 
 use grantex_vault::{
-    audit::prune::{PruneFault, Pruned, prune},
+    audit::{
+        export::Selection,
+        prune::{PruneFault, Pruned, prune},
+    },
     clock::Clock,
     model::timestamp::Timestamp,
 };
 
 use super::{
-    all_sealed, assert_whole, eager, exchange, nobody_seals, seals, served, signing_key, store,
-    verified,
+    all_sealed, assert_whole, eager, exchange, exports::counted, nobody_seals, seals, served,
+    signing_key, store, verified,
 };
 use crate::harness::{Server, Setup, Tenant};
 
@@ -158,4 +161,23 @@ async fn the_table_of_partitions_cannot_choose_what_is_dropped() {
     prune_before(&server, server.clock.now()).await.unwrap();
     assert_eq!(server.rows("credentials").await.len(), 1);
     assert_whole(&server).await;
+}
+
+#[tokio::test]
+async fn an_export_misses_no_event_that_was_pruned_and_every_other_one() {
+    let (server, _) = three_days().await;
+    // As if the prune is killed before the seals forget their entries.
+    let session = server.sql().await;
+    let keep = "create temp table kept as select number, entries from vault.audit_seals";
+    session.batch_execute(keep).await.unwrap();
+    prune_before(&server, server.clock.now()).await.unwrap();
+    let put_back = "update vault.audit_seals s set entries = k.entries
+        from kept k where k.number = s.number";
+    session.batch_execute(put_back).await.unwrap();
+    let all = Selection::default();
+    assert_eq!(counted(&server, &all).await, (4, 0));
+    let delete =
+        "delete from vault.audit_events where id = (select max(id) from vault.audit_events)";
+    session.batch_execute(delete).await.unwrap();
+    assert_eq!(counted(&server, &all).await, (3, 1));
 }

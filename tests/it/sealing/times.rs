@@ -3,10 +3,17 @@
 
 use std::time::Duration;
 
-use grantex_vault::model::{id::EventId, timestamp::Timestamp};
+use grantex_vault::{
+    audit::export::WrongLine,
+    model::{id::EventId, timestamp::Timestamp},
+};
 
-use super::{all_sealed, assert_whole, eager, exchange, sealing, served, verified};
-use crate::harness::{Server, Setup};
+use super::{
+    all_sealed, assert_whole, eager, exchange,
+    exports::{checked, exported},
+    nobody_seals, sealing, seals, served, verified,
+};
+use crate::harness::{Server, Setup, until};
 
 const MINUTE: i64 = 60_000;
 const YEAR: i64 = 365 * 24 * 60 * MINUTE;
@@ -102,4 +109,82 @@ async fn events_that_wait_long_for_their_seals_are_of_their_time() {
     let sealer = eager(Setup::new()).beside(&server).start().await;
     all_sealed(&sealer).await;
     assert_whole(&sealer).await;
+}
+
+/// A transaction that has its number and stays open.
+async fn open_transaction(server: &Server) -> tokio_postgres::Client {
+    let open = server.sql().await;
+    let begin = "begin; select pg_current_xact_id()";
+    open.batch_execute(begin).await.unwrap();
+    open
+}
+
+async fn sealed_events(server: &Server) -> u64 {
+    let seals = seals(server).await;
+    seals.iter().map(|(header, _)| header.events).sum()
+}
+
+/// Nothing is found in the database nor in an export.
+async fn assert_whole_everywhere(server: &Server) {
+    assert_whole(server).await;
+    let (file, key) = exported(server, None).await;
+    let (_, wrong) = checked(&file, &key);
+    assert_eq!(wrong, []);
+}
+
+/// An event of another time is found in the database and in an export.
+async fn assert_found_everywhere(server: &Server, ids: &[String]) {
+    assert_found(server, ids).await;
+    let (file, key) = exported(server, None).await;
+    let (_, wrong) = checked(&file, &key);
+    let wrong: Vec<_> = wrong.into_iter().map(|(_, what)| what).collect();
+    assert_eq!(wrong, vec![WrongLine::Time; ids.len()]);
+}
+
+#[tokio::test]
+async fn events_that_open_transactions_kept_from_their_seal_are_of_their_time() {
+    let (server, tenant) = sealing().await;
+    all_sealed(&server).await;
+    let sealed = sealed_events(&server).await;
+    let first = open_transaction(&server).await;
+    exchange(&server, &tenant, 1).await;
+    let second = open_transaction(&server).await;
+    exchange(&server, &tenant, 1).await;
+    server.clock.advance(Duration::from_mins(20));
+    first.batch_execute("commit").await.unwrap();
+    until("what came before the second is sealed", async || {
+        sealed_events(&server).await == sealed + 1
+    })
+    .await;
+    second.batch_execute("commit").await.unwrap();
+    all_sealed(&server).await;
+    assert_whole_everywhere(&server).await;
+    // They hide nothing: what has its number since a seal is of the time since then.
+    let invented = [invent(&server, -15 * MINUTE).await];
+    all_sealed(&server).await;
+    assert_found_everywhere(&server, &invented).await;
+}
+
+#[tokio::test]
+async fn events_behind_an_open_transaction_are_of_their_time_when_nobody_sealed_for_long() {
+    let (server, tenant) = sealing().await;
+    all_sealed(&server).await;
+    let sealed = sealed_events(&server).await;
+    nobody_seals(&server).await;
+    exchange(&server, &tenant, 1).await;
+    let open = open_transaction(&server).await;
+    exchange(&server, &tenant, 1).await;
+    server.clock.advance(Duration::from_mins(20));
+    server
+        .execute("update vault.audit_sealer set until = '-infinity'")
+        .await;
+    until("what came before the transaction is sealed", async || {
+        sealed_events(&server).await == sealed + 1
+    })
+    .await;
+    // Its number is known to be later than that seal, whatever holds its own seal back.
+    let invented = [invent(&server, -15 * MINUTE).await];
+    open.batch_execute("commit").await.unwrap();
+    all_sealed(&server).await;
+    assert_found_everywhere(&server, &invented).await;
 }
