@@ -62,6 +62,14 @@ pub fn check(files: &TlsFiles, authorities: &ClientAuthorities) -> Result<Validi
     Ok(material.validity)
 }
 
+/// What became of files that have changed.
+enum Judged {
+    /// Nothing but another change can change it.
+    ForGood,
+    /// Another listener's files stand in their way, and may change.
+    ForNow,
+}
+
 impl Tls {
     /// Reads the files, and enters whom they admit.
     ///
@@ -99,6 +107,7 @@ impl Tls {
     pub async fn follow_files(&self, look_every: Duration) {
         let mut judged = self.serving.load().fingerprint;
         let mut seen = judged;
+        let mut deferred = None;
         let mut looks = interval(look_every);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -110,25 +119,38 @@ impl Tls {
             let settled = reading.fingerprint == seen;
             seen = reading.fingerprint;
             if settled && seen != judged {
-                judged = seen;
-                self.take_up(reading);
+                let is_news = deferred != Some(seen);
+                deferred = match self.take_up(reading, is_news) {
+                    Judged::ForGood => None,
+                    Judged::ForNow => Some(seen),
+                };
+                if deferred.is_none() {
+                    judged = seen;
+                }
             }
         }
     }
 
-    fn take_up(&self, reading: Reading) {
+    fn take_up(&self, reading: Reading, is_news: bool) -> Judged {
         if reading.fingerprint == self.serving.load().fingerprint {
             tracing::info!("the TLS files say again what is served");
-            return;
+            return Judged::ForGood;
         }
         match Serving::from_reading(&self.files, reading, &self.clock, &self.authorities) {
             Ok(serving) => {
                 serving.announce("the TLS files have changed", self.clock.now());
                 self.serving.store(Arc::new(serving));
+                Judged::ForGood
             }
             Err(fault) => {
-                let setting = fault.setting;
-                tracing::warn!("{setting} {fault}; what was read before is served on");
+                if is_news {
+                    let setting = fault.setting;
+                    tracing::warn!("{setting} {fault}; what was read before is served on");
+                }
+                match fault.problem {
+                    Problem::SharedAuthority => Judged::ForNow,
+                    _ => Judged::ForGood,
+                }
             }
         }
     }

@@ -124,6 +124,9 @@ pub(super) async fn record_changes(
         union all
         select 'be the superuser ' || name from it where rolsuper
         union all
+        select 'change files of the server (' || name || ')' from it
+            where name in ('pg_write_server_files', 'pg_execute_server_program')
+        union all
         select 'make itself a member of any role (CREATEROLE)' from it
             where rolcreaterole and not rolsuper
               and pg_catalog.current_setting('server_version_num')::int < 160000
@@ -132,7 +135,7 @@ pub(super) async fn record_changes(
         from it
         cross join pg_catalog.pg_class part
         join pg_catalog.pg_class root on root.oid = coalesce(pg_catalog.pg_partition_root(part.oid), part.oid)
-        cross join pg_catalog.unnest(array['update', 'delete', 'truncate']) as privilege
+        cross join pg_catalog.unnest(array['update', 'delete', 'truncate', 'trigger']) as privilege
         where root.oid in ('vault.audit_events'::regclass::oid, 'vault.audit_seals'::regclass::oid)
             and part.relkind in ('r', 'p')
             and (pg_catalog.has_table_privilege(it.oid, part.oid, privilege)

@@ -144,6 +144,18 @@ async fn a_role_that_may_change_the_record_fails_and_is_told_how() {
             "create role a_superuser superuser; grant a_superuser to may_be_superuser",
             "be the superuser a_superuser",
         ),
+        (
+            "may_write_files",
+            "grant pg_write_server_files to may_write_files",
+            "change files of the server (pg_write_server_files)",
+        ),
+        (
+            "may_add_triggers",
+            "do $$ begin execute format('grant trigger on %s to may_add_triggers', (
+                select inhrelid::regclass from pg_inherits
+                where inhparent = 'vault.audit_events'::regclass limit 1)); end $$",
+            "trigger vault.audit_events",
+        ),
     ] {
         let url = of_a_serving_role(Cluster::shared().await, role).await;
         let owner = connect(&url.replace(role, "postgres")).await;

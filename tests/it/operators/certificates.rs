@@ -267,3 +267,28 @@ async fn a_certificate_of_an_authority_of_public_clients_is_no_operators_whoever
         assert_eq!(answer.is_ok(), is_admitted, "{answer:?}");
     }
 }
+
+#[tokio::test]
+async fn an_authority_that_operators_give_up_is_taken_up_for_public_clients_after_all() {
+    let (operators, public) = (Certificates::new(), Certificates::new());
+    let (one, other) = (operators.authority.pem(), public.authority.pem());
+    let log = Log::keep();
+    let server = beside_public(&operators, &public, &other).await.unwrap();
+    let issued = public.authority.issue();
+    public.swap_all(&issued.certificate, &issued.key, &one);
+    until(
+        "it is refused while the operators' is the same",
+        async || log.take().contains("both public clients and operators"),
+    )
+    .await;
+    let issued = operators.authority.issue();
+    let third = Authority::new("a third").pem();
+    operators.swap_all(&issued.certificate, &issued.key, &third);
+    let client = operators.authority.issue_client("a client");
+    let trust = public.trust().with_identity(&client);
+    until("a client of the authority is let in", async || {
+        let asked = trust.http().get(format!("{}/", server.http_url)).send();
+        asked.await.is_ok()
+    })
+    .await;
+}
