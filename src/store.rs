@@ -127,7 +127,8 @@ pub struct Store {
     recording: Pool,
     /// One connection, on which audit events are written whose exchange it confirms.
     confirming: Pool,
-    /// One connection, on which the tables of another authority are looked at and never read.
+    /// One connection, on which it is looked how the database is; requests have none of it, and the tables
+    /// of another authority are not read on it.
     looking: Pool,
     sessions: Sessions,
     authority: Authority,
@@ -219,7 +220,7 @@ pub enum StoreFault {
 
 impl Store {
     /// Opens a pool of at most `size` connections, `READERS` more for single reads, and two more for
-    /// the audit, and one that looks at another authority's tables; none is made yet.
+    /// the audit, and one on which it is looked how the database is; none is made yet.
     ///
     /// # Errors
     ///
@@ -291,30 +292,22 @@ impl Store {
         &self.reading
     }
 
-    /// Asks the database whether it takes writes, and flushes what it commits. While it does not, and its storage is not
-    /// said to be durable by itself, nothing else is asked of it: what would be acknowledged could be
-    /// lost. When every connection is in use, a statement of another that was answered meanwhile is answer
-    /// enough.
+    /// Asks the database whether it takes writes, and flushes what it commits. While it does not flush, and
+    /// its storage is not said to be durable by itself, nothing else is asked of it: what would be
+    /// acknowledged could be lost. It is asked on a connection that no request can keep busy.
     ///
     /// # Errors
     ///
     /// When it does not answer.
-    pub async fn ping(&self) -> Result<Option<Writing>, StoreFault> {
-        // Store::ping
+    pub async fn writing(&self) -> Result<Writing, StoreFault> {
+        // Store::writing
         const SQL: &str = "
             select pg_catalog.pg_is_in_recovery() as in_recovery,
                 pg_catalog.current_setting('transaction_read_only')::bool as read_only,
                 pg_catalog.current_setting('fsync')::bool as fsync,
                 pg_catalog.current_setting('full_page_writes')::bool as full_page_writes";
-        let before = self.answered.load(Ordering::Relaxed);
         // Outside of a trace: it would be one of its own every time.
-        let connection = match self.pooled().await {
-            Ok(connection) => connection,
-            Err(StoreFault::Overloaded) if self.answered.load(Ordering::Relaxed) != before => {
-                return Ok(None);
-            }
-            Err(fault) => return Err(fault),
-        };
+        let connection = self.connection_of(&self.looking).await?;
         let work = async {
             let statement = connection.client().prepare_cached(SQL).await?;
             connection.client().query_one(&statement, &[]).await
@@ -327,7 +320,26 @@ impl Store {
         };
         let unflushed = !writing.fsync && self.durability == Durability::Required;
         self.unfit.unflushed.store(unflushed, Ordering::Relaxed);
-        Ok(Some(writing))
+        Ok(writing)
+    }
+
+    /// Asks the database whether it answers on a connection that requests have. When all of those are in
+    /// use, a statement of another that was answered meanwhile is answer enough.
+    ///
+    /// # Errors
+    ///
+    /// When it does not answer.
+    pub async fn ping(&self) -> Result<(), StoreFault> {
+        let before = self.answered.load(Ordering::Relaxed);
+        let connection = match self.pooled().await {
+            Ok(connection) => connection,
+            Err(StoreFault::Overloaded) if self.answered.load(Ordering::Relaxed) != before => {
+                return Ok(());
+            }
+            Err(fault) => return Err(fault),
+        };
+        let asked = connection.client().simple_query("");
+        connection.deadline(asked).await.map(|_| ())
     }
 
     /// Looks whether the tables of the authority are only tables. Unless they were a moment ago, nothing else
@@ -361,7 +373,7 @@ impl Store {
     ///
     /// When the database does not answer.
     pub async fn missing_privileges(&self) -> Result<Vec<String>, StoreFault> {
-        let connection = self.pooled().await?;
+        let connection = self.connection_of(&self.looking).await?;
         let missing = connection.deadline(serving_role::missing(connection.client()));
         missing.await
     }

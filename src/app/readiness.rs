@@ -258,12 +258,8 @@ impl Subject {
     async fn again(&self) -> Result<(), Unready> {
         match self {
             Self::Database(database, store, warned) => {
-                let answer = store.ping().await;
                 let unreachable = |fault: StoreFault| Unready::not_yet(&fault, fault.reason());
-                // Without an answer every connection is in use.
-                let Some(writing) = answer.map_err(unreachable)? else {
-                    return Ok(());
-                };
+                let writing = store.writing().await.map_err(unreachable)?;
                 if database.durability == Durability::Required {
                     warned.look_at(writing)?;
                 }
@@ -276,7 +272,7 @@ impl Subject {
                     let fault = SchemaFault::MissingPrivileges(missing.join(", "));
                     return Err(Unready::impaired(&fault, "its role lacks a privilege"));
                 }
-                Ok(())
+                store.ping().await.map_err(unreachable)
             }
             Self::AuthorityTables(store) => match store.authority_fault().await {
                 Ok(None) => Ok(()),

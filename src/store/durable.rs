@@ -6,13 +6,15 @@
 //! synchronous standbys if there are any.
 
 /// A condition that always holds. Until its transaction ends, `synchronous_commit` is `on` then, or
-/// `remote_apply` if it was that.
+/// `remote_apply` if it was that, and the server says so when the commit did not wait for what it should
+/// have waited for: a role's `client_min_messages` could keep it from saying (`connect.rs` listens).
 macro_rules! durably {
     () => {
-        "(select pg_catalog.set_config('synchronous_commit',
+        "((select pg_catalog.set_config('synchronous_commit',
             case pg_catalog.current_setting('synchronous_commit')
                 when 'remote_apply' then 'remote_apply' else 'on' end,
-            true)) is not null"
+            true)) is not null
+          and (select pg_catalog.set_config('client_min_messages', 'warning', true)) is not null)"
     };
 }
 pub(super) use durably;

@@ -9,9 +9,11 @@
 /// Built-ins, and temporary tables last: they are of this session only, and would come first otherwise.
 pub(super) const SEARCH_PATH: &str = "pg_catalog, pg_temp";
 
-/// The statements. `synchronous_commit` is `durable.rs`' affair, for as long as the session is ours.
+/// The statements. `synchronous_commit` and what the server warns of are `durable.rs`' affair, for as long as
+/// the session is ours.
 pub(super) const BEGIN: &str = "
     select pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', false);
+    select pg_catalog.set_config('client_min_messages', 'warning', false);
     select pg_catalog.set_config('synchronous_commit',
         case pg_catalog.current_setting('synchronous_commit')
             when 'remote_apply' then 'remote_apply' else 'on' end,
