@@ -33,11 +33,7 @@ const NO_REQUESTS: [(&str, &str); 13] = [
 ];
 
 /// Statements beside those, by the functions that they stand in.
-const EXCEPTIONS: [(&str, &str); 5] = [
-    (
-        "Connection::check_key",
-        "it asks whether the developer still has this key, and nothing else",
-    ),
+const EXCEPTIONS: [(&str, &str); 4] = [
     (
         "Store::key_owner",
         "it finds the developer, by the hash of a key",
