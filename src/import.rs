@@ -57,6 +57,12 @@ pub enum ImportFault {
     /// The other one.
     #[error("{0}")]
     Source(#[from] SourceFault),
+    /// Somebody who is not the vault does not end a transaction.
+    #[error(
+        "keys that were replaced are revoked from now on, but a transaction that began before has not \
+         ended: look at pg_stat_activity if it does not end"
+    )]
+    EarlierRequests,
     /// The master key cannot be used now.
     #[error("the master key cannot be used")]
     MasterKey(#[source] KmsFault),

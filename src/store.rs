@@ -24,6 +24,7 @@ pub mod grantex_source;
 pub mod imports;
 pub mod master_keys;
 mod page;
+mod plain_tables;
 pub mod precondition;
 mod readers;
 pub mod reading;
@@ -379,7 +380,7 @@ impl Store {
             self.sessions.end();
             self.readers.leave();
         }
-        Ok(look.fault)
+        Ok(look.fault.map(SchemaFault::from))
     }
 
     /// What serving needs and the role that we connect as may not.

@@ -12,7 +12,7 @@ use crate::{
         timestamp::Timestamp,
     },
     store::{
-        StoreFault,
+        Ended, StoreFault,
         grantex_source::{GrantexSource, SourceDeveloper},
         imports::DeveloperImported,
     },
@@ -36,7 +36,7 @@ impl Import {
         loop {
             let page = source.developers(after.as_deref()).await?;
             let Some(last) = page.last() else {
-                return Ok(());
+                return self.replaced_keys_are_unused().await;
             };
             after = Some(last.id.clone());
             for developer in &page {
@@ -46,6 +46,17 @@ impl Import {
                     Err(why) => watch.lost(&developer.id, why),
                 }
             }
+        }
+    }
+
+    /// Waits for those who came with a key that is revoked now, in this run or in one that ended early.
+    async fn replaced_keys_are_unused(&self) -> Result<(), ImportFault> {
+        if self.seals.is_none() {
+            return Ok(());
+        }
+        match self.store.earlier_requests_have_ended().await? {
+            Ended::All => Ok(()),
+            Ended::NotYet => Err(ImportFault::EarlierRequests),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Developers: registering, suspending, deleting them.
 
-use super::{KnownOperator, Operations, OperatorError, Page};
+use super::{KnownOperator, Operations, OperatorError, Page, revocations::revoked};
 use crate::{
     audit::event::Outcome,
     model::{
@@ -115,7 +115,7 @@ impl Operations {
 
     /// Deletes a developer with its credentials and API keys, for good. It is suspended first and stays
     /// so: nothing is stored meanwhile, and no grant of it is worth anything afterwards. Answers how
-    /// many credentials it had. When it ends early it is to be asked for again.
+    /// many credentials it had. When it ends early it is to be asked for again, and goes on.
     ///
     /// Somebody may have taken the suspension back meanwhile. So it is said once more together with the
     /// deletion, after which nobody can take it back, and what was stored until then goes too.
@@ -128,18 +128,40 @@ impl Operations {
         by: &KnownOperator,
         developer: &DeveloperId,
     ) -> Result<u64, OperatorError> {
-        self.suspend_developer(by, developer).await?;
+        self.suspend_for_deletion(by, developer).await?;
         let before = self.delete_credentials(developer).await?;
         let event = by.event(Operation::DeleteDeveloper, Some(developer), None);
         let suspension = suspension(self.clock.now());
         self.forbid(event, async |transaction, event| {
-            transaction.delete_developer(developer).await?;
+            let was_there = transaction.delete_developer(developer).await?;
             transaction.revoke(developer, &suspension).await?;
-            event.outcome = Outcome::Deleted;
+            event.outcome = if was_there || before > 0 {
+                Outcome::Deleted
+            } else {
+                Outcome::Unchanged
+            };
             Ok(())
         })
         .await?;
         Ok(before + self.delete_credentials(developer).await?)
+    }
+
+    /// Suspends a developer that is there, or that an earlier deletion left something of. How far that one
+    /// came is not known, nor whether it waited for earlier requests; so all of it is done again.
+    async fn suspend_for_deletion(
+        &self,
+        by: &KnownOperator,
+        developer: &DeveloperId,
+    ) -> Result<bool, OperatorError> {
+        let event = by.event(Operation::SuspendDeveloper, Some(developer), None);
+        let suspension = suspension(self.clock.now());
+        self.forbid(event, async |transaction, event| {
+            if !transaction.is_anything_left_of(developer).await? {
+                self.known(transaction, developer).await?;
+            }
+            revoked(transaction, event, developer, &suspension).await
+        })
+        .await
     }
 
     /// Deletes a developer's credentials, some at a time; answers how many there were.

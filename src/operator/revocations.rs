@@ -10,6 +10,7 @@ use crate::{
         text::{DeveloperId, GrantId, TokenId},
         timestamp::Timestamp,
     },
+    store::Transaction,
 };
 
 impl Operations {
@@ -96,12 +97,22 @@ impl Operations {
     ) -> Result<bool, OperatorError> {
         self.forbid(event, async |transaction, event| {
             self.known(transaction, developer).await?;
-            let changed = transaction.revoke(developer, &revocation).await?;
-            if !changed {
-                event.outcome = Outcome::Unchanged;
-            }
-            Ok(changed)
+            revoked(transaction, event, developer, &revocation).await
         })
         .await
     }
+}
+
+/// Revokes, and has the event say whether that changed anything.
+pub(super) async fn revoked(
+    transaction: &Transaction<'_>,
+    event: &mut AuditEvent,
+    developer: &DeveloperId,
+    revocation: &Revocation,
+) -> Result<bool, OperatorError> {
+    let changed = transaction.revoke(developer, revocation).await?;
+    if !changed {
+        event.outcome = Outcome::Unchanged;
+    }
+    Ok(changed)
 }

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use tokio_postgres::{Row, types::ToSql};
 
-use super::{Connection, Store, StoreFault, columns::Columns, durable::durably, patiently};
+use super::{
+    Connection, Store, StoreFault, Transaction, columns::Columns, durable::durably, patiently,
+};
 use crate::model::{
     sealed::{MasterKeyId, WrappedKey},
     timestamp::Timestamp,
@@ -168,25 +170,10 @@ impl Store {
     ///
     /// When the database does not answer.
     pub async fn add_signing_key(&self, key: &SigningKeyRow) -> Result<(), StoreFault> {
-        // Store::add_signing_key
-        const SQL: &str = concat!(
-            "
-            insert into vault.audit_signing_key (public_key, wrapped_key, master_key)
-            select $1, $2, $3
-            where not exists (
-                select from vault.master_keys where id = $3 and state = 'retired')
-              and ",
-            durably!(),
-            " on conflict do nothing"
-        );
-        let connection = self.connection().await?;
-        let parameters: [&(dyn ToSql + Sync); 3] = [
-            &key.public_key,
-            &key.wrapped.bytes,
-            &key.wrapped.master_key.as_str(),
-        ];
-        let work = connection.client().execute(SQL, &parameters);
-        connection.deadline(work).await.map(|_| ())
+        let mut connection = self.connection().await?;
+        let transaction = connection.transaction().await?;
+        transaction.add_signing_key(key).await?;
+        transaction.commit().await
     }
 
     /// Replaces the wrapped form of the key that signs; false when it is not as it was read.
@@ -200,20 +187,46 @@ impl Store {
         old: &WrappedKey,
         new: &WrappedKey,
     ) -> Result<bool, StoreFault> {
-        // Store::rewrap_signing_key
-        const SQL: &str = concat!(
-            "
+        let mut connection = self.connection().await?;
+        let transaction = connection.transaction().await?;
+        let changed = transaction.rewrap_signing_key(old, new).await?;
+        transaction.commit().await?;
+        Ok(changed)
+    }
+}
+
+impl Transaction<'_> {
+    async fn add_signing_key(&self, key: &SigningKeyRow) -> Result<(), StoreFault> {
+        // Transaction::add_signing_key
+        const SQL: &str = "
+            insert into vault.audit_signing_key (public_key, wrapped_key, master_key)
+            select $1, $2, $3
+            where not exists (
+                select from vault.master_keys where id = $3 and state = 'retired')
+            on conflict do nothing";
+        let parameters: [&(dyn ToSql + Sync); 3] = [
+            &key.public_key,
+            &key.wrapped.bytes,
+            &key.wrapped.master_key.as_str(),
+        ];
+        let work = self.inner.execute(SQL, &parameters);
+        self.deadline(work).await.map(|_| ())
+    }
+
+    async fn rewrap_signing_key(
+        &self,
+        old: &WrappedKey,
+        new: &WrappedKey,
+    ) -> Result<bool, StoreFault> {
+        // Transaction::rewrap_signing_key
+        const SQL: &str = "
             update vault.audit_signing_key set wrapped_key = $2, master_key = $3
             where wrapped_key = $1 and not exists (
-                select from vault.master_keys where id = $3 and state = 'retired')
-              and ",
-            durably!()
-        );
-        let connection = self.connection().await?;
+                select from vault.master_keys where id = $3 and state = 'retired')";
         let parameters: [&(dyn ToSql + Sync); 3] =
             [&old.bytes, &new.bytes, &new.master_key.as_str()];
-        let work = connection.client().execute(SQL, &parameters);
-        connection.deadline(work).await.map(|changed| changed == 1)
+        let work = self.inner.execute(SQL, &parameters);
+        self.deadline(work).await.map(|changed| changed == 1)
     }
 }
 

@@ -188,7 +188,7 @@ pub async fn check_once(url: &DatabaseUrl, authority: Authority) -> Result<(), S
     let client = schema::connect(url).await?;
     // Before anything of them is read.
     if let Some(fault) = schema::timed(authority_tables::look(&client)).await?.fault {
-        return Err(fault);
+        return Err(fault.into());
     }
     for (table, sql) in [
         (

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::authority_tables::Look;
+use super::plain_tables::Look;
 
 /// How long a look counts. One is taken every two seconds, and may take as long as a statement may.
 const COUNTS_FOR: Duration = Duration::from_secs(10);

@@ -11,7 +11,7 @@ use super::{
     columns::Columns,
     database_span,
     durable::durably,
-    writers::read_committed,
+    writers::{not_read_committed, read_committed},
 };
 use crate::model::{
     bearer::ApiKeyHash,
@@ -319,8 +319,7 @@ impl Connection {
             row: &row,
         };
         if !columns.get::<bool>("read_committed")? {
-            let why = "the database's transactions are not READ COMMITTED";
-            return Err(StoreFault::Unavailable(why.into()));
+            return Err(not_read_committed());
         }
         if !columns.get::<bool>("key_is_valid")? {
             return Err(StoreFault::InvalidApiKey);

@@ -156,44 +156,14 @@ impl Store {
     ) -> Result<CredentialPage, StoreFault> {
         let connection = self.connection().await?;
         let asked_by = Some((&developer.api_key_hash, at));
-        let page = connection
+        connection
             .credentials(&developer.id, asked_by, filter, Some(after), size)
-            .await?;
-        if page.credentials.is_empty() {
-            connection.check_key(developer, at).await?;
-        }
-        Ok(page)
+            .await
     }
 }
 
 impl Connection {
-    /// Whether an API key is valid at this moment.
-    async fn check_key(&self, developer: &Developer, at: Timestamp) -> Result<(), StoreFault> {
-        // Connection::check_key
-        macro_rules! sql {
-            ($authority:ident) => {
-                concat!(
-                    "select ",
-                    key_is_valid_sql!($authority, "$1", "$2", "$3"),
-                    " as key_is_valid"
-                )
-            };
-        }
-        let sql = match self.authority {
-            Authority::Standalone => sql!(Standalone),
-            Authority::Grantex => sql!(Grantex),
-        };
-        let hash = developer.api_key_hash.as_bytes();
-        let parameters: [&(dyn ToSql + Sync); 3] = [&developer.id.as_str(), &hash, &at];
-        let row = self.deadline(self.client().query_one(sql, &parameters));
-        if row.await?.get("key_is_valid") {
-            Ok(())
-        } else {
-            Err(StoreFault::InvalidApiKey)
-        }
-    }
-
-    /// Nothing when it is asked by an API key that is not valid at its moment.
+    /// An API key that asks must be valid at its moment: the page and the answer to that are of one snapshot.
     async fn credentials(
         &self,
         developer: &DeveloperId,
@@ -217,14 +187,7 @@ impl Connection {
         );
         if let (Some(hash), Some((_, at))) = (&hash, &asked_by) {
             parameters.extend([hash as &(dyn ToSql + Sync), at]);
-            sql.push_str(match self.authority {
-                Authority::Standalone => {
-                    concat!(" and ", key_is_valid_sql!(Standalone, "$1", "$3", "$4"))
-                }
-                Authority::Grantex => {
-                    concat!(" and ", key_is_valid_sql!(Grantex, "$1", "$3", "$4"))
-                }
-            });
+            sql.push_str(" and (select key_is_valid from caller)");
         }
         if let Some(principal) = &filter.principal_id {
             parameters.push(principal);
@@ -250,6 +213,9 @@ impl Connection {
             );
         }
         sql.push_str(" order by created_at desc, id desc limit $2");
+        if asked_by.is_some() {
+            sql = asked_by_key(self.authority, &sql);
+        }
         let (rows, more) = self
             .deadline(async {
                 let statement = self.client().prepare_cached(&sql).await?;
@@ -258,6 +224,10 @@ impl Connection {
             })
             .instrument(database_span!("select", "credentials"))
             .await?;
+        let rows = match asked_by {
+            Some(_) => of_valid_key(&rows)?,
+            None => &rows[..],
+        };
         let credentials = rows.iter().map(credential).collect::<Result<Vec<_>, _>>()?;
         let last = credentials.last().filter(|_| more);
         let next = last.map(|last| Position {
@@ -266,6 +236,35 @@ impl Connection {
         });
         Ok(CredentialPage { credentials, next })
     }
+}
+
+/// A page with the answer whether the key that asks for it is valid. It has a row where the page has none.
+fn asked_by_key(authority: Authority, page: &str) -> String {
+    let key_is_valid = match authority {
+        Authority::Standalone => key_is_valid_sql!(Standalone, "$1", "$3", "$4"),
+        Authority::Grantex => key_is_valid_sql!(Grantex, "$1", "$3", "$4"),
+    };
+    format!(
+        "with caller as (select {key_is_valid} as key_is_valid)
+        select key_is_valid, page.* from caller left join ({page}) page on true
+        order by created_at desc, id desc"
+    )
+}
+
+/// The rows of such a page.
+fn of_valid_key(rows: &[Row]) -> Result<&[Row], StoreFault> {
+    let Some(row) = rows.first() else {
+        return Err(StoreFault::InvalidApiKey);
+    };
+    let columns = Columns {
+        table: "credentials",
+        row,
+    };
+    if !columns.get::<bool>("key_is_valid")? {
+        return Err(StoreFault::InvalidApiKey);
+    }
+    let is_empty = columns.get::<Option<&str>>("id")?.is_none();
+    Ok(if is_empty { &[] } else { rows })
 }
 
 fn append(sql: &mut String, text: std::fmt::Arguments<'_>) {

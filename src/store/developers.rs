@@ -54,6 +54,23 @@ impl Transaction<'_> {
         self.deadline(work).await.map(|row| row.is_some())
     }
 
+    /// Whether there are credentials of a developer, registered or not, or it is suspended: a deletion leaves
+    /// its suspension.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn is_anything_left_of(&self, id: &DeveloperId) -> Result<bool, StoreFault> {
+        // Transaction::is_anything_left_of
+        const SQL: &str = "
+            select exists (
+                    select from vault.revocations where developer_id = $1 and kind = 'developer')
+                or exists (select from vault.credentials where developer_id = $1)";
+        let parameters = [&id.as_str() as _];
+        let work = self.inner.query_one(SQL, &parameters);
+        self.deadline(work).await.map(|row| row.get(0))
+    }
+
     /// Deletes what there is of a developer beside its credentials; answers whether there was anything.
     /// What was revoked stays revoked, and the audit record stays.
     ///

@@ -10,6 +10,7 @@ use super::{
     Query, SCAN_TIMEOUT,
     database_url::DatabaseUrl,
     page,
+    plain_tables::{self, Column, NOT_THERE, TableFault},
     schema::{self, SchemaFault},
 };
 
@@ -28,6 +29,36 @@ const MAX_CHARS: i32 = 513;
 /// Quotes, escapes and spaces make JSON text longer than it is when it is compact.
 const MAX_METADATA_BYTES: i64 = 1024 * 1024;
 
+/// What is read of `public.vault_credentials`.
+const CREDENTIALS: [Column; 11] = [
+    column("public.vault_credentials", "id"),
+    column("public.vault_credentials", "developer_id"),
+    column("public.vault_credentials", "principal_id"),
+    column("public.vault_credentials", "service"),
+    column("public.vault_credentials", "credential_type"),
+    column("public.vault_credentials", "access_token"),
+    column("public.vault_credentials", "refresh_token"),
+    column("public.vault_credentials", "metadata"),
+    column("public.vault_credentials", "token_expires_at"),
+    column("public.vault_credentials", "created_at"),
+    column("public.vault_credentials", "updated_at"),
+];
+/// What is read of `public.developers`.
+const DEVELOPERS: [Column; 4] = [
+    column("public.developers", "id"),
+    column("public.developers", "api_key_hash"),
+    column("public.developers", "name"),
+    column("public.developers", "mode"),
+];
+
+const fn column(table: &'static str, name: &'static str) -> Column {
+    Column {
+        table,
+        name,
+        kind: None,
+    }
+}
+
 /// A connection that reads `public.vault_credentials` and `public.developers`.
 pub struct GrantexSource {
     client: Client,
@@ -43,6 +74,17 @@ pub enum SourceFault {
     /// It answers with an error: the table is not there, or may not be read.
     #[error("the source cannot be read: {0}")]
     Refused(String),
+    /// It would run code of its owner.
+    #[error(
+        "the source is not read: {table} {what}, which can run code of its owner; copy it into a plain table \
+         of built-in types, or import from the table that is behind it"
+    )]
+    MoreThanATable {
+        /// Which table.
+        table: &'static str,
+        /// What is wrong with it.
+        what: &'static str,
+    },
     /// It does not answer any more.
     #[error("the source does not answer any more")]
     Lost,
@@ -124,17 +166,20 @@ pub struct SourceDeveloper {
 }
 
 impl GrantexSource {
-    /// Connects. A token that is stored in more than so many characters is not read.
+    /// Connects, and looks at the credentials' table before anything reads it. A token that is stored in
+    /// more than so many characters is not read.
     ///
     /// # Errors
     ///
-    /// When it cannot be reached.
+    /// When it cannot be reached, or is more than a plain table.
     pub async fn connect(url: &DatabaseUrl, max_token_chars: usize) -> Result<Self, SourceFault> {
         let client = schema::connect(url).await;
-        Ok(Self {
+        let this = Self {
             client: client.map_err(SourceFault::Unreachable)?,
             max_token_chars: i64::try_from(max_token_chars).unwrap_or(i64::MAX),
-        })
+        };
+        this.is_only(&CREDENTIALS).await?;
+        Ok(this)
     }
 
     /// How many credentials there are.
@@ -237,6 +282,9 @@ impl GrantexSource {
         &mut self,
         after: Option<&str>,
     ) -> Result<Vec<SourceDeveloper>, SourceFault> {
+        if after.is_none() {
+            self.is_only(&DEVELOPERS).await?;
+        }
         // GrantexSource::developers
         const SQL: &str = "
             select id, pg_catalog.left(api_key_hash, $3) as api_key_hash, pg_catalog.left(name, $3) as name,
@@ -251,6 +299,21 @@ impl GrantexSource {
             rows.iter().map(source_developer).collect()
         };
         self.read(read).await
+    }
+
+    /// Refuses what is more than a plain table: its owner's code would run as whoever imports, and a
+    /// transaction that only reads does not stop what a superuser may do.
+    async fn is_only(&self, columns: &[Column]) -> Result<(), SourceFault> {
+        let look = timeout(SCAN_TIMEOUT, plain_tables::look(&self.client, columns));
+        let look = look.await.map_err(|_| SourceFault::Lost)?;
+        match look.map_err(|error| fault_of(&error))?.fault {
+            // The server says it better, with its code.
+            None
+            | Some(TableFault {
+                what: NOT_THERE, ..
+            }) => Ok(()),
+            Some(TableFault { table, what }) => Err(SourceFault::MoreThanATable { table, what }),
+        }
     }
 
     /// Reads in a transaction that cannot write, whatever the role may.

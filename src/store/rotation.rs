@@ -6,7 +6,13 @@ use std::fmt;
 use deadpool_postgres::GenericClient;
 use tokio_postgres::{Row, types::ToSql};
 
-use super::{Store, StoreFault, columns::Columns, durable::durably, patiently};
+use super::{
+    Store, StoreFault,
+    columns::Columns,
+    durable::durably,
+    patiently,
+    writers::{not_read_committed, read_committed},
+};
 use crate::model::{
     metadata::Metadata,
     restrictions::Restrictions,
@@ -219,16 +225,19 @@ impl Store {
             "
             with target as (
                 select exists (
-                    select from vault.master_keys where id = $5 and state = 'retired') as retired
+                    select from vault.master_keys where id = $5 and state = 'retired') as retired,
+                    ",
+            read_committed!(),
+            " as read_committed
                 where ",
             durably!(),
             "),
             replaced as (
                 update vault.credentials set wrapped_key = $4, master_key = $5
                 where developer_id = $1 and id = $2 and wrapped_key = $3
-                  and not (select retired from target)
+                  and (select read_committed and not retired from target)
                 returning id)
-            select retired, exists (select from replaced) as done from target"
+            select retired, read_committed, exists (select from replaced) as done from target"
         );
         let parameters: [&(dyn ToSql + Sync); 5] = [
             &row.developer,
@@ -257,7 +266,10 @@ impl Store {
             "
             with target as (
                 select exists (
-                    select from vault.master_keys where id = $5 and state = 'retired') as retired
+                    select from vault.master_keys where id = $5 and state = 'retired') as retired,
+                    ",
+            read_committed!(),
+            " as read_committed
                 where ",
             durably!(),
             "),
@@ -265,9 +277,9 @@ impl Store {
                 update vault.credentials
                 set wrapped_key = $4, master_key = $5, access_token = $6, refresh_token = $7
                 where developer_id = $1 and id = $2 and wrapped_key = $3
-                  and not (select retired from target)
+                  and (select read_committed and not retired from target)
                 returning id)
-            select retired, exists (select from replaced) as done from target"
+            select retired, read_committed, exists (select from replaced) as done from target"
         );
         let parameters: [&(dyn ToSql + Sync); 7] = [
             &row.developer,
@@ -311,6 +323,9 @@ impl Store {
             table: "credentials",
             row: &row,
         };
+        if !columns.get::<bool>("read_committed")? {
+            return Err(not_read_committed());
+        }
         match (columns.get("retired")?, columns.get("done")?) {
             (true, _) => Err(StoreFault::RetiredMasterKey(master_key.clone())),
             (false, true) => Ok(Replaced::Done),

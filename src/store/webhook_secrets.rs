@@ -10,6 +10,7 @@ use super::{
     database_span,
     durable::durably,
     rotation::{Replaced, RowKey, Scanned, data_key, row_key},
+    writers::read_committed,
 };
 use crate::model::{
     id::WebhookSecretId,
@@ -206,16 +207,19 @@ impl Store {
             "
             with target as (
                 select exists (
-                    select from vault.master_keys where id = $5 and state = 'retired') as retired
+                    select from vault.master_keys where id = $5 and state = 'retired') as retired,
+                    ",
+            read_committed!(),
+            " as read_committed
                 where ",
             durably!(),
             "),
             replaced as (
                 update vault.webhook_secrets set wrapped_key = $4, master_key = $5
                 where developer_id = $1 and id = $2 and wrapped_key = $3
-                  and not (select retired from target)
+                  and (select read_committed and not retired from target)
                 returning id)
-            select retired, exists (select from replaced) as done from target"
+            select retired, read_committed, exists (select from replaced) as done from target"
         );
         let parameters: [&(dyn ToSql + Sync); 5] = [
             &row.developer,

@@ -3,7 +3,7 @@
 //! A store, a delete and the event of an exchange ask in their own statement whether they may: whether the
 //! API key is valid, the grant lives, the master key is in use. A statement of Postgres locks its tables
 //! before it takes the snapshot that it reads with, at least in the isolation level READ COMMITTED, which
-//! our transactions ask for and single statements make sure of. So there are two kinds of writers once it
+//! our transactions ask for and single statements make sure of (`read_committed!`). So there are two kinds of writers once it
 //! is committed that something is forbidden. Those that read afterwards see it and are refused. Those that
 //! read before hold their lock on the table already, until their transaction ends: they are waited for, and
 //! after that nobody is left who could write. No table is locked for it, so nobody else waits.
@@ -24,6 +24,11 @@ macro_rules! read_committed {
     };
 }
 pub(super) use read_committed;
+
+/// Why nothing was written in another isolation level.
+pub(super) fn not_read_committed() -> StoreFault {
+    StoreFault::Unavailable("the database's transactions are not READ COMMITTED".into())
+}
 
 /// How often it is looked whether they have ended.
 const POLL: Duration = Duration::from_millis(20);

@@ -1,5 +1,7 @@
 //! The README says what is true.
 
+use std::{fs, path::Path};
+
 use grantex_vault::config::{IMPORT_SETTINGS, SETTINGS};
 
 const README: &str = include_str!("../../README.md");
@@ -55,4 +57,49 @@ fn the_settings_of_an_import_are_on_the_page_about_it() {
     for setting in IMPORT_SETTINGS {
         assert!(page.contains(setting.name), "{} is missing", setting.name);
     }
+}
+
+/// The README and the pages of `docs/`, with their names.
+fn pages() -> Vec<(String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let docs = fs::read_dir(root.join("docs")).unwrap();
+    let docs = docs.map(|entry| entry.unwrap().path());
+    let pages = docs.filter(|path| path.extension().is_some_and(|extension| extension == "md"));
+    let mut pages: Vec<_> = pages.collect();
+    pages.push(root.join("README.md"));
+    let read = |path: &Path| fs::read_to_string(path).unwrap();
+    pages
+        .iter()
+        .map(|path| (path.display().to_string(), read(path)))
+        .collect()
+}
+
+#[test]
+fn sql_for_an_owner_begins_with_a_path_of_built_ins() {
+    let mut seen = 0;
+    for (page, text) in pages() {
+        for block in text.split("```sql\n").skip(1) {
+            seen += 1;
+            let first = block.lines().next();
+            let path = "set search_path = pg_catalog, pg_temp;";
+            assert_eq!(first, Some(path), "{page}");
+        }
+    }
+    assert!(seen > 3, "{seen}");
+}
+
+#[test]
+fn sql_within_a_sentence_names_the_schema_of_what_it_calls() {
+    let mut seen = 0;
+    for (page, text) in pages() {
+        let quoted = text.split('`').skip(1).step_by(2);
+        for sql in quoted.filter(|code| code.starts_with("select ")) {
+            seen += 1;
+            for call in sql.match_indices('(').map(|(at, _)| &sql[..at]) {
+                let name = call.rsplit([' ', '(', ',']).next().unwrap();
+                assert!(name.is_empty() || name.contains('.'), "{page}: {sql}");
+            }
+        }
+    }
+    assert!(seen > 3, "{seen}");
 }

@@ -1,9 +1,14 @@
-//! Stores and releases are READ COMMITTED, whatever the database's default is: revoking, and retiring a master
-//! key, rely on it.
+//! What writes if something holds is READ COMMITTED, whatever the database's default is: revoking, and
+//! retiring a master key, rely on it.
 
 use std::path::Path;
 
+use grantex_vault::{
+    model::sealed::{MasterKeyId, WrappedKey},
+    store::{Store, StoreFault, rotation::RowKey, schema::Durability},
+};
 use serde_json::json;
+use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, copy},
     net::{UnixListener, UnixStream},
@@ -58,6 +63,16 @@ fn forget_settings(here: &Path, there: &Path) {
     });
 }
 
+/// The same database through a pooler that forgets settings, for as long as the directory is there.
+fn through_pooler(url: &str) -> (String, TempDir) {
+    let (_, directory) = url.split_once("host=").unwrap();
+    let (directory, _) = directory.split_once('&').unwrap();
+    let between = tempfile::tempdir().unwrap();
+    forget_settings(between.path(), Path::new(directory));
+    let url = url.replace(directory, between.path().to_str().unwrap());
+    (url, between)
+}
+
 async fn on(url: &str) -> Server {
     Setup::new().with("DATABASE_URL", url).start().await
 }
@@ -91,11 +106,7 @@ async fn in_another_isolation_level_nothing_is_stored_or_released() {
         plain.outcomes().await,
     );
 
-    let (_, directory) = url.split_once("host=").unwrap();
-    let (directory, _) = directory.split_once('&').unwrap();
-    let between = tempfile::tempdir().unwrap();
-    forget_settings(between.path(), Path::new(directory));
-    let through = url.replace(directory, between.path().to_str().unwrap());
+    let (through, _between) = through_pooler(&url);
     let setup = Setup::new().beside(&plain).with("DATABASE_URL", &through);
     let server = setup.start().await;
     for via in Via::BOTH {
@@ -115,4 +126,36 @@ async fn in_another_isolation_level_nothing_is_stored_or_released() {
         plain.outcomes().await,
     );
     assert_eq!(after, before);
+}
+
+#[tokio::test]
+async fn in_another_isolation_level_a_rotation_replaces_nothing() {
+    let server = Server::start().await;
+    let tenant = server.tenant("acme").await;
+    let developer = server.client(Via::Rest, &tenant.key);
+    developer.store_token("user", "github", "secret").await;
+    let before = server.rows("credentials").await;
+    let (url, _between) = through_pooler(&server.database_url);
+    let store = Store::open(&url.parse().unwrap(), 1, Durability::Required).unwrap();
+    let mut scanned = store.data_keys(&RowKey::default(), 1).await.unwrap();
+    let row = scanned.remove(0).key;
+    let mut sealed = store
+        .sealed_credentials_at(std::slice::from_ref(&row))
+        .await
+        .unwrap();
+    let mut sealed = sealed.remove(0).content.unwrap().sealed;
+    let new = WrappedKey {
+        master_key: MasterKeyId::new("another"),
+        bytes: vec![7; 40],
+    };
+    let old = std::mem::replace(&mut sealed.data_key, new.clone());
+    for answer in [
+        store.replace_data_key(&row, &old, &new).await,
+        store.replace_sealed(&row, &old, &sealed).await,
+        store.replace_webhook_secret_key(&row, &old, &new).await,
+    ] {
+        let refused = matches!(answer, Err(StoreFault::Unavailable(_)));
+        assert!(refused, "{answer:?}");
+    }
+    assert_eq!(server.rows("credentials").await, before);
 }

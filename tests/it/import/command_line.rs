@@ -290,3 +290,61 @@ async fn memory_does_not_grow_with_the_source() {
     assert_eq!(operator.count("credentials").await, ROWS);
     assert!(most < MOST_KIB, "{most} KiB");
 }
+
+#[tokio::test]
+async fn a_source_that_is_more_than_plain_tables_is_refused_before_it_is_read() {
+    let code = "
+        create table public.ran ();
+        create function public.code(text) returns text language plpgsql volatile as $$
+            begin insert into public.ran default values; return $1; end $$;";
+    for (change, says) in [
+        (
+            "alter table public.vault_credentials rename to real;
+             create view public.vault_credentials as
+                select * from public.real where public.code(id) is not null",
+            "public.vault_credentials is not a plain table",
+        ),
+        (
+            "create domain public.loud as pg_catalog.text check (public.code(value) is not null);
+             alter table public.vault_credentials alter column service type public.loud",
+            "public.vault_credentials has a column of another type",
+        ),
+        (
+            "alter table public.developers rename to real;
+             create view public.developers as
+                select public.code(id) as id, api_key_hash, name, mode from public.real",
+            "public.developers is not a plain table",
+        ),
+    ] {
+        let operator = Operator::new().await;
+        operator.source.fill(1).await;
+        operator
+            .source
+            .execute("insert into public.developers values ('globex', 'hash', 'Globex', null)")
+            .await;
+        operator.source.execute(code).await;
+        operator.source.execute(change).await;
+        operator.source.execute("truncate public.ran").await;
+        let (success, said) = operator.say(&["--developers"]);
+        assert!(!success && said.contains(says), "{said}");
+        assert!(said.contains("into a plain table"), "what to do: {said}");
+        assert!(!operator.source.has_rows("public.ran").await, "{change}");
+    }
+}
+
+#[tokio::test]
+async fn a_source_with_columns_of_other_built_in_types_is_imported() {
+    let operator = Operator::new().await;
+    operator.source.fill(1).await;
+    operator
+        .source
+        .execute(
+            "alter table public.vault_credentials
+                alter column developer_id type varchar(64), alter column metadata drop default,
+                alter column metadata type json, alter column access_token type varchar;
+             create index on public.vault_credentials (lower(service)) where service <> 'a.b'",
+        )
+        .await;
+    let (success, said) = operator.say(&[]);
+    assert!(success && said.contains("imported 1,"), "{said}");
+}

@@ -1,5 +1,8 @@
 //! Developers and their keys, for a vault that stands alone.
 
+use std::time::Duration;
+
+use futures_util::poll;
 use grantex_vault::{
     auth::api_key,
     clock::Clock,
@@ -7,9 +10,10 @@ use grantex_vault::{
     model::bearer::ApiKey,
 };
 use serde_json::json;
+use tokio::{pin, time::timeout};
 
 use super::source::{KEY, Move, watched};
-use crate::harness::{Via, hex};
+use crate::harness::{Via, hex, until};
 
 const KEY_OF_GLOBEX: &str = "gx_live_0123456789abcdef";
 
@@ -75,6 +79,48 @@ async fn a_key_that_was_replaced_there_stops_working_here() {
     assert_eq!(run(&moving, false).await.0.imported, 1);
     assert!(admitted(&moving, replaced).await);
     assert!(!admitted(&moving, KEY_OF_GLOBEX).await);
+}
+
+#[tokio::test]
+async fn a_store_with_a_key_that_was_replaced_there_is_waited_for() {
+    let moving = Move::new().await;
+    let insert = format!(
+        "insert into public.developers values ('globex', '{}', 'Globex', null)",
+        hash(KEY_OF_GLOBEX)
+    );
+    moving.source.execute(&insert).await;
+    run(&moving, false).await;
+    let developer = moving.server.client(Via::Rest, KEY_OF_GLOBEX);
+    developer.store_token("user", "github", "before").await;
+    let replaced = hash("gx_live_another_key_of_globex");
+    let update = format!("update public.developers set api_key_hash = '{replaced}'");
+    moving.source.execute(&update).await;
+
+    // Somebody who writes the same row lets a store read, and wait.
+    let other = moving.server.sql().await;
+    let write = "begin; update vault.credentials set updated_at = updated_at";
+    other.batch_execute(write).await.unwrap();
+    let importing = async {
+        moving.server.waiting_for_locks(1).await;
+        let done = run(&moving, false);
+        pin!(done);
+        let mut answered = false;
+        until("it is committed", async || {
+            answered |= poll!(done.as_mut()).is_ready();
+            let keys = moving.server.rows("api_keys").await;
+            keys.iter().any(|key| !key["revoked_at"].is_null())
+        })
+        .await;
+        for _ in 0..3 {
+            let looked = timeout(Duration::from_millis(60), done.as_mut());
+            answered |= looked.await.is_ok();
+        }
+        assert!(!answered, "the import ended before the store did");
+        other.batch_execute("rollback").await.unwrap();
+        done.await
+    };
+    let (_, (counts, _)) = tokio::join!(developer.store_token("user", "github", "late"), importing);
+    assert_eq!(counts.imported, 1);
 }
 
 #[tokio::test]

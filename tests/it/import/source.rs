@@ -178,6 +178,12 @@ impl Source {
         self.sql.batch_execute(sql).await.unwrap();
     }
 
+    /// Whether there is anything in a table.
+    pub(super) async fn has_rows(&self, table: &str) -> bool {
+        let asked = format!("select from {table} limit 1");
+        self.sql.query_opt(&asked, &[]).await.unwrap().is_some()
+    }
+
     /// Has a row hold another token from this moment on.
     pub(super) async fn change(&self, id: &str, token: &str, updated_at: &str) {
         let stored = encrypted(token);

@@ -89,8 +89,13 @@ async fn a_developer_is_registered_suspended_resumed_and_deleted() {
     for table in ["developers", "api_keys", "credentials"] {
         assert_eq!(server.rows(table).await, Vec::<Value>::new(), "{table}");
     }
-    let gone = operator.delete_developer(delete).await.unwrap_err();
-    assert_eq!(refused(&gone), (Code::NotFound, "NOT_FOUND".to_owned()));
+    let again = operator.delete_developer(delete).await.unwrap();
+    assert_eq!(again.into_inner().deleted_credentials, 0);
+    let unknown = DeleteDeveloperRequest {
+        developer_id: "nobody".to_owned(),
+    };
+    let unknown = operator.delete_developer(unknown).await.unwrap_err();
+    assert_eq!(refused(&unknown), (Code::NotFound, "NOT_FOUND".to_owned()));
     let key_made = format!("create_api_key done {}", tenant.key_id);
     assert_eq!(
         recorded(&server).await,
@@ -104,6 +109,8 @@ async fn a_developer_is_registered_suspended_resumed_and_deleted() {
             "resume_developer unchanged",
             "suspend_developer done",
             "delete_developer deleted",
+            "suspend_developer unchanged",
+            "delete_developer unchanged",
             "suspend_developer not_found",
         ]
     );

@@ -5,7 +5,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::harness::{Realm, Server, Via};
+use crate::harness::{Realm, Server, Setup, Via};
 
 const CREDENTIALS: usize = 60_000;
 
@@ -63,4 +63,44 @@ async fn a_list_that_is_read_slowly_breaks_off_when_its_developer_is_suspended()
             whole.len()
         );
     }
+}
+
+#[tokio::test]
+async fn a_list_does_not_end_early_where_a_suspension_was_taken_back_meanwhile() {
+    let setup = Setup::new().with("GRANTEX_VAULT_DB_POOL_SIZE", "1");
+    let server = setup.start().await;
+    let tenant = server.tenant("acme").await;
+    let developer = server.client(Via::Rest, &tenant.key);
+    developer.store_token("user", "github", "secret").await;
+    fill(&server).await;
+    // It has prepared the statement of a part then, on the only connection that there is for it.
+    let whole = read_slowly(&server, &tenant.key, async {}).await;
+    assert!(whole.ends_with(b"0\r\n\r\n"));
+    let (suspends, resumes) = (server.sql().await, server.sql().await);
+    let meanwhile = async {
+        let lock = "begin; lock table vault.api_keys in access exclusive mode";
+        suspends.batch_execute(lock).await.unwrap();
+    };
+    let taken_back = async {
+        server.waiting_for_locks(1).await;
+        // It comes next, before whatever the list asks after that.
+        let resumed = resumes.batch_execute(
+            "begin; lock table vault.api_keys in access exclusive mode;
+             delete from vault.revocations; commit",
+        );
+        let suspended = async {
+            server.waiting_for_locks(2).await;
+            suspends
+                .batch_execute(
+                    "insert into vault.revocations values ('acme', 'developer', 'acme', now(), null);
+                     commit",
+                )
+                .await
+                .unwrap();
+        };
+        let (resumed, ()) = tokio::join!(resumed, suspended);
+        resumed.unwrap();
+    };
+    let (read, ()) = tokio::join!(read_slowly(&server, &tenant.key, meanwhile), taken_back);
+    assert!(!read.ends_with(b"0\r\n\r\n"), "it breaks off");
 }

@@ -373,3 +373,43 @@ async fn what_was_stored_while_a_suspension_was_taken_back_goes_with_its_develop
         assert_eq!(status(&agent(&server, via).exchange("slack").await), 401);
     }
 }
+
+#[tokio::test]
+async fn a_deletion_that_ended_early_goes_on_when_it_is_asked_for_again() {
+    let server = Server::start().await;
+    let tenant = server.tenant("acme").await;
+    let developer = server.client(Via::Rest, &tenant.key);
+    let (operations, by) = server.operations();
+    let id = DeveloperId::parse(&tenant.id).unwrap();
+    let (lock, other) = (server.sql().await, server.sql().await);
+    // As who makes a key for the developer.
+    lock.batch_execute("begin; select from vault.developers for key share")
+        .await
+        .unwrap();
+    let meanwhile = async {
+        server.waiting_for_locks(1).await;
+        assert!(operations.resume_developer(&by, &id).await.unwrap());
+        developer.store_token("user", "slack", "late").await;
+        let write = "begin; update vault.credentials set updated_at = updated_at";
+        other.batch_execute(write).await.unwrap();
+        lock.batch_execute("commit").await.unwrap();
+    };
+    let (deleted, ()) = tokio::join!(operations.delete_developer(&by, &id), meanwhile);
+    assert!(matches!(deleted, Err(OperatorError::EarlierRequests)));
+    other.batch_execute("rollback").await.unwrap();
+    assert!(server.rows("developers").await.is_empty());
+    assert_eq!(server.rows("credentials").await.len(), 1);
+
+    for left in [1, 0] {
+        let deleted = operations.delete_developer(&by, &id).await;
+        assert_eq!(deleted.unwrap(), left, "credentials");
+        assert!(server.rows("credentials").await.is_empty());
+    }
+    assert_eq!(server.rows("revocations").await.len(), 1, "it is suspended");
+    let recorded = outcomes_of(&server, "delete_developer").await;
+    let expected = ["deleted", "deleted", "unchanged"];
+    assert_eq!(
+        recorded,
+        expected.map(|one| format!("delete_developer {one}"))
+    );
+}
