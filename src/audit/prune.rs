@@ -86,11 +86,14 @@ pub async fn prune(
             break;
         }
     }
+    let seals = store.forget_pruned_entries(before).await?;
+    // A run that finds all of it done commits nothing that waits.
+    store.wait_for_standbys().await?;
     Ok(Pruned {
         before,
         partitions: partitions.len(),
         events,
-        seals: store.forget_pruned_entries(before).await?,
+        seals,
     })
 }
 

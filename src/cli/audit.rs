@@ -34,8 +34,8 @@ use crate::{
 /// and unwraps it by GRANTEX_VAULT_MASTER_KEY, unless --public-key says what to verify with.
 ///
 /// Exit codes: 0 when all is well; 1 when something was found, or nothing is proven; 2 when the input
-/// (an argument, a setting, a file) cannot be used; 3 when the database or the master key cannot be used
-/// now.
+/// (an argument, a setting, a file) cannot be used or the output cannot be written; 3 when the database or
+/// the master key cannot be used now.
 #[derive(Subcommand)]
 pub(super) enum Command {
     /// Show the last events that were committed: a table on a terminal, else a line of JSON each.
@@ -52,7 +52,8 @@ pub(super) enum Command {
         target: Target,
     },
     /// Write events as lines of JSON, each with a proof that it was sealed, and a signed end that says how
-    /// many there are. It needs the master key.
+    /// many there are. It needs the master key. Exit code 1 when a sealed event is left out, because it is
+    /// gone or not as it was sealed.
     Export(files::ExportArgs),
     /// Check an export with the public key and nothing else. Exit code 1 when a line proves nothing, a line
     /// is missing or the file proves no event; 2 when a file cannot be read or is no public key.

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | 0 | done; of a check: everything that was asked for is proven |
 //! | 1 | not done; of a check: something was found, or nothing is proven |
-//! | 2 | the input cannot be used: arguments (clap's code too), settings, a file |
+//! | 2 | the input cannot be used (arguments, clap's code too; settings; a file), or the output not written |
 //! | 3 | the database, or the master key, cannot be used now |
 //! | 141 | nobody reads standard output any more; what a shell shows of tools that SIGPIPE ends |
 
@@ -12,10 +12,7 @@ use std::{error::Error, fmt, io};
 
 use super::{explain, output::errln};
 
-/// Not done.
-const FAILED: u8 = 1;
-
-/// Input that cannot be used.
+/// Input that cannot be used, or output that cannot be written: of a check it is no finding.
 const UNUSABLE: u8 = 2;
 /// The database, or the master key, cannot be used now.
 const AWAY: u8 = 3;
@@ -58,7 +55,7 @@ impl Failure {
                 text: String::new(),
             },
             _ => Self {
-                code: FAILED,
+                code: UNUSABLE,
                 text: format!("standard output cannot be written: {error}"),
             },
         }

@@ -5,7 +5,12 @@ use std::str::FromStr;
 
 use tokio_postgres::types::ToSql;
 
-use super::{Store, StoreFault, Transaction, columns::Columns, durable::durably, patiently};
+use super::{
+    Store, StoreFault, Transaction,
+    columns::Columns,
+    durable::{durably, waits_for_standbys},
+    patiently,
+};
 use crate::model::timestamp::Timestamp;
 
 /// How much time a partition has.
@@ -115,6 +120,20 @@ impl Store {
             })
         };
         rows.iter().map(read).collect()
+    }
+
+    /// Waits until everything that is committed is on the synchronous standbys too: an earlier run may
+    /// have committed what this one finds done, and have ended before it was there.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer, or this wait ends early as well.
+    pub async fn wait_for_standbys(&self) -> Result<(), StoreFault> {
+        // Store::wait_for_standbys
+        const SQL: &str = concat!("select where ", durably!(), " and ", waits_for_standbys!());
+        let connection = self.connection().await?;
+        let work = connection.client().execute(SQL, &[]);
+        connection.deadline(work).await.map(|_| ())
     }
 }
 

@@ -66,6 +66,7 @@ pub(super) async fn run(args: VerifyArgs) -> Outcome {
     );
     match verified.last {
         Some(Anchor { number, hash }) => outln!("last seal {number}:{hash}"),
+        None if watch.seals() > 0 => outln!("no seal is one that the key signed"),
         None => outln!("nothing was sealed yet"),
     }
     if verified.unsealed > 0 {

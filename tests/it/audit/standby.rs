@@ -2,6 +2,13 @@
 
 use std::time::Duration;
 
+use grantex_vault::{
+    audit::prune::{PruneFault, prune},
+    clock::Clock,
+    envelope::{data_key::DataKey, signing_key::SigningKey},
+    model::timestamp::Timestamp,
+    store::{Store, schema::Durability},
+};
 use serde_json::json;
 use tokio::time::timeout;
 use tokio_postgres::Client;
@@ -162,4 +169,27 @@ async fn a_change_whose_wait_for_the_standby_was_cancelled_is_not_said_to_be_don
             waiting.standby("").await;
         }
     }
+}
+
+#[tokio::test]
+async fn a_prune_that_is_run_again_waits_for_what_the_first_one_did_not() {
+    let waiting = Waiting::start().await;
+    let url = waiting.server.database_url.parse().unwrap();
+    let store = Store::open(&url, 2, Durability::Required).unwrap();
+    let key = SigningKey::from_data_key(&DataKey::make());
+    let before = Timestamp::parse("2020-01-01T00:00:00Z").unwrap();
+    let run = || prune(&store, &key, before, waiting.server.clock.now());
+    // It commits everything that there is to do.
+    run().await.unwrap();
+    waiting.standby("nobody").await;
+    let cancelled = async {
+        let pid = waiting.another(&[]).await;
+        waiting.end_waiting("pg_cancel_backend", pid).await;
+    };
+    let both = async { tokio::join!(run(), cancelled) };
+    let (again, ()) = timeout(Duration::from_secs(20), both).await.unwrap();
+    let again = again.unwrap_err();
+    assert!(matches!(again, PruneFault::Store(_)), "{again:?}");
+    waiting.standby("").await;
+    run().await.unwrap();
 }

@@ -1,6 +1,15 @@
 //! Each kind of tampering by raw SQL is found, and named.
 
-use grantex_vault::audit::{seal::Sha, verify::Anchor};
+use std::time::Duration;
+
+use grantex_vault::{
+    audit::{
+        seal::{Header, Sha},
+        verify::Anchor,
+    },
+    model::timestamp::Timestamp,
+};
+use tokio::time::timeout;
 
 use super::{all_sealed, assert_whole, exchange, nobody_seals, sealing, seals, verified};
 use crate::harness::{Server, Tenant, Via};
@@ -290,19 +299,57 @@ async fn a_seal_that_is_made_by_another_key_is_named() {
         .execute(put, &[&parts[0], &parts[1], &parts[2]])
         .await;
     assert_eq!(put.unwrap(), 1);
-    let (found, _) = verified(&server, None).await;
-    assert!(
-        found.contains(&"seal 2\tsigned by another key".to_owned()),
-        "{found:?}"
-    );
-    assert!(
-        found.contains(&"seal 2\tdoes not follow the seal before it".to_owned()),
-        "{found:?}"
-    );
-    assert!(
-        found.contains(&"seal 3\tdoes not follow the seal before it".to_owned()),
-        "{found:?}"
-    );
+    let expected = [("seal 2".to_owned(), "signed by another key")];
+    finds(&server, "select 1", &expected).await;
+}
+
+/// Puts a header in the place of a seal, or behind the last one, that nobody signed.
+async fn put_unsigned(server: &Server, header: &Header) {
+    let sql = "insert into vault.audit_seals (number, header, signature, entries)
+        values ($1, $2, '', null)
+        on conflict (number) do update set header = $2";
+    let number = i64::try_from(header.number).unwrap();
+    let session = server.sql().await;
+    let put = session.execute(sql, &[&number, &header.to_bytes()]).await;
+    assert_eq!(put.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_seal_that_nobody_signed_does_not_keep_verifying_from_its_end() {
+    let (server, _, ids) = record().await;
+    let (mut junk, _) = seals(&server).await.pop().unwrap();
+    junk.number += 1;
+    junk.era = i32::MAX;
+    junk.events = u64::MAX;
+    junk.newest_event = None;
+    put_unsigned(&server, &junk).await;
+    let sql = format!("delete from vault.audit_events where id = '{}'", ids[2]);
+    let named = format!("seal {}", junk.number);
+    let expected = [
+        (named, "changed: the signature"),
+        (gone(&ids[2]), "removed"),
+    ];
+    let verifying = finds(&server, &sql, &expected);
+    timeout(Duration::from_mins(1), verifying).await.unwrap();
+}
+
+#[tokio::test]
+async fn nothing_that_a_seal_says_counts_when_nobody_signed_it() {
+    let (server, _, _) = record().await;
+    let last = assert_whole(&server).await;
+    let (mut second, _) = seals(&server).await.swap_remove(1);
+    second.next_transaction = Some(0);
+    second.sealed_at = Timestamp::parse("2099-01-01T00:00:00Z").unwrap();
+    second.to_transaction = i64::MAX;
+    put_unsigned(&server, &second).await;
+    let expected = [("seal 2".to_owned(), "changed: the signature")];
+    finds(&server, "select 1", &expected).await;
+    // The last one too: then the one before is the last that is known.
+    let mut forged = seals(&server).await.pop().unwrap().0;
+    forged.events = 0;
+    put_unsigned(&server, &forged).await;
+    let (_, verified) = verified(&server, None).await;
+    assert_eq!(verified.last.map(|seal| seal.number), Some(last.number - 1));
 }
 
 #[tokio::test]
