@@ -282,9 +282,6 @@ impl GrantexSource {
         &mut self,
         after: Option<&str>,
     ) -> Result<Vec<SourceDeveloper>, SourceFault> {
-        if after.is_none() {
-            self.is_only(&DEVELOPERS).await?;
-        }
         // GrantexSource::developers
         const SQL: &str = "
             select id, pg_catalog.left(api_key_hash, $3) as api_key_hash, pg_catalog.left(name, $3) as name,
@@ -292,6 +289,9 @@ impl GrantexSource {
             from public.developers
             where $1::text is null or id > $1
             order by id limit $2";
+        if after.is_none() {
+            self.is_only(&DEVELOPERS).await?;
+        }
         let read = async |source: &Transaction<'_>| {
             let parameters: [&(dyn ToSql + Sync); 3] = [&after, &DEVELOPERS_PAGE, &MAX_CHARS];
             let rows = source.query_raw(SQL, parameters).await?;

@@ -84,7 +84,7 @@ async fn a_list_does_not_end_early_where_a_suspension_was_taken_back_meanwhile()
     let taken_back = async {
         server.waiting_for_locks(1).await;
         // It comes next, before whatever the list asks after that.
-        let resumed = resumes.batch_execute(
+        let back = resumes.batch_execute(
             "begin; lock table vault.api_keys in access exclusive mode;
              delete from vault.revocations; commit",
         );
@@ -98,8 +98,8 @@ async fn a_list_does_not_end_early_where_a_suspension_was_taken_back_meanwhile()
                 .await
                 .unwrap();
         };
-        let (resumed, ()) = tokio::join!(resumed, suspended);
-        resumed.unwrap();
+        let (back, ()) = tokio::join!(back, suspended);
+        back.unwrap();
     };
     let (read, ()) = tokio::join!(read_slowly(&server, &tenant.key, meanwhile), taken_back);
     assert!(!read.ends_with(b"0\r\n\r\n"), "it breaks off");
