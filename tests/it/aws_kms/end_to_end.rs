@@ -111,3 +111,39 @@ async fn the_binary_refuses_a_missing_key_and_names_it_with_its_setting() {
         assert!(said.contains(&complaint), "{said}");
     }
 }
+
+#[tokio::test]
+async fn doctor_says_that_a_key_is_disabled_or_that_it_may_not_be_used() {
+    let moto = Moto::shared().await;
+    let arn = moto.master_key().await;
+    let (_, id) = arn.split_once(":key/").unwrap();
+    moto.kms().disable_key().key_id(id).send().await.unwrap();
+    let denied = axum::Router::new().fallback(async || {
+        let denied = json!({"__type": "AccessDeniedException"}).to_string();
+        (axum::http::StatusCode::BAD_REQUEST, denied)
+    });
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let denies = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, denied).await });
+    for (endpoint, says) in [
+        (&moto.url, "the master key is disabled"),
+        (&denies, "the KMS denied the use of the master key"),
+    ] {
+        let mut doctor = Command::new(BINARY);
+        doctor
+            .arg("doctor")
+            .env_clear()
+            .envs(moto.environment())
+            .env("AWS_ENDPOINT_URL", endpoint)
+            .env(
+                "DATABASE_URL",
+                "postgres://vault@127.0.0.1:1/vault?sslmode=disable",
+            )
+            .env("GRANTEX_VAULT_MASTER_KEY", format!("aws-kms:{arn}"))
+            .env("GRANTEX_VAULT_ISSUER", ISSUER);
+        let output = tokio::task::spawn_blocking(move || doctor.output()).await;
+        let output = output.unwrap().expect("the binary runs");
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(said.contains(says), "{said}");
+    }
+}
