@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use axum::{Router, http::StatusCode};
 use serde_json::{Value, json};
 
 use crate::harness::{Cluster, ISSUER, Moto, Process, SigningKey};
@@ -118,16 +119,16 @@ async fn doctor_says_that_a_key_is_disabled_or_that_it_may_not_be_used() {
     let arn = moto.master_key().await;
     let (_, id) = arn.split_once(":key/").unwrap();
     moto.kms().disable_key().key_id(id).send().await.unwrap();
-    let denied = axum::Router::new().fallback(async || {
+    let denied = Router::new().fallback(async || {
         let denied = json!({"__type": "AccessDeniedException"}).to_string();
-        (axum::http::StatusCode::BAD_REQUEST, denied)
+        (StatusCode::BAD_REQUEST, denied)
     });
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let denies = format!("http://{}", listener.local_addr().unwrap());
+    let elsewhere = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move { axum::serve(listener, denied).await });
     for (endpoint, says) in [
         (&moto.url, "the master key is disabled"),
-        (&denies, "the KMS denied the use of the master key"),
+        (&elsewhere, "the KMS denied the use of the master key"),
     ] {
         let mut doctor = Command::new(BINARY);
         doctor
