@@ -1,26 +1,18 @@
 //! Postgres: can it be reached, who are we there, what has it, what would it lose.
 
-use std::time::Duration;
-
 use super::Finding;
 use crate::{
     clock::Clock,
     config::Database,
     model::cause::chain,
     store::{
-        diagnosis::{Diagnosis, diagnose},
+        diagnosis::{Diagnosis, MAX_SKEW, MIN_STATEMENT_TIMEOUT, diagnose},
         schema::{Durability, SchemaFault},
     },
 };
 
 /// The oldest major version that the vault is for.
 const OLDEST: i32 = 13;
-/// Grant tokens are taken this much too late or too early; a clock that is further off than half of
-/// it is worth a warning.
-const SKEW: Duration = Duration::from_secs(30);
-/// What a statement needs now and then.
-const MIN_STATEMENT_TIMEOUT: Duration = Duration::from_secs(1);
-
 pub(super) async fn examine(database: &Database, clock: &dyn Clock) -> Vec<Finding> {
     let diagnosis = match diagnose(&database.url, database.durability).await {
         Ok(diagnosis) => diagnosis,
@@ -93,9 +85,9 @@ fn time(diagnosis: &Diagnosis, clock: &dyn Clock) -> Finding {
     let skew = now.since(diagnosis.now).max(diagnosis.now.since(now));
     let says = format!("{} ms beside the database's", skew.as_millis());
     let fix = "synchronise the clocks (NTP): tokens are refused or taken by the time here";
-    if skew >= SKEW {
+    if skew >= MAX_SKEW {
         Finding::wrong(SUBJECT, says, fix)
-    } else if skew >= SKEW / 2 {
+    } else if skew >= MAX_SKEW / 2 {
         Finding::doubtful(SUBJECT, says, fix)
     } else {
         Finding::fine(SUBJECT, says)

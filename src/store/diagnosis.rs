@@ -14,6 +14,12 @@ use super::{
 };
 use crate::model::timestamp::Timestamp;
 
+/// Grant tokens are taken this much too late or too early: a clock that is further off than the database's
+/// refuses good ones, or takes bad ones.
+pub const MAX_SKEW: Duration = Duration::from_secs(30);
+/// What a statement needs now and then, when others hold a lock or the disk is slow.
+pub const MIN_STATEMENT_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// A database as it was found.
 #[derive(Debug)]
 pub struct Diagnosis {

@@ -29,6 +29,28 @@ pub fn resource(otlp: &Otlp) -> Resource {
     }
 }
 
+/// An exporter from its builder. The builders of traces and of metrics have the same methods and no trait in
+/// common.
+macro_rules! exporter {
+    ($builder:expr, $export:expr) => {
+        match $export.protocol {
+            Protocol::Grpc => $builder
+                .with_tonic()
+                .with_channel(collector::channel($export)?)
+                .with_timeout($export.timeout)
+                .build(),
+            Protocol::Http => $builder
+                .with_http()
+                .with_http_client(HttpCollector::new($export)?)
+                .with_protocol(Encoding::HttpBinary)
+                .with_endpoint($export.endpoint.to_string())
+                .with_timeout($export.timeout)
+                .build(),
+        }
+        .map_err(ExportFault::of_endpoint)
+    };
+}
+
 /// Sends metrics to a collector now and then.
 ///
 /// # Errors
@@ -37,44 +59,14 @@ pub fn resource(otlp: &Otlp) -> Resource {
 pub fn metric_reader(
     export: &Export,
 ) -> Result<PeriodicReader<Watched<MetricExporter>>, ExportFault> {
-    let builder = MetricExporter::builder();
-    let exporter = match export.protocol {
-        Protocol::Grpc => builder
-            .with_tonic()
-            .with_channel(collector::channel(export)?)
-            .with_timeout(export.timeout)
-            .build(),
-        Protocol::Http => builder
-            .with_http()
-            .with_http_client(HttpCollector::new(export)?)
-            .with_protocol(Encoding::HttpBinary)
-            .with_endpoint(export.endpoint.to_string())
-            .with_timeout(export.timeout)
-            .build(),
-    };
-    let exporter = exporter.map_err(ExportFault::of_endpoint)?;
+    let exporter = exporter!(MetricExporter::builder(), export)?;
     Ok(PeriodicReader::builder(Watched::new(exporter, "metrics")).build())
 }
 
 /// Makes traces and sends them. The batches wait in a queue of a fixed length and are sent by a thread of
 /// their own: a collector that is slow or down costs spans, never a request.
 pub(super) fn traces(export: &Export, otlp: &Otlp) -> Result<SdkTracerProvider, ExportFault> {
-    let builder = SpanExporter::builder();
-    let exporter = match export.protocol {
-        Protocol::Grpc => builder
-            .with_tonic()
-            .with_channel(collector::channel(export)?)
-            .with_timeout(export.timeout)
-            .build(),
-        Protocol::Http => builder
-            .with_http()
-            .with_http_client(HttpCollector::new(export)?)
-            .with_protocol(Encoding::HttpBinary)
-            .with_endpoint(export.endpoint.to_string())
-            .with_timeout(export.timeout)
-            .build(),
-    };
-    let exporter = exporter.map_err(ExportFault::of_endpoint)?;
+    let exporter = exporter!(SpanExporter::builder(), export)?;
     Ok(SdkTracerProvider::builder()
         .with_resource(resource(otlp))
         .with_batch_exporter(Watched::new(exporter, "traces"))

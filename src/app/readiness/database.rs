@@ -1,12 +1,9 @@
 //! Whether the database has what serving needs: checked in full when we start, and then by what it is used
 //! with, which costs less.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
 };
 
 use super::Unready;
@@ -15,14 +12,10 @@ use crate::{
     config::Database,
     store::{
         Store, StoreFault, Writing, authority,
+        diagnosis::{MAX_SKEW, MIN_STATEMENT_TIMEOUT},
         schema::{self, Durability, SchemaFault},
     },
 };
-
-/// Grant tokens are taken this much too late or too early; a clock that is further off refuses good ones.
-const MAX_SKEW: Duration = Duration::from_secs(30);
-/// What a statement needs now and then, when others hold a lock or the disk is slow.
-const MIN_STATEMENT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The check of a database.
 pub(super) struct DatabaseCheck {
