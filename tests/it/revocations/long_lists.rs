@@ -3,6 +3,7 @@
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    sync::Notify,
 };
 
 use crate::harness::{Realm, Server, Setup, Via};
@@ -77,11 +78,15 @@ async fn a_list_does_not_end_early_where_a_suspension_was_taken_back_meanwhile()
     let whole = read_slowly(&server, &tenant.key, async {}).await;
     assert!(whole.ends_with(b"0\r\n\r\n"));
     let (suspends, resumes) = (server.sql().await, server.sql().await);
+    let locked = Notify::new();
     let meanwhile = async {
         let lock = "begin; lock table vault.api_keys in access exclusive mode";
         suspends.batch_execute(lock).await.unwrap();
+        locked.notify_one();
     };
     let taken_back = async {
+        // The lock itself may wait first, for a part that is being read.
+        locked.notified().await;
         server.waiting_for_locks(1).await;
         // It comes next, before whatever the list asks after that.
         let back = resumes.batch_execute(
